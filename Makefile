@@ -1,0 +1,44 @@
+# `make train` and `make test` need Python 3.11 and nothing else: the first call makes .venv and installs into it, later calls start at once.
+#   make train ARGS="--preset=NAME --seed=1"    make test ARGS="tests/envs -k lake"
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+WORKERS ?= logical
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help train test lint format clean
+
+help: ## Say what can be made.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+train: $(INSTALLED) ## Train the default agent, or what ARGS says; runs in the same folder resume.
+	@$(RUN) -m experiments.train $(ARGS)
+
+test: $(INSTALLED) ## Run the tests, or those that ARGS names. A file stays on one worker: its tests share what they compile.
+	@$(RUN) -m pytest -q --numprocesses=$(WORKERS) --maxprocesses=4 --dist=loadfile $(ARGS)
+
+lint: $(INSTALLED) ## Check format, imports, likely bugs and types.
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m pyright
+
+format: $(INSTALLED) ## Format the code and sort its imports.
+	@$(RUN) -m ruff check --fix --quiet .
+	@$(RUN) -m ruff format .
+
+clean: ## Remove caches and build products; runs and .venv stay.
+	@rm -rf .cache .hypothesis .pytest_cache .ruff_cache build dist ./*.egg-info
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# pip is the last thing that `venv` writes: where it is missing, the environment was never finished.
+$(INSTALLED): requirements.txt setup.py
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV): about a minute, once."
+	@$(RUN) -m pip install --quiet --requirement requirements.txt
+	@$(RUN) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,65 @@
+"""From an environment to an interaction: the agent reads what the environment says and writes an action."""
+
+import jax
+import jax.numpy as jnp
+
+from arl import text
+from arl.types import Environment, Interaction, Kind, Reward, Size, Written, make_turn, select
+
+
+def act(environment: Environment, *, illegal_penalty: float = 0.1) -> Interaction:
+    """Returns the interaction in which every turn is one ACTION.
+
+    An illegal text is an event of its own: it costs `illegal_penalty`, the environment stands still and says again what it said. A life
+    whose turns are used up (illegal ones count) is truncated.
+
+    Args:
+      environment: the task.
+      illegal_penalty: charged (as `process` reward) for an illegal text, in the environment's units.
+
+    Returns:
+      The interaction; its state is `(environment's state, int32 [] number of turns)`.
+
+    Raises:
+      ValueError: if nothing bounds the episode.
+    """
+    if environment.max_steps is None:
+        raise ValueError("this environment has no bound on its steps; wrap it in time_limit(environment, num_steps)")
+    grammar, max_turns = environment.grammar, environment.max_steps
+    budget = text.longest(grammar)
+    capacity = jax.eval_shape(lambda key: environment.describe(environment.reset(key)), jax.random.key(0)).ids.shape[0]
+    life = max_turns * (capacity + budget) + capacity
+
+    def ask(state, num_turns, **rest):
+        left = jnp.where(rest["truncated"], 0, budget)
+        turn = make_turn(environment.describe(state), Kind.ACTION, left, grammar.root, environment.legal(state), **rest)
+        return (state, num_turns), turn
+
+    def start(key, setting):
+        del setting
+        return ask(environment.reset(key), jnp.int32(0), truncated=jnp.bool_(False))
+
+    def advance(key, setting, carry, written: Written):
+        del setting
+        state, num_turns = carry
+        stepped, step = environment.step(key, state, jnp.maximum(written.choice, 0))
+        num_turns += 1
+        terminated = written.is_legal & step.terminated
+        truncated = ~terminated & ((written.is_legal & step.truncated) | (num_turns >= max_turns))
+        reward = Reward(
+            outcome=jnp.where(written.is_legal, step.reward, 0.0), process=jnp.where(written.is_legal, 0.0, -illegal_penalty)
+        )
+        return ask(select(written.is_legal, stepped, state), num_turns, reward=reward, terminated=terminated, truncated=truncated)
+
+    def expert(key, carry):
+        state, _ = carry
+        return text.say_choice(grammar, environment.expert(key, state))
+
+    return Interaction(
+        start=start,
+        advance=advance,
+        grammar=grammar,
+        size=Size(read=capacity, written=budget, turns=max_turns, life=life, context=life),
+        expert=expert if environment.expert else None,
+        anchor=(lambda carry: environment.anchor(carry[0])) if environment.anchor else None,
+    )

@@ -1,0 +1,298 @@
+"""Bernoulli bandit: which arm pays best? Pull one at a time; each pays 1 or 0.
+
+Every episode has new arms, so that only what was paid in this episode says which is good: `Pull A or B for 3 steps: A 1: A 0: B 1`.
+"""
+
+import itertools
+import math
+import string
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arl import text
+from arl.types import Environment, Step, Text
+
+ASKED, LOST, WON = range(3)  # what was said last: the question itself, or what was paid
+MAX_STATES = 300_000  # of the exact solution: about a second on the host, and one byte each in the program
+
+
+class BanditState(NamedTuple):
+    """The arms, and what they have paid in this episode.
+
+    Attributes:
+      probability: float32 `[arms]`, with which each pays.
+      wins: int32 `[arms]`, how often each paid.
+      losses: int32 `[arms]`, how often each did not.
+      answer: int32 `[]`, `ASKED`, `LOST` or `WON`.
+    """
+
+    probability: jax.Array
+    wins: jax.Array
+    losses: jax.Array
+    answer: jax.Array
+
+
+def make_bandit(tokenizer, num_arms: int = 2, num_pulls: int = 10, levels: Sequence[float] | None = None) -> Environment:
+    """Returns the bandit as an environment whose actions are " A", " B", ... and that ends after `num_pulls` pulls.
+
+    The expert is Bayes-optimal where the exact solution has at most `MAX_STATES` states (2 arms: 50 pulls; 3: 22; 4: 14), and else
+    follows the finite-horizon Gittins index.
+
+    Args:
+      tokenizer: a fast tokenizer.
+      num_arms: how many arms, 2 to 26.
+      num_pulls: how many pulls an episode has; they are part of the task, so that it terminates after them.
+      levels: each arm pays with a probability drawn uniformly from these; None draws it uniformly from [0, 1].
+
+    Raises:
+      ValueError: if a count or a level is impossible.
+    """
+    if not 2 <= num_arms <= len(string.ascii_uppercase):
+        raise ValueError(f"A bandit of {num_arms} arms cannot be played; set num_arms to 2, ..., {len(string.ascii_uppercase)}.")
+    if num_pulls < 1:
+        raise ValueError(f"An episode of {num_pulls} pulls is empty; set num_pulls to at least 1.")
+    _check_levels(levels)
+
+    def reset(key: jax.Array) -> BanditState:
+        if levels is None:
+            probability = jax.random.uniform(key, (num_arms,))
+        else:
+            probability = jnp.asarray(levels, jnp.float32)[jax.random.randint(key, (num_arms,), 0, len(levels))]
+        return BanditState(probability, jnp.zeros(num_arms, jnp.int32), jnp.zeros(num_arms, jnp.int32), jnp.int32(ASKED))
+
+    def step(key: jax.Array, state: BanditState, action: jax.Array) -> tuple[BanditState, Step]:
+        is_open = num_pulled(state) < num_pulls
+        is_pulled = (jnp.arange(num_arms) == action) & is_open
+        pays = jax.random.uniform(key) < jnp.sum(jnp.where(is_pulled, state.probability, 0.0))
+        answer = jnp.where(is_open, jnp.where(pays, WON, LOST), state.answer)
+        state = BanditState(state.probability, state.wins + (is_pulled & pays), state.losses + (is_pulled & ~pays), answer)
+        return state, Step(pays.astype(jnp.float32), num_pulled(state) == num_pulls, jnp.bool_(False))
+
+    def legal(state: BanditState) -> jax.Array:
+        return jnp.ones(num_arms, bool)
+
+    def anchor(state: BanditState) -> jax.Array:
+        mixed = jnp.uint32(0)
+        for count in _counts(state):
+            mixed = mixed * jnp.uint32(num_pulls + 1) + count.astype(jnp.uint32)  # wraps around only beyond 2**32 states
+        return mixed
+
+    names = string.ascii_uppercase[:num_arms]
+    grammar = text.legal_strings(tokenizer, [f" {name}" for name in names])
+    describe = _descriptions(tokenizer, names, num_pulls)
+    expert = _make_expert(num_arms, num_pulls, levels)
+    return Environment(reset, step, describe, grammar, legal, max_steps=num_pulls, expert=expert, anchor=anchor)
+
+
+def num_pulled(state: BanditState) -> jax.Array:
+    """Returns int32 `[]`, the pulls made in this episode.
+
+    Args:
+      state: of one lane.
+    """
+    return jnp.sum(state.wins + state.losses)
+
+
+def _counts(state: BanditState) -> jax.Array:
+    """Returns int32 `[2 * arms]`: wins and losses of the first arm, of the second, and so on."""
+    return jnp.stack([state.wins, state.losses], axis=1).ravel()
+
+
+def _make_expert(num_arms: int, num_pulls: int, levels: Sequence[float] | None) -> Callable[[jax.Array, BanditState], jax.Array]:
+    """Returns the expert `(key, state) -> action`; see `make_bandit`."""
+    if num_decisions(num_arms, num_pulls) <= MAX_STATES:
+        actions = solve(num_arms, num_pulls, levels)[1].astype(np.int8)
+        binomial = binomials(num_arms, num_pulls)
+
+        def expert(key: jax.Array, state: BanditState) -> jax.Array:
+            which = jnp.minimum(rank(_counts(state), jnp.asarray(binomial, jnp.int32)), len(actions) - 1)  # past the end: any
+            return jnp.asarray(actions)[which].astype(jnp.int32)
+
+    else:
+        index = gittins_index(num_pulls, levels)
+
+        def expert(key: jax.Array, state: BanditState) -> jax.Array:
+            pulls_left = jnp.maximum(num_pulls - num_pulled(state), 1)
+            return jnp.argmax(jnp.asarray(index, jnp.float32)[pulls_left - 1, state.wins, state.losses]).astype(jnp.int32)
+
+    return expert
+
+
+def _descriptions(tokenizer, names: str, num_pulls: int) -> Callable[[BanditState], Text]:
+    """Returns `describe`, which looks up one of five constant texts: the question, and what was paid, then or last."""
+    arms = " or ".join([", ".join(names[:-1]), names[-1]])
+    question = f"Pull {arms} for {num_pulls} steps:"
+    say = text.template(tokenizer, "{answer}", answer=text.choice([question, " 0:", " 1:", " 0\n", " 1\n"]))
+
+    def describe(state: BanditState) -> Text:
+        is_last = (num_pulled(state) == num_pulls) & (state.answer != ASKED)
+        return say(answer=state.answer + 2 * is_last)
+
+    return describe
+
+
+def _check_levels(levels: Sequence[float] | None) -> None:
+    """Raises ValueError unless the levels are probabilities."""
+    if levels is not None and not (len(levels) > 0 and all(0.0 <= x <= 1.0 for x in levels)):
+        raise ValueError(
+            f"The levels {tuple(levels)} are no probabilities; give one or more numbers from 0 to 1, or None for all of [0, 1]."
+        )
+
+
+# ---------------------------------------------------------------- bounds and baseline, exact
+def optimal_return(num_arms: int, num_pulls: int, levels: Sequence[float] | None = None) -> float:
+    """Returns the largest expected number of paid pulls of an episode: the Bayes-optimal value.
+
+    Args:
+      num_arms: how many arms.
+      num_pulls: pulls of an episode.
+      levels: as in `make_bandit`.
+
+    Raises:
+      ValueError: if the exact solution is too large; `informed_return` bounds it.
+    """
+    if num_decisions(num_arms, num_pulls) > MAX_STATES:
+        raise ValueError(
+            f"{num_arms} arms and {num_pulls} pulls have {num_decisions(num_arms, num_pulls):,} states, more than the {MAX_STATES:,} "
+            "that are solved exactly; use fewer arms or pulls, or the bound `informed_return`."
+        )
+    return float(solve(num_arms, num_pulls, levels)[0][0])
+
+
+def informed_return(num_arms: int, num_pulls: int, levels: Sequence[float] | None = None) -> float:
+    """Returns the expected return of one who knows the arms, and pulls the best: no agent can reach more.
+
+    Args:
+      num_arms: how many arms.
+      num_pulls: pulls of an episode.
+      levels: as in `make_bandit`.
+    """
+    _check_levels(levels)
+    if levels is None:
+        return num_pulls * num_arms / (num_arms + 1)  # the mean of the largest of so many uniform numbers
+    below = (np.arange(len(levels) + 1) / len(levels)) ** num_arms  # the largest lies among the first k levels
+    return float(num_pulls * np.diff(below) @ np.sort(levels))
+
+
+def random_return(num_arms: int, num_pulls: int, levels: Sequence[float] | None = None) -> float:
+    """Returns the expected return of arms pulled at random, which is the same for any number of arms.
+
+    Args:
+      num_arms: how many arms.
+      num_pulls: pulls of an episode.
+      levels: as in `make_bandit`.
+    """
+    _check_levels(levels)
+    return num_pulls * (0.5 if levels is None else float(np.mean(levels)))
+
+
+def posterior_mean(num_pulls: int, levels: Sequence[float] | None) -> np.ndarray:
+    """Returns `[num_pulls + 1, num_pulls + 1]`: the probability that an arm pays next after so many wins and losses.
+
+    Args:
+      num_pulls: the largest count.
+      levels: as in `make_bandit`.
+    """
+    wins, losses = np.meshgrid(np.arange(num_pulls + 1), np.arange(num_pulls + 1), indexing="ij")
+    if levels is None:
+        return (wins + 1) / (wins + losses + 2)  # Laplace's rule of succession
+    level = np.asarray(levels, float)
+    likelihood = level ** wins[..., None] * (1.0 - level) ** losses[..., None]
+    evidence = likelihood.sum(-1)
+    return np.where(evidence > 0, likelihood @ level / np.where(evidence > 0, evidence, 1.0), level.mean())
+
+
+def num_decisions(num_arms: int, num_pulls: int) -> int:
+    """Returns how many tables of wins and losses there are in which a pull is left.
+
+    Args:
+      num_arms: how many arms.
+      num_pulls: pulls of an episode.
+    """
+    return math.comb(num_pulls - 1 + 2 * num_arms, 2 * num_arms)
+
+
+def binomials(num_arms: int, num_pulls: int) -> np.ndarray:
+    """Returns int `[2 * arms + num_pulls, 2 * arms]`: entry `n, j` is the binomial coefficient of `n` over `j + 1`.
+
+    Args:
+      num_arms: how many arms.
+      num_pulls: pulls of an episode.
+    """
+    return np.array([[math.comb(n, j + 1) for j in range(2 * num_arms)] for n in range(2 * num_arms + num_pulls)])
+
+
+def rank(count, binomial):
+    """Returns the place of a table of counts among all, those of fewer pulls first, int `[...]`; in NumPy or JAX.
+
+    The partial sums, each raised by its index, are a set of distinct numbers; a set's place among the sets of its size is a sum of binomial
+    coefficients, the combinatorial number system (Knuth, The Art of Computer Programming, 7.2.1.3).
+
+    Args:
+      count: int `[..., 2 * arms]`, wins and losses of the first arm, of the second, and so on.
+      binomial: int `[2 * arms + pulls, 2 * arms]`, from `binomials`.
+    """
+    place = np.arange(count.shape[-1])
+    return binomial[count.cumsum(-1) + place, place].sum(-1)
+
+
+def solve(num_arms: int, num_pulls: int, levels: Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the Bayes-optimal value and action `[num_decisions]` of each table of counts, in the order of `rank`.
+
+    Backward induction over the wins and losses of each arm: they determine the posterior, since the arms are independent.
+
+    Args:
+      num_arms: how many arms.
+      num_pulls: pulls of an episode.
+      levels: as in `make_bandit`.
+
+    Returns:
+      value: float64 `[num_decisions]`, expected return of the pulls that are left.
+      action: int `[num_decisions]`.
+    """
+    _check_levels(levels)
+    width = 2 * num_arms
+    mean, binomial = posterior_mean(num_pulls, levels), binomials(num_arms, num_pulls)
+    sets = np.array(list(itertools.combinations(range(num_pulls + width), width)))
+    table = np.diff(sets - np.arange(width), axis=1, prepend=0)
+    table = table[np.argsort(rank(table, binomial))]
+    value, action = np.zeros(len(table)), np.zeros(len(table), int)
+    total = table.sum(1)
+    for pulled in reversed(range(num_pulls)):
+        now = np.flatnonzero(total == pulled)
+        follow = rank(table[now, None] + np.eye(width, dtype=int), binomial)
+        win, lose = 1.0 + value[follow[:, 0::2]], value[follow[:, 1::2]]
+        pays = mean[table[now, 0::2], table[now, 1::2]]
+        values = pays * win + (1.0 - pays) * lose
+        value[now], action[now] = values.max(1), values.argmax(1)
+    size = num_decisions(num_arms, num_pulls)
+    return value[:size], action[:size]
+
+
+def gittins_index(num_pulls: int, levels: Sequence[float] | None, num_charges: int = 201) -> np.ndarray:
+    """Returns the finite-horizon Gittins index `[num_pulls, num_pulls, num_pulls]` of an arm by pulls left less 1, wins and losses.
+
+    The index is the sure payment a pull at which one would as well leave the arm for good; the arm with the largest is pulled. It is not
+    exactly optimal on a finite horizon (Lattimore, 2016, "Regret analysis of the finite-horizon Gittins index strategy").
+
+    Args:
+      num_pulls: pulls of an episode.
+      levels: as in `make_bandit`.
+      num_charges: how many payments are tried; between them the index is interpolated.
+    """
+    mean, charge = posterior_mean(num_pulls, levels)[..., None], np.linspace(0.0, 1.0, num_charges)
+    index, value = np.zeros((num_pulls,) * 3), np.zeros((num_pulls + 1, num_pulls + 1, num_charges))
+    for pulls_left in range(1, num_pulls + 1):
+        size = num_pulls + 1 - pulls_left  # no more than this can have been won, or lost, before
+        pays = mean[:size, :size]
+        stay = pays * (1.0 + value[1:, :-1]) + (1.0 - pays) * value[:-1, 1:]
+        gain = stay - pulls_left * charge  # falls with the charge
+        last = np.clip(np.sum(gain > 0, -1, keepdims=True) - 1, 0, num_charges - 2)
+        before, after = np.take_along_axis(gain, last, -1), np.take_along_axis(gain, last + 1, -1)
+        index[pulls_left - 1, :size, :size] = (charge[last] + before / np.maximum(before - after, 1e-12) / (num_charges - 1))[..., 0]
+        value = np.maximum(stay, pulls_left * charge)
+    return index

@@ -1,0 +1,102 @@
+"""From logits to a token: what is sampled from, and the log-prob of what was sampled under exactly that."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How a token is chosen.
+
+    Attributes:
+      temperature: divides the logits; 0 takes the most probable letter.
+      top_k: letters that are kept, the most probable ones; 0 keeps all.
+      top_p: the most probable letters are kept until their probabilities add up to it (nucleus sampling, arXiv 1904.09751).
+      min_p: letters less probable than `min_p` times the most probable one are dropped (arXiv 2407.01082).
+      constrained: whether only what the grammar allows can be sampled; otherwise anything can be, and may turn out illegal.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    constrained: bool = True
+
+    def __post_init__(self):
+        if self.temperature < 0:
+            raise ValueError(f"temperature {self.temperature} is negative; set decoding.temperature >= 0 (0 is greedy)")
+        if self.top_k < 0:
+            raise ValueError(f"top_k {self.top_k} is negative; set decoding.top_k >= 0 (0 keeps all)")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p {self.top_p} is no probability; set 0 < decoding.top_p <= 1")
+        if not 0 <= self.min_p < 1:
+            raise ValueError(f"min_p {self.min_p} is no probability below 1; set 0 <= decoding.min_p < 1")
+
+
+def masked_log_probs(logits: jax.Array, support: jax.Array, temperature: float) -> jax.Array:
+    """Returns log-probs renormalised over a support; sampler and learner both call this and nothing else.
+
+    Args:
+      logits: float32 `[..., U]`.
+      support: bool `[..., U]`, at least one letter.
+      temperature: divides the logits; 0 is read as 1 (a greedy choice has a support of one letter).
+
+    Returns:
+      float32 `[..., U]`, nats; a large negative number outside the support.
+    """
+    scaled = logits.astype(jnp.float32) / (temperature or 1.0)
+    return jax.nn.log_softmax(jnp.where(support, scaled, -1e30), axis=-1)
+
+
+def narrow(logits: jax.Array, support: jax.Array, decoding: Decoding) -> jax.Array:
+    """Returns the part of a support that greedy choice, top-k, top-p and min-p leave.
+
+    Args:
+      logits: float32 `[..., U]`.
+      support: bool `[..., U]`.
+      decoding: the settings.
+
+    Returns:
+      bool `[..., U]`, at least one letter where `support` has one.
+    """
+    num_letters = logits.shape[-1]
+    if decoding.temperature == 0:
+        best = jnp.argmax(jnp.where(support, logits, -jnp.inf), axis=-1)
+        return best[..., None] == jnp.arange(num_letters)
+    needs_order = 0 < decoding.top_k < num_letters or decoding.top_p < 1
+    if not needs_order and decoding.min_p == 0:
+        return support
+    log_probs = masked_log_probs(logits, support, decoding.temperature)
+    kept = support
+    if needs_order:
+        order = jnp.argsort(-log_probs, axis=-1, stable=True)
+        rank = jnp.argsort(order, axis=-1, stable=True)
+        if 0 < decoding.top_k < num_letters:
+            kept &= rank < decoding.top_k
+        if decoding.top_p < 1:
+            probs = jnp.exp(jnp.take_along_axis(log_probs, order, -1))
+            before = jnp.take_along_axis(jnp.cumsum(probs, -1) - probs, rank, -1)
+            kept &= before < decoding.top_p
+    if decoding.min_p > 0:
+        kept &= log_probs >= jnp.max(log_probs, -1, keepdims=True) + jnp.log(decoding.min_p)
+    return kept
+
+
+def sample(uniform: jax.Array, log_probs: jax.Array, support: jax.Array) -> jax.Array:
+    """Returns a letter by the inverse of the cumulative distribution: one uniform number a lane, not one a letter.
+
+    Args:
+      uniform: float32 `[...]` in [0, 1).
+      log_probs: float32 `[..., U]`, nats.
+      support: bool `[..., U]`, at least one letter.
+
+    Returns:
+      int32 `[...]`, index of a letter of the support.
+    """
+    cumulative = jnp.cumsum(jnp.where(support, jnp.exp(log_probs), 0.0), axis=-1)
+    total = cumulative[..., -1:]
+    # Rounding must not push the target to the total, where no letter lies beyond it.
+    target = jnp.minimum(uniform[..., None] * total, jnp.nextafter(total, jnp.zeros_like(total)))
+    return jnp.argmax(cumulative > target, axis=-1).astype(jnp.int32)

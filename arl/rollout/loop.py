@@ -1,0 +1,278 @@
+"""The rollout: one loop in which lanes read what is in their inboxes and write when they have read all.
+
+Lanes think, act, reflect and restart out of step. Nothing of an environment or a cognitive capability is known here: only turns.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arl import text
+from arl.rollout import decoding as decode
+from arl.rollout import lanes as lane_steps
+from arl.rollout import schedule
+from arl.rollout.decoding import Decoding
+from arl.rollout.lanes import Event, Lane
+from arl.types import Interaction, LanguageModel, Reward, Setting, Stream, select
+
+
+@dataclasses.dataclass(frozen=True)
+class RolloutConfig:
+    """How lanes are rolled out.
+
+    Attributes:
+      stream_length: tokens that a lane reads in a stream, `T`.
+      context_length: tokens of the longest live context.
+      widths: pairs `(divisor, width)` of the calls besides "all lanes, one token": see `schedule.make_shapes`.
+      overhead: fixed cost of a call, in token slots.
+      restarts: whether another life follows one that has ended in the same lane; otherwise the lane stops.
+      decoding: how a token is chosen.
+    """
+
+    stream_length: int = 256
+    context_length: int = 256
+    widths: tuple[tuple[int, int], ...] = ((1, 8),)
+    overhead: float = 64.0
+    restarts: bool = False
+    decoding: Decoding = Decoding()
+
+    @property
+    def num_slots(self) -> int:
+        """Slots of the cache: the longest live context and a call's width."""
+        return self.context_length + max([1, *(width for _, width in self.widths)])
+
+
+class Usage(NamedTuple):
+    """What a rollout computed.
+
+    Attributes:
+      num_slots: float32 `[]`, token slots that the model computed.
+      num_calls: int32 `[]`, calls of the model.
+    """
+
+    num_slots: jax.Array
+    num_calls: jax.Array
+
+
+def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_size: int) -> None:
+    """Raises a ValueError, in one sentence, if these lanes could not live in this stream, context or alphabet."""
+    size = interaction.size
+    if config.context_length < size.context:
+        raise ValueError(
+            f"context of {config.context_length} tokens cannot hold {size.turns} turns ({size.context} tokens at the longest); "
+            f"set rollout.context_length >= {size.context}"
+        )
+    shortest = size.read + size.written + 2
+    if config.stream_length < shortest:
+        raise ValueError(
+            f"a stream of {config.stream_length} tokens cannot hold one turn of {shortest}; set rollout.stream_length >= {shortest}"
+        )
+    if int(interaction.grammar.alphabet.max()) >= vocabulary_size:
+        raise ValueError(
+            f"the grammar writes token {int(interaction.grammar.alphabet.max())}, beyond the model's vocabulary; "
+            f"set model.vocabulary_size > {int(interaction.grammar.alphabet.max())}"
+        )
+    if not config.decoding.constrained and len(interaction.grammar.alphabet) < vocabulary_size:
+        raise ValueError(
+            "decoding without a grammar needs the whole vocabulary as alphabet; use text.free(grammar, vocabulary_size), or set "
+            "decoding.constrained=True"
+        )
+
+
+def start_lanes(interaction: Interaction, setting: Setting, config: RolloutConfig, keys: jax.Array, start_keys: jax.Array) -> Lane:
+    """Returns lanes `[B]` at the beginning of their lives.
+
+    Args:
+      interaction: what the lanes do.
+      setting: its setting.
+      config: of the rollout that they are for.
+      keys: `[B]`, each lane's own.
+      start_keys: `[B]`, from which the first tasks are made; the lanes of a group share theirs.
+
+    Returns:
+      A batch of `Lane`.
+    """
+    capacity = lane_steps.inbox_capacity(interaction, config.context_length if config.restarts else 0)
+    return lane_steps.open_lanes(interaction, setting, capacity, keys, start_keys)
+
+
+def roll_out(
+    interaction: Interaction,
+    model: LanguageModel,
+    config: RolloutConfig,
+    params: Any,
+    setting: Setting,
+    lanes: Lane,
+    axis_name: str | None = None,
+) -> tuple[Lane, Stream, Usage]:
+    """Lets each lane read and write until it stops or has read `T` tokens.
+
+    Args:
+      interaction: what the lanes do.
+      model: that writes.
+      config: of the rollout.
+      params: of the model.
+      setting: of the interaction.
+      lanes: `[B]`, at position 0.
+      axis_name: of a `vmap` over whole rollouts, if there is one.
+
+    Returns:
+      The lanes as the next stream finds them (of use where they restart), the stream `[B, T]`, and what was computed.
+    """
+    num_lanes = lanes.position.shape[0]
+    shapes = schedule.make_shapes(num_lanes, config.widths)
+    cache = model.empty_cache(num_lanes, config.num_slots)
+    stream = _empty_stream(interaction, num_lanes, config.stream_length)
+    calls = [functools.partial(_call, interaction, model, config, shape, params, setting) for shape in shapes]
+    costs = jnp.array([shape.lanes * shape.width for shape in shapes], jnp.float32)
+
+    def is_running(carry):
+        lanes, _, _, _ = carry
+        running = jnp.any(_unread(lanes, config) > 0)
+        return running if axis_name is None else jax.lax.psum(running.astype(jnp.int32), axis_name) > 0
+
+    def body(carry):
+        lanes, cache, stream, usage = carry
+        which = schedule.choose(shapes, _unread(lanes, config), config.overhead, axis_name)
+        lanes, cache, stream = jax.lax.switch(which, calls, lanes, cache, stream)
+        return lanes, cache, stream, Usage(usage.num_slots + costs[which], usage.num_calls + 1)
+
+    usage = Usage(jnp.float32(0.0), jnp.int32(0))
+    lanes, _, stream, usage = jax.lax.while_loop(is_running, body, (lanes, cache, stream, usage))
+    if config.restarts:
+        lanes = jax.vmap(lane_steps.carry_over)(lanes, stream.token)
+    return lanes, stream, usage
+
+
+def _unread(lanes: Lane, config: RolloutConfig) -> jax.Array:
+    """Returns int32 `[B]`, tokens that each lane can still read in this stream."""
+    return jnp.minimum(lanes.inbox_length - lanes.next_unread, config.stream_length - lanes.position)
+
+
+def _call(interaction, model, config, shape, params, setting, lanes, cache, stream):
+    """One call of the model: the lanes that it serves read up to `width` tokens, and write one if they have read all."""
+    served = None
+    rows = lanes
+    if shape.lanes < lanes.position.shape[0]:
+        _, served = jax.lax.top_k(_unread(lanes, config), shape.lanes)
+        rows = jax.tree.map(lambda x: x[served], lanes)
+
+    offset = jnp.arange(shape.width)
+    count = jnp.minimum(_unread(rows, config), shape.width)
+    is_valid = offset < count[:, None]
+    position = rows.position[:, None] + offset
+    at = jnp.clip(rows.next_unread[:, None] + offset, 0, rows.inbox.shape[1] - 1)
+    tokens = jnp.take_along_axis(rows.inbox, at, 1)
+    token_kind = jnp.take_along_axis(rows.inbox_kind, at, 1)
+    begin = jnp.broadcast_to(rows.begin[:, None], position.shape)
+    features, cache = model.read(params, tokens, position, begin, is_valid, cache, served)
+    last = jnp.maximum(count - 1, 0)
+    features = jax.tree.map(lambda x: jnp.take_along_axis(x, last[:, None, None], 1)[:, 0], features)
+    value = model.value(params, features)
+
+    slot = rows.position + last
+    rows = rows._replace(position=rows.position + count, next_unread=rows.next_unread + count)
+    has_read_all = (count > 0) & (rows.next_unread == rows.inbox_length)
+    # The last slot of a stream is read, and its value is the bootstrap of an unfinished life; what it would write is left to the next stream.
+    is_last_slot = slot == config.stream_length - 1
+    is_closing = has_read_all & (rows.budget == 0)
+    is_writing = has_read_all & ~is_closing & ~is_last_slot
+
+    logits = model.logits(params, features, interaction.grammar.alphabet)
+    if config.decoding.constrained:
+        support = text.support(interaction.grammar, rows.grammar, rows.legal)
+    else:
+        support = jnp.ones(logits.shape, bool)
+    support = decode.narrow(logits, support, config.decoding)
+    log_probs = decode.masked_log_probs(logits, support, config.decoding.temperature)
+    letter = decode.sample(jax.vmap(lane_steps.draw)(rows), log_probs, support)
+    after, event = _live_on(interaction, setting, config.restarts, rows, letter, is_writing, is_closing)
+
+    where = jnp.arange(lanes.position.shape[0]) if served is None else served
+    record = {
+        "is_written": is_writing,
+        "kind": jnp.where(is_writing, rows.kind, 0),
+        "written": letter,
+        "support": text.pack(support),
+        "log_prob": jnp.take_along_axis(log_probs, letter[:, None], 1)[:, 0],
+        "value": value,
+        "has_value": (has_read_all | is_last_slot) & (count > 0),
+        "turn": rows.turn,
+        "attempt": rows.attempt,
+        "life": rows.life,
+        **event._asdict(),
+    }
+    read = {"token": tokens, "token_kind": token_kind, "begin": begin}
+    stream = _put(stream, (where[:, None], jnp.where(is_valid, position, config.stream_length)), read)
+    stream = _put(stream, (where, jnp.where(count > 0, slot, config.stream_length)), record)
+    lanes = after if served is None else jax.tree.map(lambda all_, some: all_.at[served].set(some), lanes, after)
+    return lanes, cache, stream
+
+
+def _live_on(interaction, setting, restarts, rows: Lane, letter, is_writing, is_closing) -> tuple[Lane, Event]:
+    """Returns the lanes `[b]` after their tokens have been written, and what followed.
+
+    An interaction is advanced under a condition on the whole batch: where no lane ends a segment, as in most tokens of a thought, it costs
+    nothing.
+    """
+    wrote, ends, own = jax.vmap(functools.partial(lane_steps.write, interaction))(rows, letter)
+    ends &= is_writing
+    rows = _where(is_writing, wrote, rows)
+    nothing = jax.tree.map(lambda x: jnp.broadcast_to(x, ends.shape), lane_steps.no_event())
+
+    def advance(rows):
+        step = jax.vmap(functools.partial(lane_steps.end_segment, interaction, setting, restarts))
+        advanced, event = step(rows, own)
+        return _where(ends, advanced, rows), _where(ends, event, nothing)
+
+    def close(rows, event):
+        step = jax.vmap(functools.partial(lane_steps.end_truncated, interaction, setting, restarts))
+        closed, closing = step(rows)
+        return _where(is_closing, closed, rows), _where(is_closing, closing, event)
+
+    rows, event = jax.lax.cond(jnp.any(ends), advance, lambda rows: (rows, nothing), rows)
+    return jax.lax.cond(jnp.any(is_closing), close, lambda rows, event: (rows, event), rows, event)
+
+
+def _where(which: jax.Array, if_true: Any, if_false: Any) -> Any:
+    return jax.vmap(select)(which, if_true, if_false)
+
+
+def _put(stream: Stream, index: tuple, values: dict) -> Stream:
+    """Writes values at (lane, slot) pairs; a slot beyond the stream is dropped."""
+
+    def put(array, value):
+        return array.at[index].set(value, mode="drop")
+
+    return stream._replace(**{name: jax.tree.map(put, getattr(stream, name), value) for name, value in values.items()})
+
+
+def _empty_stream(interaction: Interaction, num_lanes: int, num_tokens: int) -> Stream:
+    shape = (num_lanes, num_tokens)
+    ints, floats, bools = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32), jnp.zeros(shape, bool)
+    words = (len(interaction.grammar.alphabet) + 31) // 32
+    return Stream(
+        token=ints,
+        token_kind=ints,
+        begin=jnp.broadcast_to(jnp.arange(num_tokens), shape),  # a slot that is not read sees itself alone
+        is_written=bools,
+        kind=ints,
+        written=ints,
+        support=jnp.full((*shape, words), np.uint32(0xFFFFFFFF)),
+        log_prob=floats,
+        value=floats,
+        has_value=bools,
+        reward=Reward(floats, floats, floats, floats),
+        discount=floats + 1.0,
+        ends_segment=bools,
+        is_legal=bools,
+        ends_life=bools,
+        is_truncated=bools,
+        turn=ints,
+        attempt=ints,
+        life=ints,
+    )

@@ -1,0 +1,62 @@
+"""Tokenizers: the small one that ships with `arl`, or any fast tokenizer of `transformers`; strings into token ids, on the host."""
+
+import pathlib
+from typing import Any
+
+from arl.text.text import constant
+from arl.types import Text
+
+SMALL = pathlib.Path(__file__).parent / "small_tokenizer"  # made by `python -m arl.text.make_tokenizer`
+
+
+def load_tokenizer(name_or_path: str | pathlib.Path | None = None) -> Any:
+    """Returns a fast tokenizer from files; nothing is downloaded.
+
+    Args:
+      name_or_path: folder of a `transformers` tokenizer; None or "small" for the one that ships with `arl`: 512 entries, any UTF-8
+        text, whole words and numbers below 100 as single tokens.
+
+    Raises:
+      ValueError: if there is no fast tokenizer, or it has no end token.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # here, because it takes seconds to import
+
+    if name_or_path is None or str(name_or_path) == "small":
+        return PreTrainedTokenizerFast.from_pretrained(SMALL)
+    folder = pathlib.Path(name_or_path)
+    if not folder.is_dir():
+        raise ValueError(f'there is no tokenizer at {str(name_or_path)!r}; give the folder that holds its tokenizer.json, or "small"')
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the library raises many kinds
+        raise ValueError(f"no tokenizer can be read from {str(name_or_path)!r}; it needs a tokenizer.json and tokenizer_config.json") from error
+    if not tokenizer.is_fast:
+        raise ValueError(f"the tokenizer at {str(name_or_path)!r} is a slow one; convert it to a fast one, with a tokenizer.json")
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"the tokenizer at {str(name_or_path)!r} has no end token; set eos_token in its tokenizer_config.json")
+    return tokenizer
+
+
+def token_ids(tokenizer: Any, string: str, after: str = "") -> list[int]:
+    """Returns the token ids of a string as it stands in a longer text, without special tokens around it.
+
+    Args:
+      tokenizer: a fast tokenizer.
+      string: what to tokenise.
+      after: the end of the text before it, which may change how it begins.
+
+    Raises:
+      ValueError: if the tokenizer puts the end of `after` and the beginning of `string` into one token.
+    """
+    encode = lambda s: tokenizer.encode(s, add_special_tokens=False)
+    if not after:
+        return encode(string)
+    before, whole = encode(after), encode(after + string)
+    if whole[: len(before)] != before:
+        raise ValueError(f"the tokenizer joins {string!r} with the end of the text before it, {after!r}; end that text elsewhere")
+    return whole[len(before) :]
+
+
+def encode(tokenizer: Any, string: str, after: str = "") -> Text:
+    """Returns a string as a constant `Text`; arguments and errors as in `token_ids`."""
+    return constant(token_ids(tokenizer, string, after))

@@ -1,0 +1,62 @@
+"""What a stream says about training, as numbers that add up over devices."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from arl.rollout import Usage
+from arl.types import Kind, Stream
+
+
+def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) -> dict[str, jax.Array]:
+    """Returns means over a batch of streams.
+
+    The return is the reward of all slots by the number of lives that ended: exact where every stream holds whole lives, and right in the long
+    run where lives cross streams.
+
+    Args:
+      stream: `[B, T]`.
+      usage: what the rollout computed.
+      total: adds sums up over devices.
+
+    Returns:
+      float32 `[]` by name: `return` and `return/<component>` a life, `illegal_share` of segments, `turns` and `written` a life,
+      `unfinished_share` of lives, `useful_share` of computed slots, `tokens` read, `calls`, and `tokens/<kind>`, the share of each kind.
+    """
+    is_read = stream.token_kind > 0
+    sums = {
+        "lives": jnp.sum(stream.ends_life),
+        "unfinished": jnp.sum(~stream.ends_life[jnp.arange(len(is_read)), _last_event(stream)]),
+        "segments": jnp.sum(stream.ends_segment),
+        "illegal": jnp.sum(stream.ends_segment & ~stream.is_legal),
+        "written": jnp.sum(stream.is_written),
+        "tokens": jnp.sum(is_read),
+        "slots": usage.num_slots,
+        "calls": usage.num_calls,
+        **{f"return/{name}": jnp.sum(value) for name, value in stream.reward._asdict().items()},
+        **{f"tokens/{kind.name.lower()}": jnp.sum(stream.token_kind == kind) for kind in Kind if kind},
+    }
+    sums = total({name: value.astype(jnp.float32) for name, value in sums.items()})
+    lives = jnp.maximum(sums["lives"], 1.0)
+    returns = {name: value / lives for name, value in sums.items() if name.startswith("return/")}
+    return {
+        "return": jnp.sum(jnp.stack(list(returns.values()))),
+        **returns,
+        "lives": sums["lives"],
+        "turns": sums["segments"] / lives,
+        "written": sums["written"] / lives,
+        "illegal_share": sums["illegal"] / jnp.maximum(sums["segments"], 1.0),
+        "unfinished_share": sums["unfinished"] / jnp.maximum(sums["lives"] + sums["unfinished"], 1.0),
+        "useful_share": sums["tokens"] / sums["slots"],
+        "tokens": sums["tokens"],
+        "calls": sums["calls"],
+        **{name: value / jnp.maximum(sums["tokens"], 1.0) for name, value in sums.items() if name.startswith("tokens/")},
+    }
+
+
+def _last_event(stream: Stream) -> jax.Array:
+    """Returns int32 `[B]`, the last slot of each lane at which something was decided or a life was closed."""
+    index = jnp.arange(stream.token.shape[1])
+    happened = stream.is_written | stream.ends_life
+    return jnp.max(jnp.where(happened, index, 0), axis=1)

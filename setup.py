@@ -1,0 +1,45 @@
+"""The package `arl`: what it needs, and what its extras add."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="arl",
+    version="0.1.0",
+    description="Agents that act, think and reflect in language, trained by reinforcement learning inside one JAX program.",
+    license="Apache-2.0",
+    packages=find_packages(".", include=["arl", "arl.*"]),
+    package_dir={"": "."},  # an editable install then finds `experiments` too
+    package_data={"arl.text": ["small_tokenizer/*"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py>=2.1,<3",
+        "chex>=0.1.90,<0.2",
+        "flax>=0.12,<0.13",
+        # 0.10.2 miscompiles reductions on CPU (jax#39103).
+        "jax>=0.9,!=0.10.2,<0.11",
+        "matplotlib>=3.9,<4",
+        "ml_collections>=1.0,<2",
+        "numpy>=2.0,<3",
+        "optax>=0.2.6,<0.3",
+        "orbax-checkpoint>=0.11.30,<0.13",
+        "rich>=13,<16",
+        "tensorboardX>=2.6.2,<3",
+        "transformers>=5,<6",
+    ],
+    extras_require={
+        # Text data sets. Apart from the base, because it brings pyarrow and protobuf with it and no module of `arl` reads a data set yet.
+        "datasets": ["tensorflow-datasets>=4.9.9,<5"],
+        "test": [
+            "gymnasium>=1.0,<2",
+            "hypothesis>=6.100,<7",
+            "ipykernel>=6.29,<8",
+            "nbclient>=0.10,<0.12",
+            "nbformat>=5.10,<6",
+            "pytest>=8.3,<10",
+            "pytest-xdist>=3.6,<4",
+        ],
+        "dev": ["pyright[nodejs]>=1.1.400,<1.2", "ruff>=0.9,<0.18"],
+        # Other implementations to compare with, in tests of parity and in benchmarks.
+        "parity": ["accelerate>=1.4,<2", "datasets>=3,<6", "torch>=2.6,<3", "trl>=1.0,<2"],
+    },
+)

@@ -1,0 +1,36 @@
+"""What holds for every test: eight virtual CPU devices, no network, and compiled programs kept from one run to the next."""
+
+import hashlib
+import os
+import pathlib
+import platform
+
+import hypothesis
+
+
+def _cpu_name() -> str:
+    """Returns a short name of this processor and its instructions: a program compiled for another one may crash here."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        told = "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    except OSError:
+        told = platform.processor()
+    return hashlib.sha256((platform.machine() + told).encode()).hexdigest()[:12]
+
+
+# Before JAX is imported, and in the environment, so that processes that tests start have the same.
+_CACHE = pathlib.Path(__file__).parents[1] / ".cache" / "jax" / _cpu_name()
+if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault(
+    "TF_CPP_MIN_LOG_LEVEL", "3"
+)  # a false alarm for every program loaded: tuning hints taken for instructions (jax#38445)
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+# Compilation makes any deadline meaningless; on CI the same examples are drawn each time.
+hypothesis.settings.register_profile("arl", deadline=None, derandomize="CI" in os.environ, print_blob=True)
+hypothesis.settings.load_profile("arl")

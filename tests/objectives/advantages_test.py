@@ -1,0 +1,362 @@
+"""Against the definitions, summed life by life in plain Python, and against numbers worked out by hand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arl import objectives
+
+T = 48
+FLAGS = ("is_written", "has_value", "ends_segment", "ends_life", "is_truncated")
+NUMBERS = ("reward", "value", "discount")
+gae = jax.jit(objectives.gae, static_argnames="trace_counts")
+segment_gae = jax.jit(objectives.segment_gae)
+returns = jax.jit(objectives.returns)
+life_return = jax.jit(objectives.life_return)
+
+
+# ---------------------------------------------------------------- streams, slot by slot
+def read(rng, **fields):
+    """A slot that was only read; what it holds has no meaning."""
+    return {**dict.fromkeys(FLAGS, False), **{name: rng.normal() * 100 for name in NUMBERS}, **fields}
+
+
+def draw_life(rng, end):
+    """A life as a list of slots; `end` is "terminated", "truncated", or "unfinished" (between segments or within one)."""
+    slots = []
+    num_segments = rng.integers(1, 4)
+    for segment in range(num_segments):
+        slots += [read(rng, has_value=rng.random() < 0.3) for _ in range(rng.integers(0, 3))]
+        num_decisions = rng.integers(1, 4)
+        is_last = segment == num_segments - 1
+        is_cut_within = end == "unfinished" and is_last and rng.random() < 0.5
+        for decision in range(num_decisions):
+            ends = decision == num_decisions - 1 and not is_cut_within
+            terminates = ends and is_last and end == "terminated"
+            pays = ends or rng.random() < 0.2
+            slots.append(
+                read(
+                    rng,
+                    is_written=True,
+                    has_value=True,
+                    value=rng.normal(),
+                    reward=rng.normal() if pays else 0.0,
+                    discount=0.0 if terminates else rng.choice([0.5, 0.9, 1.0]) if ends else 1.0,
+                    ends_segment=ends,
+                    ends_life=terminates,
+                )
+            )
+            if not ends and rng.random() < 0.3:
+                slots.append(read(rng))  # a forced token
+    if end != "terminated":
+        slots += [read(rng, has_value=rng.random() < 0.3) for _ in range(rng.integers(0, 3))]
+        is_truncated = end == "truncated"
+        slots.append(read(rng, has_value=True, value=rng.normal(), ends_life=is_truncated, is_truncated=is_truncated))
+    return slots
+
+
+def draw_lane(rng):
+    """Lives that fit into a lane; what follows the last is empty."""
+    lives = []
+    while True:
+        life = draw_life(rng, rng.choice(["terminated", "truncated", "unfinished"]))
+        if sum(map(len, lives)) + len(life) > T:
+            return lives or draw_lane(rng)
+        lives.append(life)
+        # Only the last life of a lane can be unfinished.
+        if not life[-1]["ends_life"]:
+            return lives
+
+
+def as_arrays(lanes):
+    """Arrays `[B, T]` from lanes of lives of slots."""
+    empty = dict.fromkeys(FLAGS, False) | dict.fromkeys(NUMBERS, 0.0)
+    flat = [sum(lives, []) for lives in lanes]
+    rows = [slots + [empty] * (T - len(slots)) for slots in flat]
+    return {
+        name: jnp.array([[slot[name] for slot in row] for row in rows], bool if name in FLAGS else jnp.float32)
+        for name in (*FLAGS, *NUMBERS)
+    }
+
+
+def decisions(life):
+    """The decisions of a life and the value of what would follow the last."""
+    chain = [slot for slot in life if slot["is_written"]]
+    bootstrap = 0.0 if life[-1]["is_written"] else life[-1]["value"]
+    return chain, bootstrap
+
+
+def spread(lanes, per_life):
+    """Puts the numbers of each life's decisions back to their slots, 0 elsewhere."""
+    out = np.zeros((len(lanes), T))
+    for row, lives in zip(out, lanes, strict=True):
+        t = 0
+        for life in lives:
+            numbers = iter(per_life(life))
+            for slot in life:
+                if slot["is_written"]:
+                    row[t] = next(numbers)
+                t += 1
+    return out
+
+
+# ---------------------------------------------------------------- the definitions
+def gae_of_chain(rewards, values, discounts, traces, bootstrap):
+    """Equation 16 of the paper as the sum that it is: residuals, weighted by the product of discounts and traces on the way."""
+    after = [*values[1:], bootstrap]
+    residuals = [r + d * v_next - v for r, d, v_next, v in zip(rewards, discounts, after, values, strict=True)]
+    out = []
+    for first in range(len(residuals)):
+        total, weight = 0.0, 1.0
+        for k in range(first, len(residuals)):
+            total += weight * residuals[k]
+            weight *= discounts[k] * traces[k]
+        out.append(total)
+    return out
+
+
+def gae_of_life(life, trace, counts):
+    chain, bootstrap = decisions(life)
+    traces = [trace if counts == "token" or slot["ends_segment"] else 1.0 for slot in chain]
+    return gae_of_chain(*([slot[name] for slot in chain] for name in NUMBERS), traces, bootstrap)
+
+
+def segments_of(chain):
+    segments = [[]]
+    for slot in chain:
+        segments[-1].append(slot)
+        if slot["ends_segment"]:
+            segments.append([])
+    return [segment for segment in segments if segment]
+
+
+def segment_gae_of_life(life, trace):
+    """The paper's estimate with a segment as the action, repeated for the segment's tokens."""
+    chain, bootstrap = decisions(life)
+    segments = segments_of(chain)
+    rewards = [sum(slot["reward"] for slot in segment) for segment in segments]
+    values = [segment[0]["value"] for segment in segments]
+    discounts = [segment[-1]["discount"] for segment in segments]
+    advantages = gae_of_chain(rewards, values, discounts, [trace] * len(segments), bootstrap)
+    return [a for a, segment in zip(advantages, segments, strict=True) for _ in segment]
+
+
+def returns_of_life(life, is_bootstrapped):
+    chain, bootstrap = decisions(life)
+    out = []
+    for first in range(len(chain)):
+        total, weight = 0.0, 1.0
+        for slot in chain[first:]:
+            total += weight * slot["reward"]
+            weight *= slot["discount"]
+        out.append(total + weight * bootstrap * is_bootstrapped)
+    return out
+
+
+lanes_strategy = st.integers(0, 2**32 - 1).map(lambda seed: [draw_lane(np.random.default_rng([seed, i])) for i in range(3)])
+trace_strategy = st.sampled_from([0.0, 0.5, 0.95, 1.0])
+
+
+def for_returns(arrays, is_bootstrapped):
+    names = ("reward", "discount", "is_written", "ends_life", "is_truncated") + (("value", "has_value") if is_bootstrapped else ())
+    return {name: arrays[name] for name in names}
+
+
+@given(lanes_strategy, trace_strategy, st.sampled_from(["segment", "token"]))
+def test_gae_is_the_papers_sum(lanes, trace, counts):
+    arrays = as_arrays(lanes)
+    advantage, target = gae(**arrays, trace=trace, trace_counts=counts)
+    expected = spread(lanes, lambda life: gae_of_life(life, trace, counts))
+    np.testing.assert_allclose(advantage, expected, atol=2e-5)
+    np.testing.assert_allclose(target, np.where(arrays["is_written"], expected + arrays["value"], 0), atol=2e-5)
+    assert advantage.dtype == target.dtype == jnp.float32
+
+
+@given(lanes_strategy, trace_strategy)
+def test_segment_gae_is_the_papers_sum_over_segments(lanes, trace):
+    arrays = as_arrays(lanes)
+    advantage, target = segment_gae(**arrays, trace=trace)
+    np.testing.assert_allclose(advantage, spread(lanes, lambda life: segment_gae_of_life(life, trace)), atol=2e-5)
+
+    def targets(life):
+        first = [segment[0]["value"] for segment in segments_of(decisions(life)[0]) for _ in segment]
+        return [a + v for a, v in zip(segment_gae_of_life(life, trace), first, strict=True)]
+
+    np.testing.assert_allclose(target, spread(lanes, targets), atol=2e-5)
+
+
+@given(lanes_strategy, st.booleans())
+def test_returns_are_discounted_sums(lanes, is_bootstrapped):
+    found = returns(**for_returns(as_arrays(lanes), is_bootstrapped))
+    np.testing.assert_allclose(found, spread(lanes, lambda life: returns_of_life(life, is_bootstrapped)), atol=2e-5)
+
+
+@given(lanes_strategy)
+def test_life_return_is_that_of_the_first_life(lanes):
+    arrays = as_arrays(lanes)
+    found = life_return(**{name: arrays[name] for name in ("reward", "discount", "is_written", "ends_life")})
+    np.testing.assert_allclose(found, [returns_of_life(lives[0], False)[0] for lives in lanes], atol=2e-5)
+
+
+@given(lanes_strategy, st.sampled_from(["segment", "token"]))
+def test_with_trace_1_an_advantage_is_return_minus_value(lanes, counts):
+    arrays = as_arrays(lanes)
+    advantage, target = gae(**arrays, trace=1.0, trace_counts=counts)
+    whole = returns(**for_returns(arrays, True))
+    np.testing.assert_allclose(advantage, np.where(arrays["is_written"], whole - arrays["value"], 0), atol=2e-5)
+    np.testing.assert_allclose(target, whole, atol=2e-5)
+
+
+@given(lanes_strategy, trace_strategy, st.sampled_from(["segment", "token"]))
+def test_exact_values_leave_no_advantage(lanes, trace, counts):
+    arrays = as_arrays(lanes)
+    exact = jnp.where(arrays["is_written"], returns(**for_returns(arrays, True)), arrays["value"])
+    advantage, _ = gae(**(arrays | {"value": exact}), trace=trace, trace_counts=counts)
+    np.testing.assert_allclose(advantage, 0, atol=2e-5)
+
+
+@given(lanes_strategy, st.randoms(use_true_random=False))
+def test_slots_that_are_only_read_change_nothing(lanes, random):
+    rng = np.random.default_rng(random.getrandbits(32))
+    lives = lanes[0]
+    room = T - sum(map(len, lives))
+    longer = [list(life) for life in lives]
+    for _ in range(room):
+        life = longer[random.randrange(len(longer))]
+        life.insert(random.randrange(len(life)), read(rng))
+    before, after = as_arrays([lives]), as_arrays([longer])
+    for estimate in (functools.partial(gae, trace=0.9), functools.partial(segment_gae, trace=0.9)):
+        for a, b in zip(estimate(**before), estimate(**after), strict=True):
+            np.testing.assert_array_equal(a[before["is_written"]], b[after["is_written"]])
+    a, b = (returns(**for_returns(arrays, True)) for arrays in (before, after))
+    np.testing.assert_array_equal(a[before["is_written"]], b[after["is_written"]])
+
+
+@given(lanes_strategy)
+def test_lives_of_a_lane_are_as_if_alone(lanes):
+    for lives in lanes[:1]:
+        together, alone = as_arrays([lives]), [as_arrays([[life]]) for life in lives]
+        for estimate in (functools.partial(gae, trace=0.9), functools.partial(segment_gae, trace=0.9)):
+            for found, *expected in zip(estimate(**together), *(estimate(**arrays) for arrays in alone), strict=True):
+                pieces = [x[arrays["is_written"]] for x, arrays in zip(expected, alone, strict=True)]
+                np.testing.assert_array_equal(found[together["is_written"]], jnp.concatenate(pieces))
+
+
+# ---------------------------------------------------------------- by hand
+def stream(rows, **changes):
+    """One lane from a string of slots: `.` read, `w` written, `S` written and ends the segment, `E` ... and the life, `t` truncated, `v` read
+    and has a value."""
+    marks = np.array([list(rows)])
+    flags = {
+        "is_written": np.isin(marks, ["w", "S", "E"]),
+        "has_value": np.isin(marks, ["w", "S", "E", "t", "v"]),
+        "ends_segment": np.isin(marks, ["S", "E"]),
+        "ends_life": np.isin(marks, ["E", "t"]),
+        "is_truncated": marks == "t",
+    }
+    numbers = {name: jnp.zeros(marks.shape) for name in NUMBERS}
+    numbers["discount"] = jnp.where(marks == "E", 0.0, 1.0)
+    return {name: jnp.asarray(x) for name, x in (flags | numbers).items()} | {name: jnp.array([x]) for name, x in changes.items()}
+
+
+def test_gae_by_hand():
+    # Rewards 1 and 2 at the two segments' ends, discount 1/2 between them, trace 1/2.
+    lane = stream(".wS.wE", reward=[0, 0, 1.0, 0, 0, 2.0], value=[9, 1.0, 2.0, 9, 4.0, 3.0], discount=[9, 1, 0.5, 9, 1, 0.0])
+    # Residuals: 0 + 2 - 1 = 1; 1 + 4/2 - 2 = 1; 0 + 3 - 4 = -1; 2 - 3 = -1.
+    by_token, target = gae(**lane, trace=0.5, trace_counts="token")
+    np.testing.assert_allclose(by_token, [[0, 1.3125, 0.625, 0, -1.5, -1]])  # -1 - 1/2; 1 - 1.5/4; 1 + 0.625/2
+    np.testing.assert_allclose(target, [[0, 2.3125, 2.625, 0, 2.5, 2]])
+    by_segment, _ = gae(**lane, trace=0.5, trace_counts="segment")
+    np.testing.assert_allclose(by_segment, [[0, 1.5, 0.5, 0, -2, -1]])  # -1 - 1; 1 - 2/4; 1 + 0.5
+    # One advantage a segment: 2 - 4 = -2, and 1 + 4/2 - 1 - 2/4 = 1.5.
+    whole, target = segment_gae(**lane, trace=0.5)
+    np.testing.assert_allclose(whole, [[0, 1.5, 1.5, 0, -2, -2]])
+    np.testing.assert_allclose(target, [[0, 2.5, 2.5, 0, 2, 2]])
+
+
+def test_terminated_and_truncated_differ():
+    value, reward = [1.0, 5.0, 7.0], [1.0, 0, 0]
+    terminated, _ = gae(**stream("E.E", value=value, reward=reward), trace=1.0)
+    truncated, _ = gae(**stream("StE", value=value, reward=reward), trace=1.0)
+    unfinished, _ = gae(**stream("S.v", value=value, reward=reward), trace=1.0)
+    unvalued, _ = gae(**stream("S..", value=value, reward=reward), trace=1.0)
+    assert [float(a[0, 0]) for a in (terminated, truncated, unfinished, unvalued)] == [0, 5, 7, 0]
+
+
+def test_nothing_crosses_from_the_next_life_even_if_the_discount_of_the_end_is_1():
+    lane = stream("E.E", value=[0.0, 0, 3], reward=[1.0, 0, 10], discount=[1.0, 1, 1])
+    np.testing.assert_array_equal(gae(**lane, trace=1.0)[0], [[1, 0, 7]])
+    np.testing.assert_array_equal(returns(**for_returns(lane, True)), [[1, 0, 10]])
+
+
+def test_an_unwritten_end_that_is_not_a_truncation_has_no_bootstrap():
+    lane = stream("St", value=[1.0, 5.0], reward=[2.0, 0], is_truncated=[False, False])
+    np.testing.assert_array_equal(gae(**lane, trace=1.0)[0], [[1, 0]])
+
+
+def test_return_to_go_is_not_reset_where_an_observation_is_read():
+    lane = stream("S..S..wE", reward=[0.0, 0, 0, 0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(returns(**for_returns(lane, False)), [[1, 0, 0, 1, 0, 0, 1, 1]])
+
+
+def test_rewards_of_all_turns_count():
+    lane = stream("S.S.E", reward=[1.0, 0, 10, 0, 100])
+    expected = [[111, 0, 110, 0, 100]]
+    np.testing.assert_array_equal(returns(**for_returns(lane, False)), expected)
+    np.testing.assert_array_equal(gae(**lane, trace=1.0)[0], expected)
+    np.testing.assert_array_equal(segment_gae(**lane, trace=1.0)[0], expected)
+
+
+def test_credit_does_not_fade_within_a_segment_where_the_trace_counts_segments():
+    lane = stream("w" * 24 + "E", reward=[0.0] * 24 + [1.0])
+    by_segment, by_token = (float(gae(**lane, trace=0.95, trace_counts=counts)[0][0, 0]) for counts in ("segment", "token"))
+    assert by_segment == 1
+    np.testing.assert_allclose(by_token, 0.95**24, rtol=1e-5)
+
+
+def test_meaningless_numbers_do_not_spread():
+    lane = stream(
+        ".S.E.", reward=[np.nan, 1, np.nan, 1, np.nan], value=[np.nan, 0, np.nan, 0, np.nan], discount=[np.nan, 1, np.nan, 0, np.nan]
+    )
+    for estimate in (gae, segment_gae):
+        np.testing.assert_array_equal(estimate(**lane, trace=1.0)[0], [[0, 2, 0, 1, 0]])
+
+
+def test_a_lane_without_decisions_has_no_return():
+    lane = stream("...", reward=[1.0, 1, 1])
+    assert life_return(**{name: lane[name] for name in ("reward", "discount", "is_written", "ends_life")}) == 0
+
+
+def test_reinforce_by_hand():
+    target, is_written = jnp.array([[1.0, 50.0, 3.0]]), jnp.array([[True, False, True]])
+    np.testing.assert_array_equal(objectives.reinforce(target, is_written), [[-1, 0, 1]])
+    value = jnp.array([[0.5, 7.0, 1.0]])
+    np.testing.assert_array_equal(objectives.reinforce(target, is_written, value=value), [[0.5, 0, 2]])
+
+
+def test_standardize_by_hand_and_without_variance():
+    advantage, is_kept = jnp.array([[2.0, 1e9, 6.0]]), jnp.array([[True, False, True]])
+    np.testing.assert_allclose(objectives.standardize(advantage, is_kept), [[-1, 0, 1]])
+    np.testing.assert_array_equal(objectives.standardize(jnp.full((3, 7), 0.1), jnp.ones((3, 7), bool)), np.zeros((3, 7)))
+
+
+@pytest.mark.parametrize("function", [objectives.standardize, objectives.reinforce])
+def test_statistics_go_over_mapped_axes(function):
+    rng = np.random.default_rng(0)
+    advantage, is_kept = jnp.array(rng.normal(size=(4, 2, 8)), jnp.float32), jnp.array(rng.random((4, 2, 8)) < 0.5)
+    mapped = jax.vmap(functools.partial(function, axis_name="device"), axis_name="device")(advantage, is_kept)
+    whole = function(advantage.reshape(8, 8), is_kept.reshape(8, 8))
+    np.testing.assert_allclose(mapped.reshape(8, 8), whole, atol=1e-6)
+
+
+def test_what_cannot_be_is_refused():
+    lane = stream("E")
+    with pytest.raises(ValueError, match="trace_counts"):
+        objectives.gae(**lane, trace=1.0, trace_counts="turn")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="both value and has_value"):
+        objectives.returns(**for_returns(lane, False), value=lane["value"])

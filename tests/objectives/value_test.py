@@ -1,0 +1,74 @@
+"""Against loops, by hand, and by which gradients are held back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arl import objectives
+
+
+def draw(seed):
+    rng = np.random.default_rng(seed)
+    value, old_value, target = (jnp.array(rng.normal(size=(2, 8)), jnp.float32) for _ in range(3))
+    return value, old_value, target, jnp.array(rng.random((2, 8)) < 0.6)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 2))
+def test_losses_are_their_formulas(seed, clip):
+    value, old_value, target, is_written = draw(seed)
+    free = objectives.value_loss(value, target, is_written)
+    bounded, is_clipped = objectives.clipped_value_loss(value, old_value, target, is_written, clip=clip)
+    push = jax.grad(lambda v: objectives.clipped_value_loss(v, old_value, target, is_written, clip=clip)[0].sum())(value)
+    for index in np.ndindex(free.shape):
+        v, old, wanted = (float(x[index]) for x in (value, old_value, target))
+        held = min(max(v, old - clip), old + clip)
+        losses = [(v - wanted) ** 2 / 2, max((v - wanted) ** 2, (held - wanted) ** 2) / 2]
+        np.testing.assert_allclose([free[index], bounded[index]], losses if is_written[index] else 0, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(is_clipped, is_written & (push == 0))
+
+
+def test_by_hand():
+    value, old_value, target = jnp.array([[3.0, 3.0, 0.0, 5.0]]), jnp.array([[1.0, 1.0, 1.0, 1.0]]), jnp.array([[3.0, 0.0, 0.0, 9.0]])
+    is_written = jnp.array([[True, True, True, False]])
+    np.testing.assert_allclose(objectives.value_loss(value, target, is_written), [[0, 4.5, 0, 0]])
+    # Held within 1/2 of 1: 1.5, 1.5, 0.5. The first gains nothing from having gone to 3, the second is as wrong as it is.
+    loss, is_clipped = objectives.clipped_value_loss(value, old_value, target, is_written, clip=0.5)
+    np.testing.assert_allclose(loss, [[1.125, 4.5, 0.125, 0]])
+    np.testing.assert_array_equal(is_clipped, [[True, False, True, False]])
+
+
+def test_targets_and_old_values_are_held_constant():
+    value, old_value, target, is_written = draw(0)
+    np.testing.assert_array_equal(jax.grad(lambda x: objectives.value_loss(value, x, is_written).sum())(target), 0)
+    for wrong in jax.grad(lambda o, t: objectives.clipped_value_loss(value, o, t, is_written, clip=0.2)[0].sum(), (0, 1))(
+        old_value, target
+    ):
+        np.testing.assert_array_equal(wrong, 0)
+
+
+def test_explained_variance():
+    target, is_kept = jnp.array([[1.0, 3.0, 5.0, 1e6]]), jnp.array([[True, True, True, False]])
+    # Errors 0, 0, 3: variance 2; targets: variance 8/3.
+    np.testing.assert_allclose(
+        objectives.explained_variance(jnp.array([[1.0, 3.0, 2.0, 0.0]]), target, is_kept), 1 - 2 / (8 / 3), rtol=1e-6
+    )
+    assert objectives.explained_variance(target + 2, target, is_kept) == 1
+    np.testing.assert_allclose(objectives.explained_variance(jnp.ones((1, 4)), target, is_kept), 0, atol=1e-6)
+    assert objectives.explained_variance(-target, target, is_kept) < 0
+    # Tenths, whose mean is not quite a tenth.
+    assert objectives.explained_variance(jnp.zeros((3, 7)), jnp.full((3, 7), 0.1), jnp.ones((3, 7), bool)) == 0
+
+
+def test_explained_variance_goes_over_mapped_axes():
+    value, _, target, is_kept = draw(5)
+    function = jax.vmap(lambda *x: objectives.explained_variance(*x, axis_name="device"), axis_name="device")
+    whole = objectives.explained_variance(value, target, is_kept)
+    np.testing.assert_allclose(function(value, target, is_kept), np.full(2, whole), rtol=1e-5)
+
+
+def test_a_bound_of_0_is_refused():
+    with pytest.raises(ValueError, match="set clip above 0"):
+        objectives.clipped_value_loss(*(jnp.zeros((1, 1)),) * 3, jnp.ones((1, 1), bool), clip=0.0)
