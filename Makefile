@@ -23,9 +23,7 @@ test: $(INSTALLED) ## Run the tests, or those that ARGS names. A file stays on o
 	@$(RUN) -m pytest -q --numprocesses=$(WORKERS) --maxprocesses=4 --dist=loadfile $(ARGS)
 
 lint: $(INSTALLED) ## Check format, imports, likely bugs and types.
-	@$(RUN) -m ruff format --check .
-	@$(RUN) -m ruff check .
-	@$(RUN) -m pyright
+	@failed=0; for check in "ruff format --check ." "ruff check ." "pyright --level error"; do $(RUN) -m $$check || failed=1; done; exit $$failed
 
 format: $(INSTALLED) ## Format the code and sort its imports.
 	@$(RUN) -m ruff check --fix --quiet .

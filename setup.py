@@ -24,6 +24,7 @@ setup(
         "orbax-checkpoint>=0.11.30,<0.13",
         "rich>=13,<16",
         "tensorboardX>=2.6.2,<3",
+        "tokenizers>=0.22,<0.24",
         "transformers>=5,<6",
     ],
     extras_require={

@@ -1,4 +1,4 @@
-"""BUILD names every Python file once, only files that exist, and for each target exactly what its files import."""
+"""BUILD names every Python file once, only files that exist, and for each target exactly what its files need."""
 
 import ast
 import collections
@@ -39,18 +39,25 @@ def owners(targets: dict[str, dict]) -> dict[str, list[str]]:
     return found
 
 
-def imported_files(file: str) -> set[str]:
-    """Returns the files of this repository that a file imports."""
-    package = pathlib.PurePath(file).parent.parts
-    modules = set()
+def file_of(module: str) -> str | None:
+    path = module.replace(".", "/")
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if path and (ROOT / file).is_file()), None)
+
+
+def needed_files(file: str) -> set[str]:
+    """Returns the files of this repository that a file imports, and for a test the `conftest.py` that pytest reads before it."""
+    folder = pathlib.PurePath(file).parent
+    needed = set()
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
         if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
+            needed |= {file_of(alias.name) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join((*package[: len(package) + 1 - node.level], *filter(None, [node.module]))) if node.level else node.module
-            modules |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    paths = [module.replace(".", "/") for module in modules if module.split(".")[0] in FOLDERS]
-    return {f for path in paths for f in (f"{path}.py", f"{path}/__init__.py") if (ROOT / f).is_file()}
+            above = folder.parts[: len(folder.parts) + 1 - node.level] if node.level else ()
+            base = ".".join((*above, *filter(None, [node.module])))
+            needed |= {file_of(f"{base}.{alias.name}") or file_of(base) for alias in node.names}
+    if file.startswith("tests/"):
+        needed |= {f"{parent}/conftest.py" for parent in (folder, *folder.parents) if (ROOT / parent / "conftest.py").is_file()}
+    return needed - {None, file}
 
 
 def report(faults: list[str]):
@@ -90,13 +97,13 @@ def test_binaries_and_tests_are_what_their_rule_says():
     report(faults)
 
 
-def test_dependencies_are_what_is_imported():
+def test_dependencies_are_what_is_needed():
     targets = read_targets()
     owner = {file: names[0] for file, names in owners(targets).items()}
     faults = []
     for name, target in targets.items():
         told = {label.removeprefix(":") for label in target.get("deps", ())}
-        meant = {owner[f] for file in target["srcs"] if (ROOT / file).is_file() for f in imported_files(file) if f in owner} - {name}
+        meant = {owner[f] for file in target["srcs"] if (ROOT / file).is_file() for f in needed_files(file) if f in owner} - {name}
         faults += [f"BUILD:{target['line']}: {name} lacks the dependency :{other}" for other in sorted(meant - told)]
-        faults += [f"BUILD:{target['line']}: {name} does not import :{other}" for other in sorted(told - meant)]
+        faults += [f"BUILD:{target['line']}: {name} does not need :{other}" for other in sorted(told - meant)]
     report(faults)

@@ -151,7 +151,8 @@ def public_definitions(path: pathlib.Path) -> Iterator[ast.FunctionDef | ast.Cla
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             yield node
             if isinstance(node, ast.ClassDef):
-                yield from (method for method in node.body if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"))
+                methods = (method for method in node.body if isinstance(method, ast.FunctionDef))
+                yield from (m for m in methods if not m.name.startswith("_") and m.name != "setup")  # Flax's own hook
 
 
 def arguments(function: ast.FunctionDef) -> list[ast.arg]:
@@ -165,11 +166,23 @@ def returns_a_value(function: ast.FunctionDef) -> bool:
     return not is_none and any(isinstance(node, ast.Return | ast.Yield) and node.value is not None for node in ast.walk(function))
 
 
+@functools.cache
+def own_types() -> set[str]:
+    classes = {node.name for path in SOURCES for node in ast.walk(parse(path)) if isinstance(node, ast.ClassDef)}
+    return classes | {"State", "Setting"}  # aliases of arl.types
+
+
+def documents_itself(argument: ast.arg) -> bool:
+    """Whether an argument is a key, or of a type of this repository, whose fields have their own words."""
+    kind = ast.unparse(argument.annotation) if argument.annotation else ""
+    return argument.arg == "key" or kind.split(".")[-1] in own_types()
+
+
 def faults_of_docstring(function: ast.FunctionDef) -> list[str]:
     """Returns what a public function's docstring lacks: each argument by its name, what is returned, the shapes of arrays."""
     text = ast.get_docstring(function) or ""
     faults = []
-    unnamed = [argument.arg for argument in arguments(function) if not re.search(rf"\b{argument.arg}\b", text)]
+    unnamed = [a.arg for a in arguments(function) if not documents_itself(a) and not re.search(rf"\b{a.arg}\b", text)]
     if unnamed:
         faults.append(f"no word about {', '.join(unnamed)}; add them under Args")
     if arguments(function) and returns_a_value(function) and not re.search(r"^(Returns|Yields|Whether)\b", text, flags=re.MULTILINE):

@@ -7,7 +7,7 @@ import itertools
 import math
 import string
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from arl.types import Environment, Step, Text
 
 ASKED, LOST, WON = range(3)  # what was said last: the question itself, or what was paid
 MAX_STATES = 300_000  # of the exact solution: about a second on the host, and one byte each in the program
+MAX_PULLS = 200  # the index is a table of the third power of this
 
 
 class BanditState(NamedTuple):
@@ -36,7 +37,7 @@ class BanditState(NamedTuple):
     answer: jax.Array
 
 
-def make_bandit(tokenizer, num_arms: int = 2, num_pulls: int = 10, levels: Sequence[float] | None = None) -> Environment:
+def make_bandit(tokenizer: Any, num_arms: int = 2, num_pulls: int = 10, levels: Sequence[float] | None = None) -> Environment:
     """Returns the bandit as an environment whose actions are " A", " B", ... and that ends after `num_pulls` pulls.
 
     The expert is Bayes-optimal where the exact solution has at most `MAX_STATES` states (2 arms: 50 pulls; 3: 22; 4: 14), and else
@@ -45,7 +46,7 @@ def make_bandit(tokenizer, num_arms: int = 2, num_pulls: int = 10, levels: Seque
     Args:
       tokenizer: a fast tokenizer.
       num_arms: how many arms, 2 to 26.
-      num_pulls: how many pulls an episode has; they are part of the task, so that it terminates after them.
+      num_pulls: how many pulls an episode has, 1 to `MAX_PULLS`; they are part of the task, so that it terminates after them.
       levels: each arm pays with a probability drawn uniformly from these; None draws it uniformly from [0, 1].
 
     Raises:
@@ -55,6 +56,8 @@ def make_bandit(tokenizer, num_arms: int = 2, num_pulls: int = 10, levels: Seque
         raise ValueError(f"A bandit of {num_arms} arms cannot be played; set num_arms to 2, ..., {len(string.ascii_uppercase)}.")
     if num_pulls < 1:
         raise ValueError(f"An episode of {num_pulls} pulls is empty; set num_pulls to at least 1.")
+    if num_pulls > MAX_PULLS:
+        raise ValueError(f"An expert for {num_pulls} pulls would be too large a table; set num_pulls to at most {MAX_PULLS}.")
     _check_levels(levels)
 
     def reset(key: jax.Array) -> BanditState:
@@ -117,12 +120,12 @@ def _make_expert(num_arms: int, num_pulls: int, levels: Sequence[float] | None) 
 
         def expert(key: jax.Array, state: BanditState) -> jax.Array:
             pulls_left = jnp.maximum(num_pulls - num_pulled(state), 1)
-            return jnp.argmax(jnp.asarray(index, jnp.float32)[pulls_left - 1, state.wins, state.losses]).astype(jnp.int32)
+            return jnp.argmax(jnp.asarray(index)[pulls_left - 1, state.wins, state.losses]).astype(jnp.int32)
 
     return expert
 
 
-def _descriptions(tokenizer, names: str, num_pulls: int) -> Callable[[BanditState], Text]:
+def _descriptions(tokenizer: Any, names: str, num_pulls: int) -> Callable[[BanditState], Text]:
     """Returns `describe`, which looks up one of five constant texts: the question, and what was paid, then or last."""
     arms = " or ".join([", ".join(names[:-1]), names[-1]])
     question = f"Pull {arms} for {num_pulls} steps:"
@@ -257,20 +260,20 @@ def solve(num_arms: int, num_pulls: int, levels: Sequence[float] | None) -> tupl
     _check_levels(levels)
     width = 2 * num_arms
     mean, binomial = posterior_mean(num_pulls, levels), binomials(num_arms, num_pulls)
-    sets = np.array(list(itertools.combinations(range(num_pulls + width), width)))
+    sets = np.array(list(itertools.combinations(range(num_pulls - 1 + width), width)))
     table = np.diff(sets - np.arange(width), axis=1, prepend=0)
     table = table[np.argsort(rank(table, binomial))]
-    value, action = np.zeros(len(table)), np.zeros(len(table), int)
-    total = table.sum(1)
+    size, total = len(table), table.sum(1)
+    value, action = np.zeros(size + 1), np.zeros(size, int)  # the last value stands for all tables in which no pull is left
     for pulled in reversed(range(num_pulls)):
         now = np.flatnonzero(total == pulled)
-        follow = rank(table[now, None] + np.eye(width, dtype=int), binomial)
+        follow = np.stack([rank(table[now] + one_more, binomial) for one_more in np.eye(width, dtype=int)], axis=1)
+        follow = np.minimum(follow, size)
         win, lose = 1.0 + value[follow[:, 0::2]], value[follow[:, 1::2]]
         pays = mean[table[now, 0::2], table[now, 1::2]]
         values = pays * win + (1.0 - pays) * lose
         value[now], action[now] = values.max(1), values.argmax(1)
-    size = num_decisions(num_arms, num_pulls)
-    return value[:size], action[:size]
+    return value[:size], action
 
 
 def gittins_index(num_pulls: int, levels: Sequence[float] | None, num_charges: int = 201) -> np.ndarray:
@@ -285,7 +288,7 @@ def gittins_index(num_pulls: int, levels: Sequence[float] | None, num_charges: i
       num_charges: how many payments are tried; between them the index is interpolated.
     """
     mean, charge = posterior_mean(num_pulls, levels)[..., None], np.linspace(0.0, 1.0, num_charges)
-    index, value = np.zeros((num_pulls,) * 3), np.zeros((num_pulls + 1, num_pulls + 1, num_charges))
+    index, value = np.zeros((num_pulls,) * 3, np.float32), np.zeros((num_pulls + 1, num_pulls + 1, num_charges))
     for pulls_left in range(1, num_pulls + 1):
         size = num_pulls + 1 - pulls_left  # no more than this can have been won, or lost, before
         pays = mean[:size, :size]

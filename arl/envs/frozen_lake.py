@@ -6,7 +6,7 @@ An episode reads `At 0 0: right 0 1: down 1 1 hole`: row and column after each m
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ MAPS = {
 ACTIONS = (" left", " down", " right", " up")  # Gymnasium's order: the two neighbours of a direction are where it may slip to
 SYMBOLS = "SFHG"  # start, frozen, hole, goal
 START, FROZEN, HOLE, GOAL = range(4)
+MAX_DRAWS = 2000  # of random maps, for each that can be solved
 
 Map = str | Sequence[str]
 
@@ -41,7 +42,7 @@ class FrozenLakeState(NamedTuple):
 
 
 def make_frozen_lake(
-    tokenizer,
+    tokenizer: Any,
     map: Map = "4x4",
     is_slippery: bool = True,
     num_random_maps: int = 0,
@@ -172,7 +173,7 @@ def random_maps(num_maps: int, size: Map = "4x4", frozen_probability: float = 0.
       Maps, each a tuple of rows.
 
     Raises:
-      ValueError: if the pool is empty or the probability impossible.
+      ValueError: if the pool is empty, or the probability impossible or too small.
     """
     if num_maps < 1:
         raise ValueError(f"A pool of {num_maps} random maps is empty; ask for at least 1.")
@@ -181,12 +182,14 @@ def random_maps(num_maps: int, size: Map = "4x4", frozen_probability: float = 0.
     shape = read_map(size).shape
     generator = np.random.default_rng(seed)
     maps = []
-    while len(maps) < num_maps:
+    for _ in range(MAX_DRAWS * num_maps):
         letters = np.where(generator.random(shape) < frozen_probability, FROZEN, HOLE)
         letters.flat[0], letters.flat[-1] = START, GOAL
         if _is_solvable(letters):
             maps.append(tuple("".join(SYMBOLS[x] for x in row) for row in letters))
-    return maps
+        if len(maps) == num_maps:
+            return maps
+    raise ValueError(f"Hardly a random map with a frozen_probability of {frozen_probability} can be solved; choose a larger one.")
 
 
 # ---------------------------------------------------------------- oracle and baseline, exact
@@ -284,7 +287,7 @@ def random_return(map: Map = "4x4", is_slippery: bool = True, horizon: int = 100
 
 
 # ---------------------------------------------------------------- text
-def _descriptions(tokenizer, letters: np.ndarray, shows_map: bool) -> Callable[[FrozenLakeState], Text]:
+def _descriptions(tokenizer: Any, letters: np.ndarray, shows_map: bool) -> Callable[[FrozenLakeState], Text]:
     """Returns `describe`: where the agent is, after a reset perhaps with the map; `letters` is int `[maps, rows, columns]`."""
     num_maps, num_rows, num_columns = letters.shape
     place = dict(row=text.number(0, num_rows - 1), column=text.number(0, num_columns - 1))

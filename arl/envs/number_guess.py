@@ -7,7 +7,7 @@ The number is drawn uniformly from 0 to `num_numbers - 1`. Two forms:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ class NumberGuessState(NamedTuple):
     answer: jax.Array
 
 
-def make_number_guess(tokenizer, num_numbers: int = 32, one_guess: bool = False) -> Environment:
+def make_number_guess(tokenizer: Any, num_numbers: int = 32, one_guess: bool = False) -> Environment:
     """Returns the game as an environment whose action `i` is the number `i`, written with the space before it.
 
     The expert halves the interval that the answers *of this episode* leave, which is optimal. With `one_guess` the interval is always
@@ -82,7 +82,7 @@ def make_number_guess(tokenizer, num_numbers: int = 32, one_guess: bool = False)
     return Environment(reset, step, describe, grammar, legal, max_steps=1 if one_guess else None, expert=expert, anchor=anchor)
 
 
-def _descriptions(tokenizer, num_numbers: int, one_guess: bool) -> Callable[[NumberGuessState], Text]:
+def _descriptions(tokenizer: Any, num_numbers: int, one_guess: bool) -> Callable[[NumberGuessState], Text]:
     """Returns `describe`, which looks up one of four constant texts."""
     end = "\n" if one_guess else ":"
     options = [f"Number below {num_numbers}:", f" higher{end}", f" lower{end}", " correct\n"]

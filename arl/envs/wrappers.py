@@ -21,7 +21,7 @@ class TimeLimitState(NamedTuple):
 
 
 def time_limit(environment: Environment, num_steps: int) -> Environment:
-    """Cuts an episode after a number of steps: it is truncated, not terminated, unless its last step ended the task itself.
+    """Returns the environment with its episodes cut after a number of steps: truncated, not terminated, unless the task ends just then.
 
     Args:
       environment: what to limit.
@@ -55,7 +55,7 @@ def time_limit(environment: Environment, num_steps: int) -> Environment:
 
 
 def turn_cost(environment: Environment, cost: float) -> Environment:
-    """Charges every step.
+    """Returns the environment with a charge for every step.
 
     Args:
       environment: what to charge for.

@@ -34,9 +34,11 @@ def make_language_model(config: ModelConfig) -> LanguageModel:
         return module.apply({"params": params}, tokens, begin, method="score")
 
     def logits(params, features, alphabet):
-        table = module.apply({"params": params}, method="output_table")
+        table = params["trunk"]["embedding"] if config.tie_embeddings else params["head"]
         hidden = features[0] if config.separate_value_trunk else features
-        return jnp.matmul(hidden, _rows(table, alphabet).astype(hidden.dtype).T, preferred_element_type=jnp.float32)
+        rows = hidden.reshape(-1, config.width)  # flat for the gradient's sake, see `transformer.product`
+        scores = jnp.matmul(rows, _rows(table, alphabet).astype(hidden.dtype).T, preferred_element_type=jnp.float32)
+        return scores.reshape(*hidden.shape[:-1], -1)
 
     def value(params, features):
         hidden = features[1] if config.separate_value_trunk else features

@@ -58,6 +58,15 @@ def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
     return (wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + epsilon) * scale).astype(x.dtype)
 
 
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns `x` `[B, C, n]` times `kernel` `[n, ...]`, whose other axes become one, in the dtype of `x`.
+
+    Rows are flattened first: with two axes of rows XLA's CPU backend takes up to six times as long for the kernel's gradient.
+    """
+    flat = x.reshape(-1, x.shape[-1]) @ kernel.reshape(x.shape[-1], -1).astype(x.dtype)
+    return flat.reshape(*x.shape[:-1], -1)
+
+
 def query_blocks(config: ModelConfig, length: int) -> list[tuple[int, int, int]]:
     """Returns `(first query, end of queries, first key)` of each block; a block's keys end where its queries end."""
     starts = range(0, length, config.query_block)
@@ -111,13 +120,10 @@ class Layer(nn.Module):
         x = x + mixed
         return x + self._feed_forward(rms_norm(x, self.feed_forward_norm, self.config.norm_epsilon)), cache
 
-    def _product(self, x, kernel):
-        return x @ kernel.reshape(x.shape[-1], -1).astype(x.dtype)
-
     def _attention(self, x, cache, places):
         c = self.config
         (rows, width, _), kv_heads, group, d = x.shape, c.num_kv_heads, c.heads_per_kv_head, c.head_width
-        qkv = self._product(x, self.qkv).reshape(rows, width, kv_heads, group + 2, d)
+        qkv = product(x, self.qkv).reshape(rows, width, kv_heads, group + 2, d)
         turned = rotate(qkv[:, :, :, : group + 1], places.cos, places.sin)
         queries, keys, values = turned[:, :, :, :group] * d**-0.5, turned[:, :, :, group], qkv[:, :, :, group + 1]
         queries = queries.swapaxes(1, 2).reshape(rows, kv_heads, width * group, d)
@@ -129,7 +135,7 @@ class Layer(nn.Module):
             seen = cache if places.lane is None else jax.tree.map(lambda a: a[places.lane], cache)
             mixed = attend(queries, seen.keys, seen.values, places.bias[0])
         mixed = mixed.reshape(rows, kv_heads, width, group * d).swapaxes(1, 2).reshape(rows, width, -1)
-        return self._product(mixed, self.out), cache
+        return product(mixed, self.out), cache
 
     def _attend_in_blocks(self, queries, keys, values, bias):
         group = self.config.heads_per_kv_head
@@ -141,8 +147,8 @@ class Layer(nn.Module):
         return mixed[0] if len(mixed) == 1 else jnp.concatenate(mixed, 2)
 
     def _feed_forward(self, x):
-        gate, up = jnp.split(self._product(x, self.gate_up), 2, -1)
-        return self._product(jax.nn.silu(gate) * up, self.down)
+        gate, up = jnp.split(product(x, self.gate_up), 2, -1)
+        return product(jax.nn.silu(gate) * up, self.down)
 
 
 class Trunk(nn.Module):
@@ -178,7 +184,7 @@ class Trunk(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A trunk with an output head and a value head, or with the value head on a second trunk."""
+    """A trunk, and a second one if the value head has its own; the heads' weights are held here and applied in `language_model.py`."""
 
     config: ModelConfig
 
@@ -193,6 +199,8 @@ class Transformer(nn.Module):
     def read(self, tokens, position, begin, is_valid, cache, lane):
         """See `LanguageModel.read`."""
         slots = jax.tree.leaves(cache)[0].shape[-1]
+        if tokens.shape[1] > slots:
+            raise ValueError(f"A call of {tokens.shape[1]} tokens a lane does not fit a ring of {slots} slots; see `num_slots`.")
         held = ring.position_in_slot(position, slots)
         bias = jnp.where(held >= begin[..., None], 0.0, _HIDDEN)
         places = Places(*rotary(self.config, position - begin), (bias,), lane, ring.slots_of(position, is_valid, slots))
@@ -214,7 +222,3 @@ class Transformer(nn.Module):
         policy, policy_cache = self.trunk(tokens, policy_cache, places)
         value, value_cache = self.value_trunk(tokens, value_cache, places)
         return (policy, value), (policy_cache, value_cache)
-
-    def output_table(self) -> jax.Array:
-        """Returns the output head, `[V, D]`."""
-        return self.trunk.embedding if self.config.tie_embeddings else self.head

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arl.text.text import constant, lookup, stack
+from arl.text.text import lookup, stack
 from arl.text.tokenizer import token_ids
 from arl.types import Grammar, Text
 
@@ -82,7 +82,8 @@ def any_text(tokenizer: Any, symbols: Sequence[str] | None = None, stop: bool = 
     """
     stop_id = _stop_id(tokenizer)
     if symbols is None:
-        letters = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids) - set(tokenizer.added_tokens_decoder))
+        special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+        letters = sorted(set(tokenizer.get_vocab().values()) - special - set(tokenizer.all_special_ids))
     else:
         letters = []
         for symbol in symbols:
@@ -149,7 +150,7 @@ def free(grammar: Grammar, vocabulary_size: int) -> Grammar:
       ValueError: if the grammar has letters beyond the vocabulary.
     """
     if grammar.alphabet[-1] >= vocabulary_size:
-        raise ValueError(f"token {grammar.alphabet[-1]} of the grammar is outside a vocabulary of {vocabulary_size}; make the vocabulary larger")
+        raise ValueError(f"token {grammar.alphabet[-1]} of the grammar is outside a vocabulary of {vocabulary_size}; make it larger")
     alphabet = np.arange(vocabulary_size, dtype=np.int32)
     spread = lambda table: _spread(table, grammar.alphabet, alphabet)
     num_states = len(grammar.choice)
@@ -335,7 +336,7 @@ def say_choice(grammar: Grammar, choice: jax.Array | int) -> Text:
         for column in np.flatnonzero(grammar.next_state[state]):
             if grammar.next_state[state, column] != state:
                 paths.append((int(grammar.next_state[state, column]), [*ids, int(grammar.alphabet[column])]))
-    return lookup(stack([constant(strings[i]) for i in range(len(strings))]), choice)
+    return lookup(stack([strings[i] for i in range(len(strings))]), choice)
 
 
 def letter(grammar: Grammar, ids: jax.Array) -> jax.Array:
@@ -365,14 +366,15 @@ def parse(grammar: Grammar, root: jax.Array | int, text: Text) -> tuple[jax.Arra
     """
     next_state = jnp.pad(jnp.asarray(grammar.next_state), ((0, 0), (0, 1)))  # a token that is not a letter leads to the dead state
     index = jnp.arange(text.ids.shape[-1])
-    ends_with_stop = jnp.any((index == text.length - 1) & (text.ids == grammar.stop_id))
-    length = text.length - ends_with_stop
+    is_stop = text.ids == grammar.stop_id
+    length = text.length - jnp.any(is_stop & (index == text.length - 1))
+    columns = jnp.where(is_stop, len(grammar.alphabet), letter(grammar, text.ids))  # nothing follows a stop token
 
     def walk(state, inputs):
         column, is_valid = inputs
         return jnp.where(is_valid, next_state[state, column], state), None
 
-    state, _ = jax.lax.scan(walk, jnp.asarray(root, jnp.int32), (letter(grammar, text.ids), index < length))
+    state, _ = jax.lax.scan(walk, jnp.asarray(root, jnp.int32), (columns, index < length))
     is_legal = jnp.asarray(grammar.is_accepting)[state]
     return jnp.where(is_legal, jnp.asarray(grammar.choice)[state], -1), is_legal
 

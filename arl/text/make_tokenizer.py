@@ -32,7 +32,7 @@ WORDS = tuple(f" {word}" for word in IN_A_LINE.split()) + tuple(AT_ITS_START.spl
 
 def make_tokenizer() -> Tokenizer:
     """Returns the tokenizer: special tokens, then bytes, numbers, letters and words, in this order."""
-    in_letters = {byte: letter for byte, letter in zip(range(256), byte_letters(), strict=True)}
+    in_letters = dict(enumerate(byte_letters()))
     entries = [*SPECIAL, *in_letters.values()]
     entries += ["".join(in_letters[byte] for byte in string.encode()) for string in NUMBERS + LETTERS + WORDS]
     tokenizer = Tokenizer(models.BPE(vocab={entry: i for i, entry in enumerate(entries)}, merges=[], ignore_merges=True))

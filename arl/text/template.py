@@ -57,8 +57,7 @@ class Place(NamedTuple):
 
     def table(self, options: Sequence[str]) -> Text:
         """Returns the tokens of each option in this place, ids `[N, capacity]`, lengths `[N]`."""
-        rows = [np.asarray(_ids_between(self.tokenizer, self.before, self.space + x, self.after), np.int32) for x in options]
-        return stack([Text(ids, np.int32(len(ids))) for ids in rows])
+        return stack([_ids_between(self.tokenizer, self.before, self.space + x, self.after) for x in options])
 
 
 class Hole(NamedTuple):
@@ -162,21 +161,19 @@ def subset(options: Sequence[str], separator: str = ", ", nothing: str = "nothin
 
     def build(name: str, place: Place) -> Piece:
         behind_one = Place(place.tokenizer, place.before + place.space + options[0], "", place.after)
-        rows = stack([*_rows(place.table(options)), *_rows(behind_one.table([separator + x for x in options]))])
+        first, later = _same_capacity(place.table(options), behind_one.table([separator + x for x in options]))
         none = place.table([nothing])
-        first_ids, later_ids = jnp.split(rows.ids, 2)
-        first_length, later_length = np.split(rows.length, 2)
-        capacity = max(len(options) * rows.ids.shape[1], none.ids.shape[1])
+        capacity = max(len(options) * later.ids.shape[1], none.ids.shape[1])
 
         def say(values: Values) -> Text:
             is_shown = jnp.asarray(values[name], bool)
             is_first = is_shown & (jnp.cumsum(is_shown) == 1)
-            ids = jnp.where(is_first[:, None], first_ids, later_ids)
-            length = jnp.where(is_shown, jnp.where(is_first, first_length, later_length), 0)
+            ids = jnp.where(is_first[:, None], first.ids, later.ids)
+            length = jnp.where(is_shown, jnp.where(is_first, first.length, later.length), 0)
             return concatenate(flatten(Text(ids, length)), only_if(~jnp.any(is_shown), lookup(none, 0)), capacity=capacity)
 
         def string(values: Values) -> str:
-            return place.space + (separator.join(itertools.compress(options, np.asarray(values[name], bool))) or nothing)
+            return place.space + (separator.join(x for x, shown in zip(options, values[name]) if shown) or nothing)
 
         return Piece(name, say, string, capacity)
 
@@ -212,7 +209,7 @@ def grid(rows: int, columns: int, symbols: Sequence[str], separator: str = " ") 
             return concatenate(*itertools.chain(*lines), capacity=capacity)
 
         def string(values: Values) -> str:
-            return place.space + "\n".join(separator.join(symbols[cell] for cell in row) for row in np.asarray(values[name]))
+            return place.space + "\n".join(separator.join(symbols[int(cell)] for cell in row) for row in np.asarray(values[name]))
 
         return Piece(name, say, string, capacity)
 
@@ -325,8 +322,9 @@ def _num_tokens(tokenizer: Any, ids: Sequence[int], beginning: str) -> int | Non
     return next((count for count in nearest_first if to_string(tokenizer, ids[:count]) == beginning), None)
 
 
-def _rows(table: Text) -> list[Text]:
-    return [Text(ids, length) for ids, length in zip(table.ids, table.length, strict=True)]
+def _same_capacity(*tables: Text) -> tuple[Text, ...]:
+    capacity = max(table.ids.shape[1] for table in tables)
+    return tuple(Text(jnp.pad(table.ids, ((0, 0), (0, capacity - table.ids.shape[1]))), table.length) for table in tables)
 
 
 def _say(pieces: Sequence[Piece], values: Values, capacity: int) -> Text:

@@ -11,8 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from arl.types import Text
+
+
+def known(length: Any) -> Any:
+    """Returns a length, or lengths, as NumPy int32: what the program that is being built can rely on."""
+    return np.asarray(length, np.int32)[()]
 
 
 def constant(ids: Sequence[int]) -> Text:
@@ -21,12 +27,12 @@ def constant(ids: Sequence[int]) -> Text:
     Args:
       ids: token ids, `[capacity]`.
     """
-    return Text(jnp.asarray(np.asarray(ids, np.int32).reshape(-1)), np.int32(len(ids)))
+    return Text(jnp.asarray(np.asarray(ids, np.int32).reshape(-1)), known(len(ids)))
 
 
 def empty(capacity: int) -> Text:
     """Returns a text without tokens that has room for `capacity` of them."""
-    return Text(jnp.zeros(capacity, jnp.int32), np.int32(0))
+    return Text(jnp.zeros(capacity, jnp.int32), known(0))
 
 
 def pad(text: Text, capacity: int) -> Text:
@@ -95,7 +101,7 @@ def flatten(table: Text) -> Text:
     """
     num_texts, capacity = table.ids.shape
     if isinstance(table.length, np.ndarray) and (table.length == capacity).all():
-        return Text(table.ids.reshape(-1), np.int32(num_texts * capacity))
+        return Text(table.ids.reshape(-1), known(num_texts * capacity))
     length = jnp.asarray(table.length, jnp.int32)
     index = jnp.arange(capacity)
     begin = jnp.cumsum(length) - length
@@ -137,21 +143,21 @@ def only_if(condition: jax.Array | bool, text: Text) -> Text:
     return Text(text.ids, jnp.where(condition, text.length, 0).astype(jnp.int32))
 
 
-def stack(texts: Sequence[Text]) -> Text:
-    """Returns `N` texts as one table, ids `[N, capacity]` and lengths `[N]`, whose rows `lookup` gives back; on the host.
+def stack(texts: Sequence[Sequence[int]]) -> Text:
+    """Returns `N` texts as one table, ids `[N, capacity]` and lengths `[N]`, whose rows `lookup` gives back.
 
     Args:
-      texts: at least one constant text; the largest capacity counts.
+      texts: token ids of each text; at least one.
 
     Raises:
       ValueError: if there is no text.
     """
     if not texts:
         raise ValueError("a table of texts needs at least one text")
-    ids = np.zeros((len(texts), max(text.ids.shape[-1] for text in texts)), np.int32)
-    for row, text in zip(ids, texts):
-        row[: text.ids.shape[-1]] = text.ids
-    return Text(jnp.asarray(ids), np.asarray([int(text.length) for text in texts], np.int32))
+    table = np.zeros((len(texts), max(map(len, texts))), np.int32)
+    for row, ids in zip(table, texts):
+        row[: len(ids)] = ids
+    return Text(jnp.asarray(table), known([len(ids) for ids in texts]))
 
 
 def lookup(table: Text, index: jax.Array | int) -> Text:
@@ -166,7 +172,7 @@ def lookup(table: Text, index: jax.Array | int) -> Text:
     """
     ids, lengths = jnp.asarray(table.ids)[index], table.length
     if isinstance(lengths, np.ndarray) and (lengths == lengths[0]).all():
-        return Text(ids, np.full(ids.shape[:-1], lengths[0], np.int32)[()])
+        return Text(ids, known(np.full(ids.shape[:-1], lengths[0])))
     return Text(ids, jnp.asarray(lengths)[index])
 
 
@@ -184,11 +190,11 @@ def to_string(tokenizer: Any, ids: Text | Sequence[int] | np.ndarray | jax.Array
 
 def _static_length(text: Text) -> int | None:
     """The length where it is known when the program is built."""
-    return None if isinstance(text.length, jax.core.Tracer) else int(text.length)
+    return None if isinstance(text.length, Tracer) else int(text.length)
 
 
 def _minimum(length: Any, bound: int) -> Any:
-    return jnp.minimum(length, bound) if isinstance(length, jax.core.Tracer) else np.minimum(length, bound).astype(np.int32)
+    return jnp.minimum(length, bound) if isinstance(length, Tracer) else np.minimum(length, bound).astype(np.int32)
 
 
 def _merge(texts: Sequence[Text]) -> list[Text]:
@@ -198,7 +204,7 @@ def _merge(texts: Sequence[Text]) -> list[Text]:
         if is_static:
             ids = [text.ids[: int(text.length)] for text in run]
             joined = jnp.concatenate(ids)
-            merged += [Text(joined, np.int32(joined.shape[0]))] if joined.shape[0] else []
+            merged += [Text(joined, known(joined.shape[0]))] if joined.shape[0] else []
         else:
             merged += run
     return merged

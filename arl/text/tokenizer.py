@@ -29,7 +29,7 @@ def load_tokenizer(name_or_path: str | pathlib.Path | None = None) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the library raises many kinds
-        raise ValueError(f"no tokenizer can be read from {str(name_or_path)!r}; it needs a tokenizer.json and tokenizer_config.json") from error
+        raise ValueError(f"no tokenizer can be read from {str(name_or_path)!r}; it needs a valid tokenizer.json") from error
     if not tokenizer.is_fast:
         raise ValueError(f"the tokenizer at {str(name_or_path)!r} is a slow one; convert it to a fast one, with a tokenizer.json")
     if tokenizer.eos_token_id is None:

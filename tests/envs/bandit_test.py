@@ -53,7 +53,7 @@ def test_closed_forms():
     assert bandit.optimal_return(2, 5, (0.0, 1.0)) == pytest.approx(5 * 3 / 4 - 1 / 4)  # one pull is lost to find out, in a case of four
 
 
-@pytest.mark.parametrize("num_arms, num_pulls, levels", [(2, 12, None), (3, 8, None), (2, 10, LEVELS), (4, 5, None)])
+@pytest.mark.parametrize("num_arms, num_pulls, levels", [(2, 12, None), (3, 8, None), (2, 10, LEVELS), (4, 5, None), (26, 4, None)])
 def test_optimum_lies_between_baseline_and_bound(num_arms, num_pulls, levels):
     arguments = num_arms, num_pulls, levels
     assert bandit.random_return(*arguments) < bandit.optimal_return(*arguments) < bandit.informed_return(*arguments)
@@ -175,6 +175,7 @@ def test_counts_are_the_anchor(tokenizer):
         (dict(num_arms=1), "num_arms"),
         (dict(num_arms=27), "num_arms"),
         (dict(num_pulls=0), "num_pulls"),
+        (dict(num_pulls=201), "at most 200"),
         (dict(levels=()), "probabilities"),
         (dict(levels=(0.5, 1.2)), "probabilities"),
     ],

@@ -115,7 +115,7 @@ def test_expert_takes_the_shortest_path_where_nothing_slips(tokenizer, episodes)
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.integers(0, 10**6), st.floats(0.4, 1.0), st.sampled_from(["4x4", "8x8", OWN]))
+@given(st.integers(0, 10**6), st.floats(0.6, 1.0), st.sampled_from(["4x4", "8x8", OWN]))
 def test_random_maps_can_be_solved_and_follow_the_seed(seed, frozen_probability, size):
     maps = lake.random_maps(3, size, frozen_probability, seed)
     assert maps == lake.random_maps(3, size, frozen_probability, seed)
@@ -171,6 +171,16 @@ def test_random_maps_are_shown_after_the_reset(tokenizer):
     assert len(seen) == 5
 
 
+def test_a_given_map_is_shown_on_demand(tokenizer):
+    environment = lake.make_frozen_lake(tokenizer, ("SF", "HG"), show_map=True)
+    state = environment.reset(jax.random.key(0))
+    assert text.to_string(tokenizer, environment.describe(state)) == "Map:\nS F\nH G\nAt 0 0:"
+    state, _ = environment.step(jax.random.key(0), state, jnp.int32(3))
+    assert text.to_string(tokenizer, environment.describe(state)) in (" 0 0:", " 0 1:")
+    hidden = lake.make_frozen_lake(tokenizer, num_random_maps=3, show_map=False)
+    assert text.to_string(tokenizer, hidden.describe(hidden.reset(jax.random.key(0)))) == "At 0 0:"
+
+
 def test_the_same_place_has_the_same_anchor(tokenizer):
     environment = lake.make_frozen_lake(tokenizer, "4x4", num_random_maps=3)
     state = lambda m, t, n: lake.FrozenLakeState(jnp.int32(m), jnp.int32(t), jnp.int32(n))
@@ -188,6 +198,7 @@ def test_the_same_place_has_the_same_anchor(tokenizer):
         (dict(map=("SH", "HG")), "No path"),
         (dict(num_random_maps=-1), "at least 1"),
         (dict(num_random_maps=2, frozen_probability=0.0), "frozen_probability"),
+        (dict(map="8x8", num_random_maps=1, frozen_probability=0.01), "choose a larger"),
         (dict(horizon=0), "horizon"),
     ],
 )

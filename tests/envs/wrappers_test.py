@@ -26,10 +26,8 @@ def test_a_task_that_ends_with_its_last_step_is_terminated(tokenizer):
 
 
 def test_the_shorter_of_two_limits_counts(tokenizer, episodes, uniform):
-    for limits in ((5, 2), (2, 5)):
-        environment = make_frozen_lake(tokenizer, "8x8", is_slippery=False)
-        for limit in limits:
-            environment = time_limit(environment, limit)
+    for first, second in ((5, 2), (2, 5)):
+        environment = time_limit(time_limit(make_frozen_lake(tokenizer, "8x8", is_slippery=False), first), second)
         assert environment.max_steps == 2
         _, num_steps, is_over = episodes(environment, uniform(environment), 0, 50, 6)
         assert set(num_steps) == {2} and is_over.all()

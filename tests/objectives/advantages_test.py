@@ -79,9 +79,12 @@ def as_arrays(lanes):
     flat = [sum(lives, []) for lives in lanes]
     rows = [slots + [empty] * (T - len(slots)) for slots in flat]
     return {
-        name: jnp.array([[slot[name] for slot in row] for row in rows], bool if name in FLAGS else jnp.float32)
-        for name in (*FLAGS, *NUMBERS)
+        name: np.array([[slot[name] for slot in row] for row in rows], bool if name in FLAGS else np.float32) for name in (*FLAGS, *NUMBERS)
     }
+
+
+def at_decisions(x, arrays):
+    return np.asarray(x)[np.asarray(arrays["is_written"])]
 
 
 def decisions(life):
@@ -215,7 +218,7 @@ def test_with_trace_1_an_advantage_is_return_minus_value(lanes, counts):
 @given(lanes_strategy, trace_strategy, st.sampled_from(["segment", "token"]))
 def test_exact_values_leave_no_advantage(lanes, trace, counts):
     arrays = as_arrays(lanes)
-    exact = jnp.where(arrays["is_written"], returns(**for_returns(arrays, True)), arrays["value"])
+    exact = np.where(arrays["is_written"], returns(**for_returns(arrays, True)), arrays["value"])
     advantage, _ = gae(**(arrays | {"value": exact}), trace=trace, trace_counts=counts)
     np.testing.assert_allclose(advantage, 0, atol=2e-5)
 
@@ -232,9 +235,9 @@ def test_slots_that_are_only_read_change_nothing(lanes, random):
     before, after = as_arrays([lives]), as_arrays([longer])
     for estimate in (functools.partial(gae, trace=0.9), functools.partial(segment_gae, trace=0.9)):
         for a, b in zip(estimate(**before), estimate(**after), strict=True):
-            np.testing.assert_array_equal(a[before["is_written"]], b[after["is_written"]])
+            np.testing.assert_array_equal(at_decisions(a, before), at_decisions(b, after))
     a, b = (returns(**for_returns(arrays, True)) for arrays in (before, after))
-    np.testing.assert_array_equal(a[before["is_written"]], b[after["is_written"]])
+    np.testing.assert_array_equal(at_decisions(a, before), at_decisions(b, after))
 
 
 @given(lanes_strategy)
@@ -243,14 +246,14 @@ def test_lives_of_a_lane_are_as_if_alone(lanes):
         together, alone = as_arrays([lives]), [as_arrays([[life]]) for life in lives]
         for estimate in (functools.partial(gae, trace=0.9), functools.partial(segment_gae, trace=0.9)):
             for found, *expected in zip(estimate(**together), *(estimate(**arrays) for arrays in alone), strict=True):
-                pieces = [x[arrays["is_written"]] for x, arrays in zip(expected, alone, strict=True)]
-                np.testing.assert_array_equal(found[together["is_written"]], jnp.concatenate(pieces))
+                pieces = [at_decisions(x, arrays) for x, arrays in zip(expected, alone, strict=True)]
+                np.testing.assert_array_equal(at_decisions(found, together), np.concatenate(pieces))
 
 
 # ---------------------------------------------------------------- by hand
 def stream(rows, **changes):
-    """One lane from a string of slots: `.` read, `w` written, `S` written and ends the segment, `E` ... and the life, `t` truncated, `v` read
-    and has a value."""
+    """One lane, a letter a slot: `.` read, `w` written, `S` written and ends its segment, `E` its life as well; `v` read and has a value,
+    `t` the same where a life is truncated."""
     marks = np.array([list(rows)])
     flags = {
         "is_written": np.isin(marks, ["w", "S", "E"]),
@@ -327,9 +330,15 @@ def test_meaningless_numbers_do_not_spread():
         np.testing.assert_array_equal(estimate(**lane, trace=1.0)[0], [[0, 2, 0, 1, 0]])
 
 
-def test_a_lane_without_decisions_has_no_return():
-    lane = stream("...", reward=[1.0, 1, 1])
+@pytest.mark.parametrize("rows", ["...", ".tE"])
+def test_a_first_life_without_decisions_has_no_return(rows):
+    lane = stream(rows, reward=[1.0, 1, 1])
     assert life_return(**{name: lane[name] for name in ("reward", "discount", "is_written", "ends_life")}) == 0
+
+
+def test_a_value_that_was_read_on_the_way_is_no_end_even_if_decisions_have_none():
+    lane = stream("SvE", value=[0.0, 50, 0], reward=[1.0, 0, 10], has_value=[False, True, False])
+    np.testing.assert_array_equal(gae(**lane, trace=1.0)[0], [[11, 0, 10]])
 
 
 def test_reinforce_by_hand():

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from arl import objectives
 
 B, T = 4, 10
+token_mean_weights = jax.jit(objectives.token_mean_weights)
 sequence_mean_weights = jax.jit(objectives.sequence_mean_weights)
+constant_weights = jax.jit(objectives.constant_weights, static_argnums=1)
+weighted_mean = jax.jit(objectives.weighted_mean)
 seeds = st.integers(0, 2**32 - 1)
 
 
 def draw(seed):
     rng = np.random.default_rng(seed)
-    loss = jnp.array(rng.normal(size=(B, T)), jnp.float32)
-    return loss, jnp.array(rng.random((B, T)) < rng.random()), jnp.array(rng.random((B, T)) < 0.3)
+    return rng.normal(size=(B, T)).astype(np.float32), rng.random((B, T)) < rng.random(), rng.random((B, T)) < 0.3
 
 
 def sequences(loss, is_kept, ends):
@@ -36,17 +38,17 @@ def mean(numbers):
 @given(seeds)
 def test_means_are_those_of_lists(seed):
     loss, is_kept, ends = draw(seed)
-    whole = jnp.zeros_like(ends)
+    whole = np.zeros_like(ends)
     tokens = sum(sequences(loss, is_kept, whole), [])
-    weight, count = objectives.token_mean_weights(is_kept)
-    np.testing.assert_allclose(objectives.weighted_mean(loss, weight, count), mean(tokens), atol=1e-5)
+    weight, count = token_mean_weights(is_kept)
+    np.testing.assert_allclose(weighted_mean(loss, weight, count), mean(tokens), atol=1e-5)
     for given_ends, cuts in ((None, whole), (ends, ends)):
         weight, count = sequence_mean_weights(is_kept, given_ends)
         assert count == len(sequences(loss, is_kept, cuts))
         expected = mean([mean(x) for x in sequences(loss, is_kept, cuts)])
-        np.testing.assert_allclose(objectives.weighted_mean(loss, weight, count), expected, atol=1e-5)
-    weight, count = objectives.constant_weights(is_kept, 20)
-    np.testing.assert_allclose(objectives.weighted_mean(loss, weight, count), sum(tokens) / 20 / B, atol=1e-5)
+        np.testing.assert_allclose(weighted_mean(loss, weight, count), expected, atol=1e-5)
+    weight, count = constant_weights(is_kept, 20)
+    np.testing.assert_allclose(weighted_mean(loss, weight, count), sum(tokens) / 20 / B, atol=1e-5)
 
 
 @given(seeds, st.sampled_from(["token", "lane", "sequence", "constant"]), st.sampled_from([1, 2]))
@@ -55,17 +57,17 @@ def test_parts_add_up_to_the_whole(seed, how, size):
 
     def weights(rows):
         if how == "constant":
-            return objectives.constant_weights(is_kept[rows], 20)
+            return constant_weights(is_kept[rows], 20)
         if how == "token":
-            return objectives.token_mean_weights(is_kept[rows])
-        return objectives.sequence_mean_weights(is_kept[rows], ends[rows] if how == "sequence" else None)
+            return token_mean_weights(is_kept[rows])
+        return sequence_mean_weights(is_kept[rows], ends[rows] if how == "sequence" else None)
 
     parts = [slice(i, i + size) for i in range(0, B, size)]
     total = sum(weights(rows)[1] for rows in parts)
-    shares = [objectives.weighted_mean(loss[rows], weights(rows)[0], total) for rows in parts]
+    shares = [weighted_mean(loss[rows], weights(rows)[0], total) for rows in parts]
     weight, count = weights(slice(None))
     assert total == count
-    np.testing.assert_allclose(sum(shares), objectives.weighted_mean(loss, weight, count), atol=1e-6)
+    np.testing.assert_allclose(sum(shares), weighted_mean(loss, weight, count), atol=1e-6)
 
 
 def test_by_hand():
@@ -74,19 +76,19 @@ def test_by_hand():
     ends = jnp.array([[False, True, False, True], [False] * 4])
 
     def result(weights):
-        return objectives.weighted_mean(loss, *weights)
+        return weighted_mean(loss, *weights)
 
-    np.testing.assert_allclose(result(objectives.token_mean_weights(is_kept)), 14 / 4)
-    np.testing.assert_allclose(result(objectives.sequence_mean_weights(is_kept)), (3 + 5) / 2)
-    np.testing.assert_allclose(result(objectives.sequence_mean_weights(is_kept, ends)), (1.5 + 6 + 5) / 3, rtol=1e-6)
-    np.testing.assert_allclose(result(objectives.constant_weights(is_kept, 7)), 14 / 14)
+    np.testing.assert_allclose(result(token_mean_weights(is_kept)), 14 / 4)
+    np.testing.assert_allclose(result(sequence_mean_weights(is_kept)), (3 + 5) / 2)
+    np.testing.assert_allclose(result(sequence_mean_weights(is_kept, ends)), (1.5 + 6 + 5) / 3, rtol=1e-6)
+    np.testing.assert_allclose(result(constant_weights(is_kept, 7)), 14 / 14)
 
 
 def test_nothing_kept_is_no_loss_and_meaningless_losses_do_not_count():
     none = jnp.zeros((B, T), bool)
-    for weights in (objectives.token_mean_weights, objectives.sequence_mean_weights):
+    for weights in (token_mean_weights, sequence_mean_weights):
         weight, count = weights(none)
-        assert count == 0 and objectives.weighted_mean(jnp.full((B, T), jnp.nan), weight, count) == 0
+        assert count == 0 and weighted_mean(jnp.full((B, T), jnp.nan), weight, count) == 0
     assert objectives.masked_mean(jnp.full((B, T), jnp.nan), none) == 0
 
 

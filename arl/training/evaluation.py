@@ -1,0 +1,181 @@
+"""Evaluation: a fixed number of whole lives on held-out seeds, and what they say with how much certainty."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arl import agents, rollout, text
+from arl.rollout import RolloutConfig
+from arl.training.credit import total_reward
+from arl.types import Interaction, Kind, LanguageModel, Setting, Stream
+
+
+class Lives(NamedTuple):
+    """What was seen of each life, `[N]` each.
+
+    Attributes:
+      returned: float32, the sum of all rewards.
+      outcome: float32, the sum of the task's own rewards.
+      outcome_by_attempt: float32 `[N, K]`.
+      turns: int32, segments written.
+      actions: int32, segments of kind ACTION.
+      illegal: int32, illegal ones.
+      is_finished: bool, whether it ended before its stream did.
+      gap: float32, the largest difference between sampler's and learner's log-probs, nats.
+    """
+
+    returned: jax.Array
+    outcome: jax.Array
+    outcome_by_attempt: jax.Array
+    turns: jax.Array
+    actions: jax.Array
+    illegal: jax.Array
+    is_finished: jax.Array
+    gap: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A mean and the half-width of its 95% confidence interval (normal approximation).
+
+    Attributes:
+      mean: in the unit of what was measured.
+      interval: half the width, same unit.
+    """
+
+    mean: float
+    interval: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Estimate":
+        """Returns the estimate from independent `values` `[N]`."""
+        values = np.asarray(values, np.float64)
+        return cls(float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf"))
+
+
+def live(
+    interaction: Interaction,
+    model: LanguageModel,
+    config: RolloutConfig,
+    params: Any,
+    setting: Setting,
+    key: jax.Array,
+    num_lives: int,
+    num_attempts: int = 1,
+) -> tuple[Lives, Stream]:
+    """Lets `num_lives` lives be lived to their ends, one in each lane, however they were trained.
+
+    Args:
+      interaction: what they do.
+      model: that writes.
+      config: how lanes are rolled out; restarts are switched off and the stream is made as long as a life can be.
+      params: of the model.
+      setting: of the interaction.
+      key: of these lives; no life of training has it.
+      num_lives: `N`.
+      num_attempts: `K`, attempts in a life, for `outcome_by_attempt`.
+
+    Returns:
+      What was seen, and the streams.
+    """
+    config = dataclasses.replace(config, restarts=False, stream_length=interaction.size.life + 1)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(num_lives))
+    key_lane, key_task = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    lanes = rollout.start_lanes(interaction, setting, config, key_lane, key_task)
+    _, stream, _ = rollout.roll_out(interaction, model, config, params, setting, lanes)
+    by_attempt = [jnp.sum(stream.reward.outcome * (stream.attempt == index), axis=1) for index in range(num_attempts)]
+    lives = Lives(
+        returned=jnp.sum(total_reward(stream.reward), axis=1),
+        outcome=jnp.sum(stream.reward.outcome, axis=1),
+        outcome_by_attempt=jnp.stack(by_attempt, axis=1),
+        turns=jnp.sum(stream.ends_segment, axis=1),
+        actions=jnp.sum(stream.ends_segment & (stream.kind == Kind.ACTION), axis=1),
+        illegal=jnp.sum(stream.ends_segment & ~stream.is_legal, axis=1),
+        is_finished=jnp.any(stream.ends_life, axis=1),
+        gap=_gap(interaction, model, config, params, stream),
+    )
+    return lives, stream
+
+
+def _gap(interaction: Interaction, model: LanguageModel, config: RolloutConfig, params: Any, stream: Stream) -> jax.Array:
+    """Returns the largest difference between the sampler's log-probs and the learner's, float32 `[N]`, nats."""
+    grammar = interaction.grammar
+
+    def of_lane(lane: Stream) -> jax.Array:
+        row = jax.tree.map(lambda x: x[None], lane)
+        logits = model.logits(params, model.score(params, row.token, row.begin), grammar.alphabet)
+        log_probs = rollout.masked_log_probs(logits, text.unpack(row.support, len(grammar.alphabet)), config.decoding.temperature)
+        log_prob = jnp.take_along_axis(log_probs, row.written[..., None], -1)[..., 0]
+        return jnp.max(jnp.where(row.is_written, jnp.abs(log_prob - row.log_prob), 0.0))
+
+    return jax.lax.map(of_lane, stream, batch_size=min(16, len(stream.token)))
+
+
+def ablated(interaction: Interaction, stream: Stream, kind: Kind, how: str, num_attempts: int) -> Interaction:
+    """Returns the interaction with its segments of a kind shuffled between lives, or blanked.
+
+    Args:
+      interaction: what the lives did.
+      stream: `[N, T]`, lives lived without the ablation, from which the segments are taken.
+      kind: of the segments.
+      how: "shuffled" or "blanked".
+      num_attempts: `K`.
+
+    Returns:
+      The interaction.
+
+    Raises:
+      ValueError: for another `how`.
+    """
+    if how not in ("shuffled", "blanked"):
+        raise ValueError(f"there is no ablation {how!r}; choose shuffled or blanked")
+    tokens = jnp.asarray(interaction.grammar.alphabet)[stream.written]
+    is_kind = stream.is_written & (stream.kind == kind) & (tokens != interaction.grammar.stop_id)
+    notes = agents.segments(tokens, is_kind, stream.attempt, num_attempts, interaction.size.written)
+    if how == "blanked":
+        notes = notes._replace(length=jnp.zeros_like(notes.length))
+    return agents.replace_segments(interaction, kind, notes)
+
+
+def fraction_of_the_way(value: float, floor: float, ceiling: float) -> float:
+    """Returns where `value` lies on the way from `floor` (0) to `ceiling` (1)."""
+    return (value - floor) / (ceiling - floor)
+
+
+def summarise(lives: Lives, floor: float, ceiling: float, success_at: float) -> dict[str, Any]:
+    """Returns what an evaluation says, as plain numbers.
+
+    Args:
+      lives: what was seen.
+      floor: the outcome of a life of random actions.
+      ceiling: the best possible expected outcome, or a bound above it.
+      success_at: outcome from which a life counts as a success.
+
+    Returns:
+      `score` (mean outcome), `fraction` of the way from floor to ceiling, both with intervals; return, success, turns, actions, illegal share,
+      unfinished share, outcome by attempt and the largest gap between log-probs.
+    """
+    outcome = Estimate.of(np.asarray(lives.outcome))
+    estimates = {
+        "return": Estimate.of(np.asarray(lives.returned)),
+        "success": Estimate.of(np.asarray(lives.outcome) >= success_at),
+        "turns": Estimate.of(np.asarray(lives.turns)),
+        "actions": Estimate.of(np.asarray(lives.actions)),
+        "illegal_share": Estimate.of(np.asarray(lives.illegal) / np.maximum(np.asarray(lives.turns), 1)),
+    }
+    return {
+        "score": outcome.mean,
+        "interval": outcome.interval / abs(ceiling - floor),
+        "fraction": fraction_of_the_way(outcome.mean, floor, ceiling),
+        "floor": floor,
+        "ceiling": ceiling,
+        **{name: estimate.mean for name, estimate in estimates.items()},
+        **{f"{name}_interval": estimate.interval for name, estimate in estimates.items()},
+        "outcome_by_attempt": np.asarray(lives.outcome_by_attempt, np.float64).mean(0).tolist(),
+        "unfinished_share": float(1.0 - np.asarray(lives.is_finished).mean()),
+        "max_log_prob_gap": float(np.asarray(lives.gap).max()),
+    }
