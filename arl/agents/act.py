@@ -7,7 +7,7 @@ from arl import text
 from arl.types import Environment, Interaction, Kind, Reward, Size, Written, make_turn, select
 
 
-def act(environment: Environment, *, illegal_penalty: float = 0.1) -> Interaction:
+def act(environment: Environment, *, illegal_penalty: float = 0.1, forgets: bool = False) -> Interaction:
     """Returns the interaction in which every turn is one ACTION.
 
     An illegal text is an event of its own: it costs `illegal_penalty`, the environment stands still and says again what it said. A life
@@ -16,6 +16,7 @@ def act(environment: Environment, *, illegal_penalty: float = 0.1) -> Interactio
     Args:
       environment: the task.
       illegal_penalty: charged (as `process` reward) for an illegal text, in the environment's units.
+      forgets: whether the context begins anew at every turn, for a task whose every description says all that matters.
 
     Returns:
       The interaction; its state is `(environment's state, int32 [] number of turns)`.
@@ -28,11 +29,12 @@ def act(environment: Environment, *, illegal_penalty: float = 0.1) -> Interactio
     grammar, max_turns = environment.grammar, environment.max_steps
     budget = text.longest(grammar)
     capacity = jax.eval_shape(lambda key: environment.describe(environment.reset(key)), jax.random.key(0)).ids.shape[0]
-    life = max_turns * (capacity + budget) + capacity
+    turn_length = capacity + budget
+    life = max_turns * turn_length + capacity
 
     def ask(state, num_turns, **rest):
         left = jnp.where(rest["truncated"], 0, budget)
-        turn = make_turn(environment.describe(state), Kind.ACTION, left, grammar.root, environment.legal(state), **rest)
+        turn = make_turn(environment.describe(state), Kind.ACTION, left, grammar.root, environment.legal(state), forget=forgets, **rest)
         return (state, num_turns), turn
 
     def start(key, setting):
@@ -59,7 +61,7 @@ def act(environment: Environment, *, illegal_penalty: float = 0.1) -> Interactio
         start=start,
         advance=advance,
         grammar=grammar,
-        size=Size(read=capacity, written=budget, turns=max_turns, life=life, context=life),
+        size=Size(read=capacity, written=budget, turns=max_turns, life=life, context=turn_length if forgets else life),
         expert=expert if environment.expert else None,
         anchor=(lambda carry: environment.anchor(carry[0])) if environment.anchor else None,
     )

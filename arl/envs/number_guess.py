@@ -2,7 +2,7 @@
 
 The number is drawn uniformly from 0 to `num_numbers - 1`. Two forms:
 - many guesses an episode, each at the price of 1: `Number below 32: 17 higher: 24 lower: 20 correct`;
-- one guess an attempt (`one_guess`), paid 1 if right: `Number below 8: 5 higher`. Several attempts at the same number (episodes
+- one guess an attempt (`one_guess`), paid 1 if right: `Guess: 5 higher`. Several attempts at the same number (episodes
   reset with the same key) need a memory that crosses from one to the next.
 """
 
@@ -84,8 +84,8 @@ def make_number_guess(tokenizer: Any, num_numbers: int = 32, one_guess: bool = F
 
 def _descriptions(tokenizer: Any, num_numbers: int, one_guess: bool) -> Callable[[NumberGuessState], Text]:
     """Returns `describe`, which looks up one of four constant texts."""
-    end = "\n" if one_guess else ":"
-    options = [f"Number below {num_numbers}:", f" higher{end}", f" lower{end}", " correct\n"]
+    end, question = ("\n", "Guess:") if one_guess else (":", f"Number below {num_numbers}:")
+    options = [question, f" higher{end}", f" lower{end}", " correct\n"]
     say = text.template(tokenizer, "{answer}", answer=text.choice(options))
     return lambda state: say(answer=state.answer)
 

@@ -13,7 +13,11 @@ from arl.types import LanguageModel
 def make_language_model(config: ModelConfig) -> LanguageModel:
     """Returns the model as pure functions over its parameters; `arl.types.LanguageModel` says what each takes and gives.
 
-    `features` is `[B, C, D]` of `config.dtype`; with `separate_value_trunk` a pair of such arrays, for the output head and for the value head.
+    `features` is `[B, C, D]` of `config.dtype`; with `separate_value_trunk` a pair of such arrays, for output head and value head.
+    `begin` is the same for all tokens of a context, and no context is longer than `config.context_length`: the caller sees to it.
+
+    Args:
+      config: sizes, and how the model is computed.
     """
     module = Transformer(config)
 

@@ -3,7 +3,8 @@
 RMSNorm before each branch (Zhang & Sennrich 2019), rotary positions (Su et al. 2021), grouped-query attention (Ainslie et al. 2023), SwiGLU
 (Shazeer 2020). Reading through a cache and scoring a whole stream differ in one place: where a layer's attention finds its keys.
 
-Axis letters: `B` rows, `C` tokens of a row, `W` keys, `D` width, `H = J G` query heads, `J` key/value heads, `d` head width, `F` feed-forward width.
+Axis letters: `B` rows, `C` tokens of a row, `W` keys, `D` width, `J` key/value heads of `G` query heads each, `d` head width,
+`F` feed-forward width.
 """
 
 from typing import Any, NamedTuple
@@ -38,7 +39,12 @@ class Places(NamedTuple):
 
 
 def rotary(config: ModelConfig, angle_index: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns cosine and signed sine of the rotary angles (Su et al. 2021, eq. 34) at int32 `[B, C]`, `[B, C, 1, 1, d]` each."""
+    """Returns cosine and signed sine of the rotary angles (Su et al. 2021, eq. 34), `[B, C, 1, 1, d]` each.
+
+    Args:
+      config: of the model.
+      angle_index: int32 `[B, C]`, tokens since the context began.
+    """
     half = config.head_width // 2
     frequency = config.rotary_base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle = angle_index[..., None, None, None].astype(jnp.float32) * frequency
@@ -161,7 +167,7 @@ class Trunk(nn.Module):
         self.embedding = self.param("embedding", nn.initializers.normal(initialise.embedding_deviation(c)), (c.vocab_size, c.width))
         layer = nn.remat(Layer, prevent_cse=not c.scan_layers) if c.remat else Layer
         if c.scan_layers:
-            self.layers = nn.scan(
+            self.layers: Any = nn.scan(
                 layer, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=(0, nn.broadcast), length=c.num_layers
             )(c)
         else:

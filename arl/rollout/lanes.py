@@ -227,7 +227,7 @@ def end_segment(interaction: Interaction, setting: Setting, restarts: bool, lane
 
 
 def end_truncated(interaction: Interaction, setting: Setting, restarts: bool, lane: Lane) -> tuple[Lane, Event]:
-    """The last observation of a truncated life has been read: the lane restarts or stops. Arguments and results as `end_segment`."""
+    """The last observation of a truncated life has been read: the lane restarts or stops; arguments and results as `end_segment`."""
     event = no_event()._replace(discount=jnp.float32(0.0), ends_life=jnp.bool_(True), is_truncated=jnp.bool_(True))
     return restart(interaction, setting, lane) if restarts else stop(lane), event
 
@@ -260,5 +260,5 @@ def carry_over(lane: Lane, token: jax.Array) -> Lane:
 
 
 def open_lanes(interaction: Interaction, setting: Setting, capacity: int, keys: jax.Array, start_keys: jax.Array) -> Lane:
-    """Returns a batch of lanes, each at the beginning of its first life; arguments as `open_lane`, the keys `[B]`."""
+    """Returns a batch of lanes, each at the beginning of its first life; arguments as `open_lane`, the keys `[B]` each."""
     return jax.vmap(functools.partial(open_lane, interaction, setting, capacity))(keys, start_keys)

@@ -59,7 +59,11 @@ class Usage(NamedTuple):
 
 
 def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_size: int) -> None:
-    """Raises a ValueError, in one sentence, if these lanes could not live in this stream, context or alphabet."""
+    """Refuses lanes that could not live in their stream or context, or could not write with a model of `vocabulary_size` tokens.
+
+    Raises:
+      ValueError: that says what to change.
+    """
     size = interaction.size
     if config.context_length < size.context:
         raise ValueError(
@@ -74,7 +78,7 @@ def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_si
     if int(interaction.grammar.alphabet.max()) >= vocabulary_size:
         raise ValueError(
             f"the grammar writes token {int(interaction.grammar.alphabet.max())}, beyond the model's vocabulary; "
-            f"set model.vocabulary_size > {int(interaction.grammar.alphabet.max())}"
+            f"take a model with model.vocab_size > {int(interaction.grammar.alphabet.max())}"
         )
     if not config.decoding.constrained and len(interaction.grammar.alphabet) < vocabulary_size:
         raise ValueError(

@@ -5,6 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from arl.types import Kind
+
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
@@ -57,6 +59,7 @@ class LearnerConfig:
       value_weight: of the value loss.
       value_clip: how far values may move in an update, in the reward's units; 0 for free.
       entropy: weight of the entropy bonus.
+      entropy_scales: by kind of segment ("action", "reflection"), what multiplies that weight; 1 where a kind is not named.
       kl_weight: weight of the divergence from the initial policy; 0 keeps no reference.
       kl_estimator: "k1", "k2" or "k3".
       kl_in_reward: whether the divergence is charged as a reward rather than added to the loss.
@@ -86,6 +89,7 @@ class LearnerConfig:
     value_weight: float = 0.5
     value_clip: float = 0.0
     entropy: Schedule = Schedule(0.03, 0.0)
+    entropy_scales: dict[str, float] = dataclasses.field(default_factory=dict)
     kl_weight: float = 0.0
     kl_estimator: str = "k3"
     kl_in_reward: bool = False
@@ -118,6 +122,10 @@ def check_config(config: LearnerConfig) -> None:
             f"a microbatch of {config.microbatch} lanes does not take the same number from each of {config.blocks} blocks; "
             f"set learner.microbatch to a multiple of learner.blocks"
         )
+    kinds = [kind.name.lower() for kind in Kind]
+    for name in config.entropy_scales:
+        if name not in kinds:
+            raise ValueError(f"learner.entropy_scales names {name!r}, which is no kind of segment; set it to one of {', '.join(kinds)}")
     choices = {
         "trace_counts": ("segment", "token"),
         "policy_loss": ("ppo", "policy_gradient"),

@@ -33,7 +33,7 @@ Estimator = Callable[[Stream, jax.Array, LearnerConfig], Credit]
 
 def total_reward(reward: Reward) -> jax.Array:
     """Returns the sum of a reward's components, float32 `[B, T]`."""
-    return sum(reward[1:], start=reward[0])
+    return jnp.sum(jnp.stack(reward), axis=0)
 
 
 def is_decision(stream: Stream) -> jax.Array:

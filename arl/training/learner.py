@@ -228,6 +228,6 @@ def take_epoch(optimizer, config: LearnerConfig, part_loss, batch: Batch, num_bl
 
 
 def in_parts(function: Callable, batch: Any, num_parts: int) -> Any:
-    """Returns `function(batch)`, computed part by part along the first axis, for what fits the processor's cache."""
+    """Returns `function(batch)`, computed in `num_parts` parts along the first axis, so that each fits the processor's cache."""
     parts = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), batch)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(function, parts))

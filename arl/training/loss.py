@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from arl import objectives, text
 from arl.rollout import masked_log_probs
 from arl.training.config import LearnerConfig
-from arl.types import Grammar, LanguageModel, Stream
+from arl.types import Grammar, Kind, LanguageModel, Stream
 
 
 class Batch(NamedTuple):
@@ -119,7 +119,9 @@ def loss(
         "kl_from_behaviour": mean(objectives.kl_k3(jax.lax.stop_gradient(stream.log_prob), log_prob, batch.decides)),
         "max_log_prob_gap": jnp.max(jnp.where(stream.is_written, jnp.abs(log_prob - stream.log_prob), 0.0)),
     }
-    total = metrics["policy_loss"] + config.value_weight * metrics["value_loss"] - entropy_weight * metrics["entropy"]
+    scales = jnp.array([config.entropy_scales.get(kind.name.lower(), 1.0) for kind in Kind], jnp.float32)
+    bonus = entropy_weight * mean(entropy * scales[stream.kind])
+    total = metrics["policy_loss"] + config.value_weight * metrics["value_loss"] - bonus
     if config.kl_weight:
         estimator = {"k1": objectives.kl_k1, "k2": objectives.kl_k2, "k3": objectives.kl_k3}[config.kl_estimator]
         metrics["kl_from_reference"] = mean(estimator(log_prob, batch.reference_log_prob, batch.decides))

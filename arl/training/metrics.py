@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from arl.rollout import Usage
 from arl.types import Kind, Stream
 
+WRITTEN_KINDS = tuple(kind.name.lower() for kind in Kind if kind > Kind.OBSERVATION)
+
 
 def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) -> dict[str, jax.Array]:
     """Returns means over a batch of streams.
@@ -22,7 +24,8 @@ def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) 
 
     Returns:
       float32 `[]` by name: `return` and `return/<component>` a life, `illegal_share` of segments, `turns` and `written` a life,
-      `unfinished_share` of lives, `useful_share` of computed slots, `tokens` read, `calls`, and `tokens/<kind>`, the share of each kind.
+      `unfinished_share` of lives, `useful_share` of computed slots, `tokens` read, `calls`, `tokens/<kind>`, the share of each kind, and
+      `entropy/<kind>`, the mean of minus the log-prob of what was sampled, nats.
     """
     is_read = stream.token_kind > 0
     sums = {
@@ -37,6 +40,10 @@ def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) 
         **{f"return/{name}": jnp.sum(value) for name, value in stream.reward._asdict().items()},
         **{f"tokens/{kind.name.lower()}": jnp.sum(stream.token_kind == kind) for kind in Kind if kind},
     }
+    for kind in WRITTEN_KINDS:
+        is_kind = stream.is_written & (stream.kind == Kind[kind.upper()])
+        sums[f"written/{kind}"] = jnp.sum(is_kind)
+        sums[f"entropy/{kind}"] = -jnp.sum(jnp.where(is_kind, stream.log_prob, 0.0))
     sums = total({name: value.astype(jnp.float32) for name, value in sums.items()})
     lives = jnp.maximum(sums["lives"], 1.0)
     returns = {name: value / lives for name, value in sums.items() if name.startswith("return/")}
@@ -52,6 +59,7 @@ def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) 
         "tokens": sums["tokens"],
         "calls": sums["calls"],
         **{name: value / jnp.maximum(sums["tokens"], 1.0) for name, value in sums.items() if name.startswith("tokens/")},
+        **{f"entropy/{kind}": sums[f"entropy/{kind}"] / jnp.maximum(sums[f"written/{kind}"], 1.0) for kind in WRITTEN_KINDS},
     }
 
 

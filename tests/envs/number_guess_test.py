@@ -153,7 +153,7 @@ def test_the_number_stays_within_what_the_answers_allow(play, number, actions):
 def test_text_of_an_episode(tokenizer):
     for one_guess, expected in (
         (False, ["Number below 32:", " higher:", " lower:", " correct\n", " correct\n"]),
-        (True, ["Number below 32:"] + [" higher\n"] * 4),
+        (True, ["Guess:"] + [" higher\n"] * 4),
     ):
         environment = guess.make_number_guess(tokenizer, 32, one_guess)
         state = environment.reset(jax.random.key(0))._replace(number=jnp.int32(20))

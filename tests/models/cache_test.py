@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from arl.models import ModelConfig, cache
 
 CONFIG = ModelConfig(vocab_size=16, width=8, num_layers=2, num_heads=2, num_kv_heads=1, feed_forward_width=8)
@@ -11,7 +12,7 @@ def test_a_slot_holds_the_newest_position_that_falls_on_it():
     slots = 5
     for newest in range(13):
         held = np.asarray(cache.position_in_slot(jnp.int32(newest), slots))
-        written = [max((p for p in range(newest - slots + 1, newest + 1) if p % slots == s)) for s in range(slots)]
+        written = [max(p for p in range(newest - slots + 1, newest + 1) if p % slots == s) for s in range(slots)]
         np.testing.assert_array_equal(held, written)
 
 

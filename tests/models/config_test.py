@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+
 from arl.models import PRESET_NAMES, ModelConfig, preset
 
 SIZES = dict(vocab_size=16, width=16, num_layers=1, num_heads=2, num_kv_heads=1, feed_forward_width=24)
@@ -14,7 +15,9 @@ def count(config):
     return config.num_layers * layer + tables * config.vocab_size * config.width + 2 * config.width
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("0.1M", 0.09, 0.17), ("0.3M", 0.25, 0.45), ("1M", 0.8, 1.2), ("3M", 2.6, 3.6), ("10M", 9, 11)])
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("0.1M", 0.09, 0.17), ("0.3M", 0.25, 0.45), ("1M", 0.8, 1.2), ("3M", 2.6, 3.6), ("10M", 9, 11)]
+)
 def test_presets_have_the_parameters_that_their_names_say(name, low, high):
     assert low < count(preset(name, vocab_size=512)) / 1e6 < high
 

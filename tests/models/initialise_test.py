@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+
 from arl.models import ModelConfig, make_language_model
 
 CONFIG = dict(vocab_size=300, width=64, num_layers=3, num_heads=4, num_kv_heads=2, feed_forward_width=96)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from arl.models import ModelConfig, make_language_model, transformer
 
 CONFIG = ModelConfig(vocab_size=11, width=16, num_layers=2, num_heads=4, num_kv_heads=2, feed_forward_width=12, query_block=3)
@@ -76,9 +77,11 @@ def test_equals_a_transcription_in_numpy(num_kv_heads, tie_embeddings):
 def test_rotary_products_depend_on_the_distance_alone():
     x, y = jax.random.normal(jax.random.key(0), (2, 4))
 
+    def turned(v, index):
+        return transformer.rotate(v, *(a[0, 0, 0, 0] for a in transformer.rotary(CONFIG, jnp.array([[index]]))))
+
     def score(i, j):
-        turned = [transformer.rotate(v, *(a[0, 0, 0, 0] for a in transformer.rotary(CONFIG, jnp.array([[k]])))) for v, k in ((x, i), (y, j))]
-        return turned[0] @ turned[1]
+        return turned(x, i) @ turned(y, j)
 
     np.testing.assert_allclose(score(9, 4), score(105, 100), atol=1e-5)
     assert abs(score(9, 4) - score(9, 5)) > 1e-3
@@ -96,6 +99,6 @@ def test_blocks_cover_each_query_once_and_all_that_it_may_see(context_length):
 
 def test_a_call_wider_than_the_ring_is_refused():
     model = make_language_model(CONFIG)
-    tokens = jnp.zeros((1, 5), jnp.int32)
+    params, tokens = jax.eval_shape(model.init, jax.random.key(0)), jnp.zeros((1, 5), jnp.int32)
     with pytest.raises(ValueError, match="does not fit a ring of 4 slots"):
-        jax.eval_shape(model.read, jax.eval_shape(model.init, jax.random.key(0)), tokens, tokens, tokens, tokens > 0, model.empty_cache(1, 4), None)
+        jax.eval_shape(model.read, params, tokens, tokens, tokens, tokens > 0, model.empty_cache(1, 4), None)
