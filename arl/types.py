@@ -112,8 +112,6 @@ class Grammar(NamedTuple):
     Attributes:
       alphabet: int32 `[U]`, the token ids that can be written at all, ascending.
       next_state: int32 `[S, U]`, the state after a letter; 0 where the letter is not legal.
-      first_choice: int32 `[S, U]`, with `last_choice` the half-open range of legal strings that go on with this letter.
-      last_choice: int32 `[S, U]`.
       choice: int32 `[S]`, index of the legal string that ends in this state, or -1.
       is_accepting: bool `[S]`, whether a text may end in this state.
       is_final: bool `[S]`, whether a text must end in this state: nothing can follow.
@@ -127,8 +125,6 @@ class Grammar(NamedTuple):
 
     alphabet: np.ndarray
     next_state: np.ndarray
-    first_choice: np.ndarray
-    last_choice: np.ndarray
     choice: np.ndarray
     is_accepting: np.ndarray
     is_final: np.ndarray
@@ -200,7 +196,7 @@ class Environment(NamedTuple):
     Attributes:
       reset: `key -> state`.
       step: `(key, state, action int32 []) -> (state, Step)`; `action` is the index of a legal string.
-      describe: `state -> Text`, what the agent reads: after `reset` the task, after `step` what followed, and the words that ask for an action.
+      describe: `state -> Text`, what the agent reads: after `reset` the task, after `step` what followed, and the words that ask for more.
       grammar: the legal strings; string `i` is action `i`.
       legal: `state -> bool [A]`, the actions that exist now; at least one.
       max_steps: actions that an episode can hold; None where only a `time_limit` would bound it.

@@ -208,7 +208,7 @@ def end_segment(interaction: Interaction, setting: Setting, restarts: bool, lane
       The lane and the event.
     """
     grammar = interaction.grammar
-    is_legal = jnp.asarray(grammar.is_accepting)[lane.grammar]
+    is_legal = text.accepts(grammar, lane.grammar, lane.legal)
     choice = jnp.where(is_legal, jnp.asarray(grammar.choice)[lane.grammar], -1)
     state, turn = interaction.advance(_key(lane, 1), setting, lane.state, Written(lane.written, choice, is_legal))
     own = text.only_if(~turn.forget, own)  # what is forgotten need not be read

@@ -116,15 +116,12 @@ def join(first: Grammar, second: Grammar) -> Grammar:
     shift = len(first.choice) - 1  # the dead state is shared
     moved = lambda states: np.where(states > 0, states + shift, 0).astype(np.int32)
     stack = lambda a, b: np.concatenate([a, b[1:]])
-    ends = _num_ends(first)
     width = max(first.forced.shape[1], second.forced.shape[1])
     wide = lambda x: np.pad(x, ((0, 0), (0, width - x.shape[1])))
     spread = lambda grammar, table: _spread(table, grammar.alphabet, alphabet)
     return Grammar(
         alphabet=alphabet,
         next_state=stack(spread(first, first.next_state), spread(second, moved(second.next_state))),
-        first_choice=stack(spread(first, first.first_choice), spread(second, second.first_choice + ends)),
-        last_choice=stack(spread(first, first.last_choice), spread(second, second.last_choice + ends)),
         choice=stack(first.choice, second.choice),
         is_accepting=stack(first.is_accepting, second.is_accepting),
         is_final=stack(first.is_final, second.is_final),
@@ -157,8 +154,6 @@ def free(grammar: Grammar, vocabulary_size: int) -> Grammar:
     return grammar._replace(
         alphabet=alphabet,
         next_state=spread(grammar.next_state),
-        first_choice=spread(grammar.first_choice),
-        last_choice=spread(grammar.last_choice),
         forced=np.zeros((num_states, 1), np.int32),
         forced_length=np.zeros(num_states, np.int32),
         forced_state=np.arange(num_states, dtype=np.int32),
@@ -196,7 +191,6 @@ def _automaton(edges: Sequence[Mapping[int, int]], choice: Sequence[int], num_ch
             next_state[state, np.searchsorted(alphabet, list(row))] = list(row.values())
     is_accepting = np.asarray(choice) >= 0
     has_next = np.asarray([bool(row) for row in edges])
-    first, last = _ranges(next_state, is_accepting)
 
     forced, forced_state = [], []
     for state in range(len(edges)):
@@ -210,8 +204,6 @@ def _automaton(edges: Sequence[Mapping[int, int]], choice: Sequence[int], num_ch
     return Grammar(
         alphabet=alphabet,
         next_state=next_state,
-        first_choice=first,
-        last_choice=last,
         choice=np.asarray(choice, np.int32),
         is_accepting=is_accepting,
         is_final=is_accepting & ~has_next,
@@ -229,20 +221,6 @@ def _spread(table: np.ndarray, letters: np.ndarray, alphabet: np.ndarray) -> np.
     result = np.zeros((table.shape[0], len(alphabet)), np.int32)
     result[:, np.searchsorted(alphabet, letters)] = table
     return result
-
-
-def _num_ends(grammar: Grammar) -> int:
-    return int((grammar.choice >= 0).sum())
-
-
-def _ranges(next_state: np.ndarray, is_accepting: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ranges of the ends (states in which a string ends, in order) below each edge of an automaton whose states are in preorder."""
-    before = np.cumsum(is_accepting) - is_accepting
-    last = before + is_accepting
-    for state in reversed(range(len(next_state))):
-        last[state] = max(last[state], last[next_state[state]].max(initial=0))
-    is_edge = next_state > 0
-    return np.where(is_edge, before[next_state], 0).astype(np.int32), np.where(is_edge, last[next_state], 0).astype(np.int32)
 
 
 def _reach(grammar: Grammar) -> np.ndarray:

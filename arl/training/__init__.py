@@ -1,7 +1,25 @@
 """From streams to updates: credit, loss, the learner, and what surrounds it."""
 
+from arl.training.checkpoint import CheckpointError, Checkpoints
 from arl.training.config import LearnerConfig, Schedule, setting_at
 from arl.training.credit import ESTIMATORS, Credit
 from arl.training.learner import Learner, TrainState, make_learner
+from arl.training.run import MetricsFile, TrainingError, read_metrics, run, stop_on_signals
 
-__all__ = ["ESTIMATORS", "Credit", "Learner", "LearnerConfig", "Schedule", "TrainState", "make_learner", "setting_at"]
+__all__ = [
+    "ESTIMATORS",
+    "CheckpointError",
+    "Checkpoints",
+    "Credit",
+    "Learner",
+    "LearnerConfig",
+    "MetricsFile",
+    "Schedule",
+    "TrainState",
+    "TrainingError",
+    "make_learner",
+    "read_metrics",
+    "run",
+    "setting_at",
+    "stop_on_signals",
+]

@@ -10,27 +10,32 @@ from arl.types import Kind
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """A number that moves in a straight line over the first part of training and stays.
+    """A number that moves in a straight line over a part of training and stays.
 
     Attributes:
       start: its value at the beginning.
       end: its value from `until` on.
       until: the fraction of training at which it arrives.
+      since: the fraction of training at which it begins to move.
       warmup: the fraction of training over which the whole is faded in from 0.
     """
 
     start: float = 0.0
     end: float = 0.0
     until: float = 1.0
+    since: float = 0.0
     warmup: float = 0.0
 
     def __post_init__(self):
-        if not 0 < self.until <= 1 or not 0 <= self.warmup <= 1:
-            raise ValueError(f"a schedule until {self.until} with warmup {self.warmup} does not fit in a run; set both as fractions of it")
+        if not 0 <= self.since < self.until <= 1 or not 0 <= self.warmup <= 1:
+            raise ValueError(
+                f"a schedule from {self.since} until {self.until} with warmup {self.warmup} does not fit in a run; "
+                "set 0 <= since < until <= 1 and warmup as fractions of it"
+            )
 
     def __call__(self, progress: jax.Array | float) -> jax.Array:
         """Returns the value, float32 `[]`, when a fraction `progress` of training is done."""
-        share = jnp.clip(jnp.asarray(progress, jnp.float32) / self.until, 0.0, 1.0)
+        share = jnp.clip((jnp.asarray(progress, jnp.float32) - self.since) / (self.until - self.since), 0.0, 1.0)
         value = self.start + (self.end - self.start) * share
         return value * jnp.clip(progress / self.warmup, 0.0, 1.0) if self.warmup else value
 
@@ -47,6 +52,7 @@ class LearnerConfig:
       epochs: times that a stream is learned from.
       minibatches: optimizer steps an epoch.
       microbatch: lanes whose gradient is computed at once.
+      reward_scale: multiplies rewards before they are learned from, so that values are of the order of 1.
       credit: how rewards become advantages: a name in `arl.training.credit.ESTIMATORS`.
       trace: lambda of GAE.
       trace_counts: whether the trace fades by "segment" or by "token".
@@ -76,6 +82,7 @@ class LearnerConfig:
     epochs: int = 2
     minibatches: int = 4
     microbatch: int = 64
+    reward_scale: float = 1.0
     credit: str = "gae"
     trace: float = 0.95
     trace_counts: str = "segment"

@@ -148,7 +148,7 @@ def make_learner(
         return TrainState(params, optimizer_state, state.reference, lanes, adapted, state.key, state.step + 1), metrics
 
     def make_batch(state: TrainState, stream: Stream) -> tuple[Batch, dict[str, jax.Array]]:
-        reward, reference = total_reward(stream.reward), jnp.zeros_like(stream.log_prob)
+        reward, reference = total_reward(stream.reward) * config.reward_scale, jnp.zeros_like(stream.log_prob)
         if config.kl_weight:
             reference, _, _ = in_parts(lambda part: scored(state.reference, part), stream, num_lanes // min(config.microbatch, num_lanes))
             if config.kl_in_reward:

@@ -1,0 +1,94 @@
+"""Checkpoints of everything that crosses from one update to the next, written while training goes on."""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from arl.training.learner import TrainState
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be read; the message says in one sentence what to do."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one folder."""
+
+    def __init__(self, folder: pathlib.Path, keep: int = 3):
+        """Opens a folder of checkpoints, of which the newest `keep` are kept."""
+        self.folder = pathlib.Path(folder).absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def save(self, state: TrainState) -> None:
+        """Begins to write a state; training need not wait. What is already there is left as it is.
+
+        Args:
+          state: of training; its step names the checkpoint.
+        """
+        step = int(state.step)
+        if step not in self._manager.all_steps():
+            self._manager.save(step, args=ocp.args.StandardSave(_to_arrays(state)))
+
+    def latest(self) -> int | None:
+        """Returns the step of the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def restore(self, like: TrainState, step: int | None = None) -> TrainState:
+        """Returns a state as it was saved.
+
+        Args:
+          like: a state of the same shapes, or its `jax.eval_shape`.
+          step: which one; None for the newest.
+
+        Returns:
+          The state.
+
+        Raises:
+          CheckpointError: if there is none, or it is damaged or belongs to another configuration.
+        """
+        step = self.latest() if step is None else step
+        if step is None or step not in self._manager.all_steps():
+            raise CheckpointError(f"there is no checkpoint {'' if step is None else step} in {self.folder}; train first, or name another step")
+        leaves, treedef = jax.tree.flatten(like)
+        wanted = jax.eval_shape(lambda: {_name(i): _data(leaf) for i, leaf in enumerate(jax.tree.map(_zeros, leaves))})
+        try:
+            saved = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
+            # Copies: what the store handed out may be its own memory, and the first update gives its buffers away.
+            arrays = [jax.numpy.array(saved[_name(i)], copy=True) for i in range(len(leaves))]
+        except Exception as error:
+            raise CheckpointError(
+                f"checkpoint {self.folder / str(step)} is damaged or from another configuration ({type(error).__name__}); "
+                "remove that folder to go on from the one before it"
+            ) from error
+        restored = [jax.random.wrap_key_data(x) if _is_key(leaf) else x for leaf, x in zip(leaves, arrays, strict=True)]
+        return jax.tree.unflatten(treedef, restored)
+
+    def close(self) -> None:
+        """Waits until all that was begun is written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _to_arrays(state: TrainState) -> dict[str, Any]:
+    # On the host before the next update begins, which may write over the buffers.
+    return {_name(i): np.asarray(_data(leaf)) for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def _name(index: int) -> str:
+    return f"leaf{index:05d}"
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _data(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _zeros(leaf: Any) -> Any:
+    return jax.random.wrap_key_data(jax.numpy.zeros((*leaf.shape, 2), jax.numpy.uint32)) if _is_key(leaf) else jax.numpy.zeros(leaf.shape, leaf.dtype)

@@ -1,0 +1,196 @@
+"""A run as a tree of plain values, and how one is read from flags."""
+
+import ast
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any
+
+from arl.rollout import RolloutConfig
+from arl.training import LearnerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvironmentConfig:
+    """Which task. Options of other environments than `name` are not looked at.
+
+    Attributes:
+      name: "number_guess", "frozen_lake" or "bandit".
+      num_numbers, one_guess: of number_guess.
+      map, is_slippery, num_random_maps: of frozen_lake.
+      num_arms, num_pulls: of bandit.
+      time_limit: steps after which an episode is truncated; 0 for none.
+      turn_cost: charged for every step, in the environment's units.
+    """
+
+    name: str = "number_guess"
+    num_numbers: int = 8
+    one_guess: bool = True
+    map: str = "4x4"
+    is_slippery: bool = True
+    num_random_maps: int = 0
+    num_arms: int = 2
+    num_pulls: int = 10
+    time_limit: int = 0
+    turn_cost: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentConfig:
+    """How the agent lives in it.
+
+    Attributes:
+      illegal_penalty: charged for an illegal text.
+      forgets: whether each turn's description is all that the model sees.
+      think_budget: tokens of a thought before each action; 0 for none.
+      think_stop: whether the model ends its own thoughts.
+      num_attempts: attempts at one task in a life, `K`.
+      carry: "nothing", "window", "history" or "reflection".
+      window: tokens that are carried by "window".
+      note_budget: tokens of a reflection.
+      note_symbols: "numbers" (those of the task) or "any" (the whole tokenizer).
+      note_stop: whether the model ends its own reflections.
+      annealed: whether forgetting follows the schedule "attempts.keep".
+      discount: weight of the next attempt.
+    """
+
+    illegal_penalty: float = 0.1
+    forgets: bool = False
+    think_budget: int = 0
+    think_stop: bool = True
+    num_attempts: int = 1
+    carry: str = "nothing"
+    window: int = 16
+    note_budget: int = 3
+    note_symbols: str = "numbers"
+    note_stop: bool = False
+    annealed: bool = False
+    discount: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSizeConfig:
+    """Which model.
+
+    Attributes:
+      preset: of `arl.models`: "0.1M" to "10M".
+      dtype: of computation, "float32" or "bfloat16".
+      tie_embeddings, separate_value_trunk, remat, scan_layers: see `arl.models.ModelConfig`.
+    """
+
+    preset: str = "0.1M"
+    dtype: str = "float32"
+    tie_embeddings: bool = False
+    separate_value_trunk: bool = False
+    remat: bool = False
+    scan_layers: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How an agent is judged.
+
+    Attributes:
+      num_lives: lives, all whole.
+      greedy: whether the most probable token is always written.
+    """
+
+    num_lives: int = 2048
+    greedy: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A run. Lengths of 0 in `rollout` stand for "as long as a life can be".
+
+    Attributes:
+      preset: its name.
+      environment, agent, model, rollout, learner, evaluation: see there.
+      checkpoint_every: updates between two checkpoints.
+    """
+
+    preset: str = "reflection"
+    environment: EnvironmentConfig = EnvironmentConfig()
+    agent: AgentConfig = AgentConfig()
+    model: ModelSizeConfig = ModelSizeConfig()
+    rollout: RolloutConfig = RolloutConfig(stream_length=0, context_length=0)
+    learner: LearnerConfig = dataclasses.field(default_factory=LearnerConfig)
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint_every: int = 50
+
+
+def nearest(name: str, choices: typing.Iterable[str]) -> str:
+    """Returns the valid choice that is most like a wrong one, as words for a message."""
+    choices = list(choices)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.0)
+    return f"did you mean {close[0]}?" if close else "there is none"
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Returns a config as nested dicts that JSON can hold."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: Any, values: Any, path: str = "") -> Any:
+    """Returns `values`, as `to_dict` gave them, as the type `kind`.
+
+    Raises:
+      ValueError: for an unknown field, a wrong type or an impossible value.
+    """
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(values, dict):
+            raise ValueError(f"config.{path[1:]} has fields of its own; set one of {', '.join(f.name for f in dataclasses.fields(kind))}")
+        hints = typing.get_type_hints(kind)
+        for name in values:
+            if name not in hints:
+                raise ValueError(f"there is no field config{path}.{name}; {nearest(name, hints)}")
+        return kind(**{name: from_dict(hints[name], value, f"{path}.{name}") for name, value in values.items()})
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is dict:
+        return {name: from_dict(arguments[1], value, f"{path}.{name}") for name, value in values.items()}
+    if origin is tuple and isinstance(values, (list, tuple)):
+        inner = [arguments[0]] * len(values) if len(arguments) == 2 and arguments[1] is Ellipsis else arguments
+        return tuple(from_dict(part, value, path) for part, value in zip(inner, values, strict=True))
+    if origin in (typing.Union, types.UnionType):
+        return values
+    if kind is float and isinstance(values, int) and not isinstance(values, bool):
+        return float(values)
+    if origin is None and (not isinstance(values, kind) or (kind is int and isinstance(values, bool))):
+        raise ValueError(f"config{path} is {values!r}; it takes a value of type {kind.__name__}")
+    return values
+
+
+def override(config: Config, assignments: list[str]) -> Config:
+    """Returns a config with fields replaced, each named as `learner.num_updates=100`.
+
+    Raises:
+      ValueError: for an unknown field, a wrong type or an impossible value, with the nearest valid choice.
+    """
+    values = to_dict(config)
+    for assignment in assignments:
+        name, _, text = assignment.partition("=")
+        *path, last = _path(values, name)
+        inner = values
+        for part in path:
+            inner = inner.setdefault(part, {})
+        try:
+            inner[last] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            inner[last] = {"true": True, "false": False}.get(text.lower(), text)
+    return from_dict(Config, values)
+
+
+def _path(values: dict, name: str) -> list[str]:
+    """Splits a dotted name; names within `learner.schedules` hold a dot themselves ("learner.schedules.attempts.keep.start")."""
+    parts = name.split(".")
+    if parts[:2] == ["learner", "schedules"] and len(parts) > 3:
+        return [*parts[:2], ".".join(parts[2:-1]), parts[-1]]
+    inner: Any = values
+    for index, part in enumerate(parts):
+        if not isinstance(inner, dict) or (part not in inner and parts[:2] != ["learner", "entropy_scales"]):
+            where = ".".join(["config", *parts[:index]])
+            known = inner if isinstance(inner, dict) else []
+            raise ValueError(f"there is no field {where}.{part}; {nearest(part, known)}")
+        inner = inner.get(part)
+    return parts

@@ -1,0 +1,64 @@
+"""What a trained agent is worth: whole lives on held-out seeds, with and without its notes, and what it says in them."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+
+from arl import training
+from arl.training import evaluation
+from arl.types import Kind
+from experiments.build import Experiment
+from experiments.config import EvaluationConfig
+
+HELD_OUT = 2**31  # folded into a run's key: no life of training has it
+
+
+def judge(experiment: Experiment, params: Any, seed: int, config: EvaluationConfig) -> dict[str, Any]:
+    """Returns what `evaluation.summarise` says of an agent, with `ablations`: name -> fraction of the way.
+
+    Args:
+      experiment: the run.
+      params: of the model.
+      seed: of the held-out lives.
+      config: how many, and whether greedy.
+
+    Returns:
+      Plain numbers.
+    """
+    live = functools.partial(_live, experiment, params, seed, config)
+    summarise = functools.partial(
+        evaluation.summarise, floor=experiment.floor, ceiling=experiment.ceiling, success_at=experiment.success_at
+    )
+    num_attempts = experiment.config.agent.num_attempts
+    lives, stream = live(experiment.interaction)
+    ablations = {}
+    if experiment.config.agent.carry == "reflection":
+        for how in ("shuffled", "blanked"):
+            ablated = evaluation.ablated(experiment.interaction, stream, Kind.REFLECTION, how, num_attempts)
+            ablations[how] = summarise(live(ablated)[0])["fraction"]
+    return {**summarise(lives), "ablations": ablations}
+
+
+def _live(experiment: Experiment, params: Any, seed: int, config: EvaluationConfig, interaction: Any) -> tuple[Any, Any]:
+    rollout = experiment.rollout
+    if config.greedy:
+        rollout = dataclasses.replace(rollout, decoding=dataclasses.replace(rollout.decoding, temperature=0.0))
+    key = jax.random.fold_in(jax.random.key(seed), HELD_OUT)
+    setting = training.setting_at(experiment.config.learner.schedules, 1.0)
+    arguments = (interaction, experiment.model, rollout)
+    lives = jax.jit(lambda params, key: evaluation.live(*arguments, params, setting, key, config.num_lives, experiment.config.agent.num_attempts))
+    return jax.device_get(lives(params, key))
+
+
+def transcripts(experiment: Experiment, params: Any, seed: int, num_lives: int = 4) -> str:
+    """Returns a few held-out lives of an agent as text for people."""
+    from experiments.transcript import events, to_text
+
+    config = EvaluationConfig(num_lives=num_lives)
+    _, stream = _live(experiment, params, seed, config, experiment.interaction)
+    lives = [to_text(events(experiment.interaction, experiment.tokenizer, stream, lane)) for lane in range(num_lives)]
+    return "\n\n".join(f"life {index}\n{life}" for index, life in enumerate(lives))
+
+

@@ -1,0 +1,76 @@
+"""What the binaries share: flags, the compilation cache, and errors of one line."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+
+from absl import flags
+
+CACHE = flags.DEFINE_bool("compilation_cache", True, "Whether compiled programs are kept in the user's cache folder.")
+
+
+class UsageError(Exception):
+    """A flag or config that cannot be; the message is one sentence that says what to change."""
+
+
+def run(body: Callable[[list[str]], None]) -> int:
+    """Parses the flags, calls `body` with the assignments of `--config.field=value`, and returns the exit code.
+
+    Args:
+      body: of the binary.
+
+    Returns:
+      0 done, 2 bad flags or config, 1 anything else.
+    """
+    # XLA reports a harmless difference of machine features for every program that it loads from its cache (jax#38445).
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    try:
+        assignments = [argument.removeprefix("--config.") for argument in sys.argv[1:] if argument.startswith("--config.")]
+        rest = flags.FLAGS([sys.argv[0], *(argument for argument in sys.argv[1:] if not argument.startswith("--config."))])
+        if len(rest) > 1:
+            raise UsageError(f"{rest[1]} is no flag; flags begin with --")
+        for assignment in assignments:
+            if "=" not in assignment:
+                raise UsageError(f"--config.{assignment} has no value; write --config.{assignment}=VALUE")
+        if CACHE.value:
+            _keep_compiled_programs()
+        body(assignments)
+        return 0
+    except flags.Error as error:
+        return _say(" ".join(str(error).split()), 2)
+    except (UsageError, ValueError) as error:
+        if isinstance(error, ValueError) and not _is_ours(error):
+            raise
+        return _say(str(error), 2)
+    except KeyboardInterrupt:
+        return _say("interrupted", 1)
+    except Exception as error:
+        from arl.training import CheckpointError, TrainingError
+
+        if isinstance(error, (CheckpointError, TrainingError)):
+            return _say(str(error), 1)
+        raise
+
+
+def _is_ours(error: ValueError) -> bool:
+    """Whether an error was raised by this project, in a sentence for people, and not somewhere within a library."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and last.tb_frame.f_globals.get("__name__", "").split(".")[0] in ("arl", "experiments")
+
+
+def _say(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _keep_compiled_programs() -> None:
+    import jax
+
+    folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "arl"
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

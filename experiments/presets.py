@@ -1,0 +1,111 @@
+"""Runs by name. The figures that each one reached stand in `experiments/results/`."""
+
+import dataclasses
+
+from arl.rollout import RolloutConfig
+from arl.training import LearnerConfig, Schedule
+from experiments.config import AgentConfig, Config, EnvironmentConfig, nearest
+
+
+def reflection(num_numbers: int = 8, num_attempts: int = 4, symbols: str = "numbers", num_updates: int = 600) -> Config:
+    """One guess an attempt at a hidden number; a note of three tokens is all that crosses to the next attempt.
+
+    Writer and reader must invent a language at once. Forgetting is annealed: at first the old context is mostly kept beside the note, in the
+    end never. The entropy bonus is large on actions, so that no guess dies before the notes can tell the numbers apart.
+    """
+    return Config(
+        environment=EnvironmentConfig(num_numbers=num_numbers, one_guess=True),
+        agent=AgentConfig(num_attempts=num_attempts, carry="reflection", note_budget=3, note_symbols=symbols, annealed=True),
+        rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 6),)),
+        learner=LearnerConfig(
+            num_updates=num_updates,
+            num_lanes=320,
+            microbatch=40,
+            trace_counts="token",
+            entropy=Schedule(0.06, 0.0, until=0.9, since=0.4),
+            entropy_scales={"action": 2.5},
+            learning_rate=Schedule(1e-3, 0.0, since=0.4),
+            schedules={"attempts.keep": Schedule(0.8, 0.0, until=0.5)},
+        ),
+    )
+
+
+def history() -> Config:
+    """The same task when everything crosses: learned in seconds."""
+    return Config(
+        environment=EnvironmentConfig(num_numbers=8, one_guess=True),
+        agent=AgentConfig(num_attempts=4, carry="history"),
+        rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 5),)),
+        learner=LearnerConfig(num_updates=150, num_lanes=320, microbatch=40),
+    )
+
+
+def number_guess() -> Config:
+    """Many guesses an episode at a number below 32, each at the price of 1, history kept."""
+    return Config(
+        environment=EnvironmentConfig(num_numbers=32, one_guess=False, time_limit=12),
+        rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 3), (4, 3))),
+        learner=LearnerConfig(num_updates=300, num_lanes=320, microbatch=40, reward_scale=0.1, entropy=Schedule(0.03, 0.0, until=0.9)),
+    )
+
+
+def frozen_lake(map: str = "4x4", time_limit: int = 64) -> Config:
+    """The slippery lake, by PPO; every turn begins the context anew, since the position is all that matters."""
+    return Config(
+        environment=EnvironmentConfig(name="frozen_lake", map=map, time_limit=time_limit),
+        agent=AgentConfig(forgets=True),
+        rollout=RolloutConfig(stream_length=96, context_length=0, widths=((1, 3),), restarts=True),
+        learner=LearnerConfig(num_updates=300, num_lanes=256, microbatch=64, entropy=Schedule(0.03, 0.0, until=0.9)),
+    )
+
+
+def frozen_lake_group(credit: str) -> Config:
+    """The slippery lake by a group objective: whole lives from the same start, compared with each other."""
+    return Config(
+        environment=EnvironmentConfig(name="frozen_lake", time_limit=64),
+        agent=AgentConfig(forgets=True),
+        rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 3), (4, 3), (16, 3))),
+        learner=LearnerConfig(
+            num_updates=200,
+            num_lanes=256,
+            group_size=32,
+            microbatch=64,
+            credit=credit,
+            value_weight=0.0,
+            entropy=Schedule(0.02, 0.0, until=0.9),
+        ),
+    )
+
+
+def bandit() -> Config:
+    """Two Bernoulli arms, ten pulls, history kept: explore, then exploit."""
+    return Config(
+        environment=EnvironmentConfig(name="bandit", num_arms=2, num_pulls=10),
+        rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 3),)),
+        learner=LearnerConfig(num_updates=300, num_lanes=320, microbatch=40, reward_scale=0.2, entropy=Schedule(0.02, 0.0, until=0.9)),
+    )
+
+
+PRESETS = {
+    "reflection": reflection,
+    "reflection_16": lambda: reflection(16, 5, num_updates=800),
+    "reflection_text": lambda: reflection(symbols="any"),
+    "history": history,
+    "number_guess": number_guess,
+    "frozen_lake": frozen_lake,
+    "frozen_lake_8x8": lambda: frozen_lake("8x8", 200),
+    "frozen_lake_grpo": lambda: frozen_lake_group("grpo"),
+    "frozen_lake_rloo": lambda: frozen_lake_group("rloo"),
+    "bandit": bandit,
+}
+
+
+def get_preset(name: str) -> Config:
+    """Returns a preset by name.
+
+    Raises:
+      ValueError: if there is none of that name; it names the nearest.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"there is no preset {name}; {nearest(name, PRESETS)}")
+    return dataclasses.replace(PRESETS[name](), preset=name)

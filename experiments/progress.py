@@ -1,0 +1,74 @@
+"""What a person sees while an agent trains: a line that moves, and TensorBoard."""
+
+import json
+import pathlib
+import sys
+import time
+
+from rich import progress as rich_progress
+
+from arl.training import evaluation
+from experiments.build import Experiment
+
+
+class Progress:
+    """A live line (a line every twentieth part of the run where output is no terminal), TensorBoard scalars, and the time taken."""
+
+    def __init__(self, experiment: Experiment, output: pathlib.Path, first: int, num_updates: int):
+        """Begins at update `first` of `num_updates`."""
+        import tensorboardX
+
+        self._experiment, self._first, self._num_updates = experiment, first, num_updates
+        self._writer = tensorboardX.SummaryWriter(str(output / "tensorboard"), purge_step=first)
+        self._times = output / "times.jsonl"
+        self._spent = 0.0
+        if self._times.exists():
+            self._spent = sum(json.loads(line)["seconds"] for line in self._times.read_text().splitlines()[-1:] if line.endswith("}"))
+        self._began = time.perf_counter()
+        self._after_compilation: float | None = None
+        self._bar = rich_progress.Progress(
+            "[progress.description]{task.description}",
+            rich_progress.BarColumn(),
+            rich_progress.MofNCompleteColumn(),
+            "{task.fields[said]}",
+            disable=not sys.stdout.isatty(),
+        )
+        self._task = self._bar.add_task("compiling", total=num_updates, completed=first, said="")
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        if self._bar.disable:
+            print("compiling the agent loop into one program", flush=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+        self._writer.close()
+
+    def seconds(self) -> float:
+        """Returns the seconds that training has taken, in all its parts."""
+        return self._spent + time.perf_counter() - self._began
+
+    def __call__(self, step: int, metrics: dict[str, float], seconds: float) -> None:
+        """Shows and logs an update; an `Observer`."""
+        now = time.perf_counter()
+        if self._after_compilation is None:
+            self._after_compilation = now
+            since_start, updates = seconds, 1
+        else:
+            since_start, updates = now - self._after_compilation, step - self._first
+        left = since_start / max(updates, 1) * (self._num_updates - step - 1)
+        fraction = evaluation.fraction_of_the_way(metrics["return"], self._experiment.floor, self._experiment.ceiling)
+        said = (
+            f"return {metrics['return']:.3f}, {fraction:4.0%} of the optimum, entropy {metrics['entropy']:.2f}, "
+            f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
+        )
+        self._bar.update(self._task, completed=step + 1, description="training", said=said)
+        if self._bar.disable and (step == self._first or (step + 1) % max(self._num_updates // 20, 1) == 0 or step + 1 == self._num_updates):
+            print(f"update {step + 1}/{self._num_updates}: {said}", flush=True)
+        self._writer.add_scalar("fraction", fraction, step)
+        self._writer.add_scalar("time/tokens_per_second", metrics["tokens"] / seconds, step)
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+        with self._times.open("a") as file:
+            file.write(json.dumps({"update": step, "seconds": self.seconds()}) + "\n")

@@ -1,0 +1,136 @@
+"""Trains an agent and leaves in a folder all that tells how it went.
+
+    experiments/train.py                                     # the default: an agent that learns from its own notes
+    experiments/train.py --preset=frozen_lake --seed=1 --output=runs/lake
+    experiments/train.py --config.learner.num_updates=1000   # any field of experiments/config.py
+
+A second run in the same folder resumes; a finished one is left as it is. Exit codes: 0 done, 2 bad flags or config, 1 anything else.
+"""
+
+import json
+import pathlib
+import sys
+import time
+
+from absl import flags
+
+from experiments import main
+
+PRESET = flags.DEFINE_string("preset", "reflection", "Name of a run in experiments/presets.py.")
+SEED = flags.DEFINE_integer("seed", 0, "Of everything that is random.", lower_bound=0, upper_bound=2**31 - 1)
+OUTPUT = flags.DEFINE_string("output", "", "Folder of the run; runs/<preset> if not given.")
+
+
+def train(assignments: list[str]) -> None:
+    """Trains, evaluates, and writes config.json, metrics.jsonl, curve.png, transcripts.txt, checkpoints/ and summary.json."""
+    from experiments import config as configs
+    from experiments.build import build
+    from experiments.presets import get_preset
+
+    config = configs.override(get_preset(PRESET.value), assignments)
+    experiment = build(config)
+    output = pathlib.Path(OUTPUT.value or f"runs/{config.preset}")
+    _open_folder(output, configs.to_dict(config))
+    summary_path = output / "summary.json"
+    if summary_path.exists():
+        print(f"{output} holds a finished run; remove it, or name another --output, to train anew.")
+        _print_summary(json.loads(summary_path.read_text()), output)
+        return
+
+    import jax
+
+    from arl import training
+    from experiments.judge import judge, transcripts
+    from experiments.progress import Progress
+
+    print(f"{config.preset}: random {experiment.floor:.3g}, optimum {experiment.ceiling:.3g}; writing to {output}", flush=True)
+    key = jax.random.key(SEED.value)
+    init, update = jax.jit(experiment.learner.init), jax.jit(experiment.learner.update, donate_argnums=0)
+    checkpoints = training.Checkpoints(output / "checkpoints")
+    try:
+        like = jax.eval_shape(init, key)
+        resumed = checkpoints.latest() is not None
+        state = checkpoints.restore(like) if resumed else init(key)
+        first = int(state.step)
+        if resumed:
+            print(f"going on from update {first}", flush=True)
+        else:
+            before = transcripts(experiment, state.params, SEED.value)
+            (output / "transcripts.txt").write_text(f"===== before training\n{before}\n")
+        with training.stop_on_signals() as should_stop, Progress(experiment, output, first, config.learner.num_updates) as progress:
+            state = training.run(
+                update,
+                state,
+                config.learner.num_updates,
+                checkpoints=checkpoints,
+                checkpoint_every=config.checkpoint_every,
+                observers=[training.MetricsFile(output / "metrics.jsonl", first), progress],
+                should_stop=should_stop,
+            )
+    finally:
+        checkpoints.close()
+    if int(state.step) < config.learner.num_updates:
+        print(f"stopped after update {int(state.step)}; the same command goes on from there")
+        return
+
+    began = time.perf_counter()
+    judged = judge(experiment, state.params, SEED.value, config.evaluation)
+    lines = training.read_metrics(output / "metrics.jsonl")
+    gap = max(judged["max_log_prob_gap"], *(line["max_log_prob_gap"] for line in lines))
+    summary = {
+        "preset": config.preset,
+        "seed": SEED.value,
+        "updates": int(state.step),
+        "seconds": round(progress.seconds(), 1),
+        "seconds_evaluating": round(time.perf_counter() - began, 1),
+        **judged,
+        "max_log_prob_gap": gap,
+        "command": " ".join(["experiments/train.py", f"--preset={config.preset}", f"--seed={SEED.value}", *(f"--config.{a}" for a in assignments)]),
+    }
+    _write_results(experiment, output, state.params, lines, summary)
+    summary_path.write_text(json.dumps(summary, indent=2) + "\n")
+    _print_summary(summary, output)
+
+
+def _open_folder(output: pathlib.Path, config: dict) -> None:
+    """Makes the folder of a run, or refuses one that belongs to another."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        path, wanted = output / "config.json", {"seed": SEED.value, **json.loads(json.dumps(config))}
+        if path.exists():
+            if json.loads(path.read_text()) != wanted:
+                raise main.UsageError(f"{output} holds a run of another config or seed; name another --output, or remove it")
+        else:
+            path.write_text(json.dumps(wanted, indent=2) + "\n")
+    except OSError as error:
+        raise main.UsageError(f"cannot write to {output} ({error.strerror}); name another --output") from error
+
+
+def _write_results(experiment, output: pathlib.Path, params, lines: list[dict], summary: dict) -> None:
+    """Draws the learning curve and adds what the trained agent says to the transcripts."""
+    from experiments.judge import transcripts
+    from experiments.plots import learning_curve
+
+    marks = {"evaluation": summary["score"]}
+    way = summary["ceiling"] - summary["floor"]
+    marks |= {f"notes {name}": summary["floor"] + way * fraction for name, fraction in summary["ablations"].items()}
+    title = f"{summary['preset']}, seed {summary['seed']}: {summary['fraction']:.0%} of the way to the optimum"
+    learning_curve(output / "curve.png", [line["return"] for line in lines], summary["floor"], summary["ceiling"], title, marks)
+    path = output / "transcripts.txt"
+    before = path.read_text().split("===== after training")[0]
+    path.write_text(f"{before}===== after training\n{transcripts(experiment, params, summary['seed'])}\n")
+
+
+def _print_summary(summary: dict, output: pathlib.Path) -> None:
+    print(
+        f"{summary['preset']}, seed {summary['seed']}: {summary['updates']} updates in {summary['seconds']:.0f} s. "
+        f"On held-out lives the agent comes {summary['fraction']:.1%} (± {summary['interval']:.1%}) of the way from random "
+        f"({summary['floor']:.3g}) to the optimum ({summary['ceiling']:.3g})."
+    )
+    for name, fraction in summary["ablations"].items():
+        print(f"With its notes {name}, the same agent comes {fraction:.1%} of the way.")
+    print(f"See {output / 'curve.png'} and {output / 'transcripts.txt'}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main.run(train))
