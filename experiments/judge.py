@@ -27,28 +27,30 @@ def judge(experiment: Experiment, params: Any, seed: int, config: EvaluationConf
     Returns:
       Plain numbers.
     """
-    live = functools.partial(_live, experiment, params, seed, config)
+    live_with = functools.partial(live, experiment, params, seed, config)
     summarise = functools.partial(
         evaluation.summarise, floor=experiment.floor, ceiling=experiment.ceiling, success_at=experiment.success_at
     )
     num_attempts = experiment.config.agent.num_attempts
-    lives, stream = live(experiment.interaction)
+    lives, stream = live_with(experiment.interaction)
     ablations = {}
     if experiment.config.agent.carry == "reflection":
         for how in ("shuffled", "blanked"):
             ablated = evaluation.ablated(experiment.interaction, stream, Kind.REFLECTION, how, num_attempts)
-            ablations[how] = summarise(live(ablated)[0])["fraction"]
+            ablations[how] = summarise(live_with(ablated)[0])["fraction"]
     return {**summarise(lives), "ablations": ablations}
 
 
-def _live(experiment: Experiment, params: Any, seed: int, config: EvaluationConfig, interaction: Any) -> tuple[Any, Any]:
+def live(experiment: Experiment, params: Any, seed: int, config: EvaluationConfig, interaction: Any) -> tuple[Any, Any]:
+    """Returns `Lives` and `Stream` of `config.num_lives` held-out lives of an agent in `interaction`, on the host."""
     rollout = experiment.rollout
     if config.greedy:
         rollout = dataclasses.replace(rollout, decoding=dataclasses.replace(rollout.decoding, temperature=0.0))
     key = jax.random.fold_in(jax.random.key(seed), HELD_OUT)
     setting = training.setting_at(experiment.config.learner.schedules, 1.0)
     arguments = (interaction, experiment.model, rollout)
-    lives = jax.jit(lambda params, key: evaluation.live(*arguments, params, setting, key, config.num_lives, experiment.config.agent.num_attempts))
+    how_many = (config.num_lives, experiment.config.agent.num_attempts)
+    lives = jax.jit(lambda params, key: evaluation.live(*arguments, params, setting, key, *how_many))
     return jax.device_get(lives(params, key))
 
 
@@ -57,7 +59,7 @@ def transcripts(experiment: Experiment, params: Any, seed: int, num_lives: int =
     from experiments.transcript import events, to_text
 
     config = EvaluationConfig(num_lives=num_lives)
-    _, stream = _live(experiment, params, seed, config, experiment.interaction)
+    _, stream = live(experiment, params, seed, config, experiment.interaction)
     lives = [to_text(events(experiment.interaction, experiment.tokenizer, stream, lane)) for lane in range(num_lives)]
     return "\n\n".join(f"life {index}\n{life}" for index, life in enumerate(lives))
 

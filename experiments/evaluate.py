@@ -1,0 +1,43 @@
+"""Judges a trained agent on held-out lives; the last line is JSON.
+
+experiments/evaluate.py --run=runs/reflection --seed=1 --greedy
+"""
+
+import dataclasses
+import json
+import sys
+
+from absl import flags
+
+from experiments import main
+
+RUN = flags.DEFINE_string("run", "runs/reflection", "Folder of the run.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the held-out lives.", lower_bound=0, upper_bound=2**31 - 1)
+STEP = flags.DEFINE_integer("step", None, "Which checkpoint; the newest if not given.")
+GREEDY = flags.DEFINE_bool("greedy", False, "Whether the most probable token is always written.")
+NUM_LIVES = flags.DEFINE_integer("num_lives", None, "How many lives; as in training if not given.", lower_bound=2)
+
+
+def evaluate(assignments: list[str]) -> None:
+    """Prints what the agent is worth, for people and as one line of JSON."""
+    if assignments:
+        raise main.UsageError("an evaluation takes its config from the run; leave --config out")
+    from experiments.judge import judge
+    from experiments.restore import restore
+
+    run = restore(RUN.value, STEP.value)
+    config = dataclasses.replace(run.experiment.config.evaluation, greedy=GREEDY.value)
+    if NUM_LIVES.value:
+        config = dataclasses.replace(config, num_lives=NUM_LIVES.value)
+    judged = judge(run.experiment, run.params, SEED.value, config)
+    print(f"{run.experiment.config.preset}, checkpoint {run.step}, {config.num_lives} lives, {'greedy' if config.greedy else 'sampled'}")
+    print(f"  {judged['fraction']:.1%} (± {judged['interval']:.1%}) of the way from {judged['floor']:.3g} to {judged['ceiling']:.3g}")
+    for name in ("return", "success", "turns", "illegal_share"):
+        print(f"  {name} {judged[name]:.3f} ± {judged[f'{name}_interval']:.3f}")
+    for name, fraction in judged["ablations"].items():
+        print(f"  notes {name}: {fraction:.1%} of the way")
+    print(json.dumps({"preset": run.experiment.config.preset, "seed": SEED.value, "updates": run.step, **judged}))
+
+
+if __name__ == "__main__":
+    sys.exit(main.run(evaluate))

@@ -1,0 +1,49 @@
+"""A finished or running run, read back from its folder."""
+
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+
+from arl import training
+from experiments import main
+from experiments.build import Experiment, build
+from experiments.config import Config, from_dict
+
+
+class Run(NamedTuple):
+    """What a run left.
+
+    Attributes:
+      experiment: the run as pure functions.
+      seed: that it was trained with.
+      step: of the checkpoint.
+      params: of the model.
+    """
+
+    experiment: Experiment
+    seed: int
+    step: int
+    params: Any
+
+
+def restore(folder: str, step: int | None = None) -> Run:
+    """Returns the run in a folder, at its newest checkpoint or at `step`.
+
+    Raises:
+      UsageError: if there is no run.
+      CheckpointError: if there is no such checkpoint, or it is damaged.
+    """
+    path = pathlib.Path(folder) / "config.json"
+    if not folder or not path.is_file():
+        raise main.UsageError(f"there is no run in {folder or 'a folder without a name'}; name the --output of a training with --run")
+    values = json.loads(path.read_text())
+    seed = values.pop("seed")
+    experiment = build(from_dict(Config, values))
+    checkpoints = training.Checkpoints(path.parent / "checkpoints")
+    try:
+        state = checkpoints.restore(jax.eval_shape(experiment.learner.init, jax.random.key(seed)), step)
+    finally:
+        checkpoints.close()
+    return Run(experiment, seed, int(state.step), state.params)
