@@ -62,5 +62,3 @@ def transcripts(experiment: Experiment, params: Any, seed: int, num_lives: int =
     _, stream = live(experiment, params, seed, config, experiment.interaction)
     lives = [to_text(events(experiment.interaction, experiment.tokenizer, stream, lane)) for lane in range(num_lives)]
     return "\n\n".join(f"life {index}\n{life}" for index, life in enumerate(lives))
-
-

@@ -10,8 +10,8 @@ from experiments.config import AgentConfig, Config, EnvironmentConfig, nearest
 def reflection(num_numbers: int = 8, num_attempts: int = 4, symbols: str = "numbers", num_updates: int = 600) -> Config:
     """One guess an attempt at a hidden number; a note of three tokens is all that crosses to the next attempt.
 
-    Writer and reader must invent a language at once. Forgetting is annealed: at first the old context is mostly kept beside the note, in the
-    end never. The entropy bonus is large on actions, so that no guess dies before the notes can tell the numbers apart.
+    Writer and reader must invent a language at once. Forgetting is annealed: at first the old context is mostly kept beside the note, in
+    the end never. The entropy bonus is large on actions, so that no guess dies before the notes can tell the numbers apart.
     """
     return Config(
         environment=EnvironmentConfig(num_numbers=num_numbers, one_guess=True),

@@ -64,7 +64,9 @@ class Progress:
             f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
         )
         self._bar.update(self._task, completed=step + 1, description="training", said=said)
-        if self._bar.disable and (step == self._first or (step + 1) % max(self._num_updates // 20, 1) == 0 or step + 1 == self._num_updates):
+        if self._bar.disable and (
+            step == self._first or (step + 1) % max(self._num_updates // 20, 1) == 0 or step + 1 == self._num_updates
+        ):
             print(f"update {step + 1}/{self._num_updates}: {said}", flush=True)
         self._writer.add_scalar("fraction", fraction, step)
         self._writer.add_scalar("time/tokens_per_second", metrics["tokens"] / seconds, step)

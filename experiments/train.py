@@ -85,7 +85,9 @@ def train(assignments: list[str]) -> None:
         "seconds_evaluating": round(time.perf_counter() - began, 1),
         **judged,
         "max_log_prob_gap": gap,
-        "command": " ".join(["experiments/train.py", f"--preset={config.preset}", f"--seed={SEED.value}", *(f"--config.{a}" for a in assignments)]),
+        "command": " ".join(
+            ["experiments/train.py", f"--preset={config.preset}", f"--seed={SEED.value}", *(f"--config.{a}" for a in assignments)]
+        ),
     }
     _write_results(experiment, output, state.params, lines, summary)
     summary_path.write_text(json.dumps(summary, indent=2) + "\n")

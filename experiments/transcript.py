@@ -40,7 +40,9 @@ def events(interaction: Interaction, tokenizer: Any, stream: Stream, lane: int) 
         if stream.is_written[lane, slot]:
             if not found or found[-1]["who"] != WROTE or found[-1]["is_over"]:
                 attempt, kind = int(stream.attempt[lane, slot]), Kind(int(stream.kind[lane, slot])).name
-                found.append({"who": WROTE, "kind": kind, "attempt": attempt, "tokens": [], "is_over": False, "reward": 0.0, "is_legal": True})
+                found.append(
+                    {"who": WROTE, "kind": kind, "attempt": attempt, "tokens": [], "is_over": False, "reward": 0.0, "is_legal": True}
+                )
             probability = float(np.exp(stream.log_prob[lane, slot]))
             found[-1]["tokens"].append((say(alphabet[int(stream.written[lane, slot])]), probability))
             own_length = 1

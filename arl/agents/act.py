@@ -48,9 +48,7 @@ def act(environment: Environment, *, illegal_penalty: float = 0.1, forgets: bool
         num_turns += 1
         terminated = written.is_legal & step.terminated
         truncated = ~terminated & ((written.is_legal & step.truncated) | (num_turns >= max_turns))
-        reward = Reward(
-            outcome=jnp.where(written.is_legal, step.reward, 0.0), process=jnp.where(written.is_legal, 0.0, -illegal_penalty)
-        )
+        reward = Reward(outcome=jnp.where(written.is_legal, step.reward, 0.0), process=jnp.where(written.is_legal, 0.0, -illegal_penalty))
         return ask(select(written.is_legal, stepped, state), num_turns, reward=reward, terminated=terminated, truncated=truncated)
 
     def expert(key, carry):

@@ -116,7 +116,6 @@ def attempts(
         grammar = text.join(grammar, text.any_text(tokenizer, carry.symbols, stop=carry.stop))
     size, kept_capacity = inner.size, carry.window + (ask.ids.shape[0] + carry.budget if reflects else 0)
     outer_size = _size(size, num_attempts, carry, ask.ids.shape[0], kept_capacity)
-    everything = jnp.ones(grammar.num_choices, bool)
 
     def fit(turn: Turn, before: Text, **rest) -> Turn:
         """Returns `turn`, whose text is read after `before`."""

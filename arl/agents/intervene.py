@@ -5,7 +5,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from arl import text
 from arl.types import Interaction, Kind, State, Text, Turn, Written
 
 
@@ -28,7 +27,7 @@ class IntervenedState(NamedTuple):
 def replace_segments(inner: Interaction, kind: Kind, others: Text) -> Interaction:
     """Returns `inner`, which hears another life's segments of a kind in place of those written in it.
 
-    The segment is written all the same; what is replaced is what follows from it. One other life speaks throughout a life, drawn at its start.
+    The segment is written all the same; what is replaced is what follows from it. One other life, drawn at the start, speaks throughout.
 
     Args:
       inner: the interaction to intervene in.

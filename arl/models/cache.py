@@ -65,7 +65,7 @@ def empty_cache(config: ModelConfig, num_lanes: int, slots: int) -> tuple[LayerC
 
 
 def slots_of(position: jax.Array, is_valid: jax.Array, slots: int) -> jax.Array:
-    """Returns the slot to which each token is written, int32 `[B, C]`; `slots`, which does not exist, for those that are not valid."""
+    """Returns the slot to which each token at `position` `[B, C]` is written; `slots`, which does not exist, where not `is_valid`."""
     return jnp.where(is_valid, position % slots, slots)
 
 
@@ -87,6 +87,6 @@ def write(cache: LayerCache, keys: jax.Array, values: jax.Array, lane: jax.Array
 
 
 def position_in_slot(position: jax.Array, slots: int) -> jax.Array:
-    """Returns the newest position, not after `position`, that each slot can hold: int32 `[..., W]` for `position` `[...]`."""
+    """Returns the newest position, not after `position` `[...]`, that each of `slots` slots can hold: int32 `[..., W]`."""
     newest = position[..., None]
     return newest - (newest - jnp.arange(slots)) % slots

@@ -10,7 +10,7 @@ _TRUNKS = ("trunk", "value_trunk")
 
 
 def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the parameters of a model with `scan_layers` as those of the same model without."""
+    """Returns `params` of a model with `scan_layers` as those of the same model without."""
 
     def unstack(trunk):
         num_layers = len(trunk["layers"]["out"])
@@ -21,7 +21,7 @@ def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the parameters of a model without `scan_layers` as those of the same model with it."""
+    """Returns `params` of a model without `scan_layers` as those of the same model with it."""
 
     def stack(trunk):
         names = [f"layers_{i}" for i in range(sum(name.startswith("layers_") for name in trunk))]

@@ -38,7 +38,7 @@ def llama_config(config: ModelConfig, max_position_embeddings: int) -> dict[str,
 
 
 def to_llama(config: ModelConfig, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the weights of the trunk and output head by their names in `LlamaForCausalLM.state_dict()`, float32.
+    """Returns the trunk and output head of `params` by their names in `LlamaForCausalLM.state_dict()`, float32.
 
     The value head, and the trunk that it may have of its own, have no name there and stay behind.
     """
@@ -58,7 +58,8 @@ def from_llama(config: ModelConfig, params: Mapping[str, Any], tensors: Mapping[
     Args:
       config: of the model; its sizes must be those of the tensors.
       params: parameters of the model, from which the value head is kept.
-      tensors: weights by their names in `LlamaForCausalLM.state_dict()`; a tied `lm_head.weight` may be there or not.
+      tensors: weights by their names in `LlamaForCausalLM.state_dict()`; of shape `[outputs, inputs]`;
+        a tied `lm_head.weight` may be there or not.
 
     Raises:
       ValueError: if a tensor is missing, unknown or of another shape.

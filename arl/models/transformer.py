@@ -54,12 +54,12 @@ def rotary(config: ModelConfig, angle_index: jax.Array) -> tuple[jax.Array, jax.
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Returns `x` `[..., d]` turned by the rotary angles; number `i` is paired with number `i + d / 2`."""
+    """Returns `x` `[..., d]` turned by the rotary angles, given by `cos` and `sin`; number `i` is paired with number `i + d / 2`."""
     return x * cos + jnp.roll(x, x.shape[-1] // 2, -1) * sin
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
-    """Returns `x` `[..., D]` divided by its root mean square, times `scale` (Zhang & Sennrich 2019, eq. 4); inside, float32."""
+    """Returns `x` `[..., D]` divided by its root mean square (`epsilon` keeps it from 0), times `scale` (Zhang & Sennrich 2019, eq. 4)."""
     wide = x.astype(jnp.float32)
     return (wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + epsilon) * scale).astype(x.dtype)
 
@@ -74,7 +74,7 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def query_blocks(config: ModelConfig, length: int) -> list[tuple[int, int, int]]:
-    """Returns `(first query, end of queries, first key)` of each block; a block's keys end where its queries end."""
+    """Returns `(first query, end of queries, first key)` of each block of a stream of `length`; its keys end where its queries end."""
     starts = range(0, length, config.query_block)
     reach = length if config.context_length is None else config.context_length - 1
     return [(start, min(start + config.query_block, length), max(0, start - reach)) for start in starts]
@@ -203,7 +203,7 @@ class Transformer(nn.Module):
         self.value_head = self.param("value_head", nn.initializers.normal(initialise.value_deviation(c)), (c.width,))
 
     def read(self, tokens, position, begin, is_valid, cache, lane):
-        """See `LanguageModel.read`."""
+        """Reads tokens through the cache; arguments and results as `LanguageModel`."""
         slots = jax.tree.leaves(cache)[0].shape[-1]
         if tokens.shape[1] > slots:
             raise ValueError(f"A call of {tokens.shape[1]} tokens a lane does not fit a ring of {slots} slots; see `num_slots`.")
@@ -213,7 +213,7 @@ class Transformer(nn.Module):
         return self._features(tokens, cache, places)
 
     def score(self, tokens, begin):
-        """See `LanguageModel.score`."""
+        """Scores whole streams; arguments and results as `LanguageModel`."""
         index = jnp.arange(tokens.shape[1])
         bias = []
         for start, end, first in query_blocks(self.config, tokens.shape[1]):

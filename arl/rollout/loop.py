@@ -181,7 +181,7 @@ def _call(interaction, model, config, shape, params, setting, lanes, cache, stre
     slot = rows.position + last
     rows = rows._replace(position=rows.position + count, next_unread=rows.next_unread + count)
     has_read_all = (count > 0) & (rows.next_unread == rows.inbox_length)
-    # The last slot of a stream is read, and its value is the bootstrap of an unfinished life; what it would write is left to the next stream.
+    # The last slot of a stream is read, its value the bootstrap of an unfinished life; what it would write is left to the next stream.
     is_last_slot = slot == config.stream_length - 1
     is_closing = has_read_all & (rows.budget == 0)
     is_writing = has_read_all & ~is_closing & ~is_last_slot

@@ -358,14 +358,14 @@ def parse(grammar: Grammar, root: jax.Array | int, text: Text) -> tuple[jax.Arra
 
 
 def pack(support: jax.Array) -> jax.Array:
-    """Returns bools as bits, bool `[..., U]` -> uint32 `[..., ceil(U / 32)]`; letter `u` is bit `u % 32` of word `u // 32`."""
+    """Returns `support` as bits, bool `[..., U]` -> uint32 `[..., ceil(U / 32)]`; letter `u` is bit `u % 32` of word `u // 32`."""
     size = support.shape[-1]
     padding = [(0, 0)] * (support.ndim - 1) + [(0, _num_words(size) * WORD - size)]
     return _pack(jnp.pad(support, padding), jnp)
 
 
 def unpack(bits: jax.Array, num_letters: int) -> jax.Array:
-    """Returns bits as bools, uint32 `[..., ceil(U / 32)]` -> bool `[..., U]`, the inverse of `pack`."""
+    """Returns bits as bools, uint32 `[..., ceil(U / 32)]` -> bool `[..., U]` for `num_letters` letters, the inverse of `pack`."""
     is_set = (bits[..., None] >> jnp.arange(WORD, dtype=jnp.uint32)) & 1 > 0
     return is_set.reshape(*bits.shape[:-1], bits.shape[-1] * WORD)[..., :num_letters]
 

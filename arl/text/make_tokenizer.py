@@ -50,7 +50,7 @@ def byte_letters() -> list[str]:
 
 
 def write_tokenizer(folder: pathlib.Path) -> None:
-    """Writes the files from which `load_tokenizer` reads it."""
+    """Writes to `folder` the files from which `load_tokenizer` reads it."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "clean_up_tokenization_spaces": False,

@@ -56,7 +56,7 @@ class Place(NamedTuple):
     after: str
 
     def table(self, options: Sequence[str]) -> Text:
-        """Returns the tokens of each option in this place, ids `[N, capacity]`, lengths `[N]`."""
+        """Returns the tokens of each of `options` in this place, ids `[N, capacity]`, lengths `[N]`."""
         return stack([_ids_between(self.tokenizer, self.before, self.space + x, self.after) for x in options])
 
 
@@ -100,7 +100,7 @@ class Template:
         return _say(self.pieces, values, self.capacity)
 
     def string(self, **values: Any) -> str:
-        """Returns the same as a string, on the host."""
+        """Returns what the template says of `values` as a string, on the host."""
         _check_names(set(values), self.names, "value")
         return _string(self.pieces, values)
 
@@ -135,7 +135,7 @@ def number(low: int, high: int) -> Hole:
 
 
 def choice(options: Sequence[str]) -> Hole:
-    """Returns a hole for one of some strings, by its index, int32 `[]`; an index outside is taken as the nearest.
+    """Returns a hole for one of some strings, `options`, by its index, int32 `[]`; an index outside is taken as the nearest.
 
     Raises:
       ValueError: if there is no option.

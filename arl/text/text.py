@@ -181,7 +181,7 @@ def to_string(tokenizer: Any, ids: Text | Sequence[int] | np.ndarray | jax.Array
 
     Args:
       tokenizer: a `transformers` fast tokenizer.
-      ids: a `Text` of one lane, or token ids.
+      ids: a `Text` of one lane, or token ids `[N]`.
     """
     if isinstance(ids, Text):
         ids = np.asarray(ids.ids)[: int(ids.length)]

@@ -58,5 +58,5 @@ def token_ids(tokenizer: Any, string: str, after: str = "") -> list[int]:
 
 
 def encode(tokenizer: Any, string: str, after: str = "") -> Text:
-    """Returns a string as a constant `Text`; arguments and errors as in `token_ids`."""
+    """Returns a string as a constant `Text`; arguments as `token_ids`, errors too."""
     return constant(token_ids(tokenizer, string, after))

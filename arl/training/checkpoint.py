@@ -52,7 +52,9 @@ class Checkpoints:
         """
         step = self.latest() if step is None else step
         if step is None or step not in self._manager.all_steps():
-            raise CheckpointError(f"there is no checkpoint {'' if step is None else step} in {self.folder}; train first, or name another step")
+            raise CheckpointError(
+                f"there is no checkpoint {'' if step is None else step} in {self.folder}; train first, or name another step"
+            )
         leaves, treedef = jax.tree.flatten(like)
         wanted = jax.eval_shape(lambda: {_name(i): _data(leaf) for i, leaf in enumerate(jax.tree.map(_zeros, leaves))})
         try:
@@ -91,4 +93,8 @@ def _data(leaf: Any) -> Any:
 
 
 def _zeros(leaf: Any) -> Any:
-    return jax.random.wrap_key_data(jax.numpy.zeros((*leaf.shape, 2), jax.numpy.uint32)) if _is_key(leaf) else jax.numpy.zeros(leaf.shape, leaf.dtype)
+    return (
+        jax.random.wrap_key_data(jax.numpy.zeros((*leaf.shape, 2), jax.numpy.uint32))
+        if _is_key(leaf)
+        else jax.numpy.zeros(leaf.shape, leaf.dtype)
+    )

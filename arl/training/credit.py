@@ -100,9 +100,7 @@ def _chain(stream: Stream) -> dict[str, jax.Array]:
 
 def _returns(stream: Stream, reward: jax.Array) -> jax.Array:
     ends = {"ends_life": stream.ends_life, "is_truncated": stream.is_truncated}
-    return objectives.returns(
-        reward, stream.discount, is_written=stream.is_written, value=stream.value, has_value=stream.has_value, **ends
-    )
+    return objectives.returns(reward, stream.discount, is_written=stream.is_written, value=stream.value, has_value=stream.has_value, **ends)
 
 
 def _lives(stream: Stream, reward: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -156,8 +156,8 @@ def summarise(lives: Lives, floor: float, ceiling: float, success_at: float) -> 
       success_at: outcome from which a life counts as a success.
 
     Returns:
-      `score` (mean outcome), `fraction` of the way from floor to ceiling, both with intervals; return, success, turns, actions, illegal share,
-      unfinished share, outcome by attempt and the largest gap between log-probs.
+      `score` (mean outcome) and `fraction` of the way from floor to ceiling, with an interval; return, success, turns, actions, illegal
+      share, unfinished share, outcome by attempt and the largest gap between log-probs.
     """
     outcome = Estimate.of(np.asarray(lives.outcome))
     estimates = {

@@ -93,11 +93,15 @@ def make_learner(
             raise ValueError(f"learner.credit is {config.credit!r}; set it to one of {', '.join(ESTIMATORS)}")
         estimate = ESTIMATORS[config.credit]
     if (config.credit in GROUPED or config.group_size > 1) and rollout_config.restarts:
-        raise ValueError("lives of a group must begin together; set rollout.restarts=False, or learner.group_size=1 and another learner.credit")
+        raise ValueError(
+            "lives of a group must begin together; set rollout.restarts=False, or learner.group_size=1 and another learner.credit"
+        )
     if config.blocks % num_devices:
         raise ValueError(f"{config.blocks} blocks of lanes do not divide among {num_devices} devices; set learner.blocks to a multiple")
     if config.num_lanes // num_devices % config.group_size:
-        raise ValueError(f"a group of {config.group_size} lanes does not fit on one of {num_devices} devices; set more lanes or smaller groups")
+        raise ValueError(
+            f"a group of {config.group_size} lanes does not fit on one of {num_devices} devices; set more lanes or smaller groups"
+        )
     optimizer = make_optimizer(config)
     num_lanes, num_blocks = config.num_lanes // num_devices, config.blocks // num_devices
     temperature = rollout_config.decoding.temperature

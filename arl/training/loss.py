@@ -41,7 +41,9 @@ class Totals(NamedTuple):
 
 def count(batch: Batch, config: LearnerConfig) -> Totals:
     """Returns the totals of a batch, or its part of them."""
-    return Totals(_weights(batch.is_kept, batch, config)[1], _weights(batch.decides, batch, config)[1], jnp.sum(batch.stream.is_written * 1.0))
+    return Totals(
+        _weights(batch.is_kept, batch, config)[1], _weights(batch.decides, batch, config)[1], jnp.sum(batch.stream.is_written * 1.0)
+    )
 
 
 def score(

@@ -14,7 +14,7 @@ WRITTEN_KINDS = tuple(kind.name.lower() for kind in Kind if kind > Kind.OBSERVAT
 def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) -> dict[str, jax.Array]:
     """Returns means over a batch of streams.
 
-    The return is the reward of all slots by the number of lives that ended: exact where every stream holds whole lives, and right in the long
+    The return is the reward of all slots by the number of lives that ended: exact where every stream holds whole lives, right in the long
     run where lives cross streams.
 
     Args:

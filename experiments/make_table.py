@@ -1,0 +1,63 @@
+"""Writes the results table of README.md from experiments/results/*.json, each the summary of a run that was made.
+
+experiments/make_table.py --collect=runs/reflection,runs/bandit   # copies summaries there first
+experiments/make_table.py                                         # writes the table
+"""
+
+import collections
+import json
+import pathlib
+import statistics
+import sys
+
+from absl import flags
+
+from experiments import main
+
+COLLECT = flags.DEFINE_list("collect", [], "Folders of finished runs whose summaries are copied to experiments/results/ first.")
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results"
+BEGIN, END = "<!-- results: begin (experiments/make_table.py) -->", "<!-- results: end -->"
+
+
+def make_table(assignments: list[str]) -> None:
+    """Copies summaries, then rewrites what stands between the two marks in README.md."""
+    if assignments:
+        raise main.UsageError("a table has no config; leave --config out")
+    for folder in COLLECT.value:
+        path = pathlib.Path(folder) / "summary.json"
+        if not path.is_file():
+            raise main.UsageError(f"{folder} holds no finished run; name folders that hold a summary.json")
+        summary = json.loads(path.read_text())
+        (RESULTS / f"{summary['preset']}-{summary['seed']}.json").write_text(json.dumps(summary, indent=2) + "\n")
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
+
+
+def table() -> str:
+    """Returns the table as Markdown: a row a preset, over all of its seeds."""
+    by_preset = collections.defaultdict(list)
+    for path in sorted(RESULTS.glob("*-*.json")):
+        summary = json.loads(path.read_text())
+        by_preset[summary["preset"]].append(summary)
+    rows = [
+        "| command | seeds | seconds a run | of the way: median (range) | notes shuffled | largest log-prob gap |",
+        "|---|---|---|---|---|---|",
+    ]
+    for preset, summaries in by_preset.items():
+        fractions = [summary["fraction"] for summary in summaries]
+        shuffled = [summary["ablations"]["shuffled"] for summary in summaries if "shuffled" in summary["ablations"]]
+        seeds = ", ".join(str(seed) for seed in sorted(summary["seed"] for summary in summaries))
+        rows.append(
+            f"| `experiments/train.py --preset={preset}` | {seeds} | {statistics.median(s['seconds'] for s in summaries):.0f} "
+            f"| {statistics.median(fractions):.1%} ({min(fractions):.1%} to {max(fractions):.1%}) "
+            f"| {f'at most {max(shuffled):.1%}' if shuffled else ''} | {max(s['max_log_prob_gap'] for s in summaries):.0e} |"
+        )
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main.run(make_table))
