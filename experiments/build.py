@@ -35,7 +35,7 @@ class Experiment(NamedTuple):
     """A run as pure functions.
 
     Attributes:
-      config: as given, with every length filled in.
+      config: as given.
       tokenizer: of all texts.
       interaction: what the lanes do.
       model: that writes.
@@ -64,6 +64,7 @@ def build(config: Config) -> Experiment:
     tokenizer = text.load_tokenizer()
     task = make_task(tokenizer, config.environment, config.agent)
     interaction = make_agent(tokenizer, task, config.agent)
+    _check_schedules(config)
     filled = dataclasses.replace(
         config.rollout,
         stream_length=config.rollout.stream_length or interaction.size.life + 1,
@@ -76,6 +77,17 @@ def build(config: Config) -> Experiment:
     model = models.make_language_model(models.preset(size.pop("preset"), len(tokenizer), context_length=filled.context_length, **size))
     learner = training.make_learner(interaction, model, filled, config.learner, vocab_size=len(tokenizer))
     return Experiment(config, tokenizer, interaction, model, filled, learner, task.floor, task.ceiling, task.success_at)
+
+
+def _check_schedules(config: Config) -> None:
+    """Refuses a schedule that nothing follows, and an agent that misses its own."""
+    known = ["attempts.keep"] if config.agent.carry == "reflection" and config.agent.annealed else []
+    for name in config.learner.schedules:
+        if name not in known:
+            raise ValueError(f"nothing in this agent follows the schedule {name}; {nearest(name, known) if known else 'leave it out'}")
+    for name in known:
+        if name not in config.learner.schedules:
+            raise ValueError(f"an annealed agent follows {name}; set learner.schedules.{name}.start, or agent.annealed=False")
 
 
 def make_task(tokenizer: Any, config: EnvironmentConfig, agent: AgentConfig) -> Task:

@@ -99,6 +99,10 @@ class EvaluationConfig:
     num_lives: int = 2048
     greedy: bool = False
 
+    def __post_init__(self):
+        if self.num_lives < 1:
+            raise ValueError(f"evaluation.num_lives is {self.num_lives}; set it >= 1")
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -118,6 +122,10 @@ class Config:
     learner: LearnerConfig = dataclasses.field(default_factory=LearnerConfig)
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint_every: int = 50
+
+    def __post_init__(self):
+        if self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every is {self.checkpoint_every}; set it >= 1")
 
 
 def nearest(name: str, choices: typing.Iterable[str]) -> str:
@@ -148,9 +156,14 @@ def from_dict(kind: Any, values: Any, path: str = "") -> Any:
         return kind(**{name: from_dict(hints[name], value, f"{path}.{name}") for name, value in values.items()})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is dict:
+        if not isinstance(values, dict):
+            raise ValueError(f"config{path} is {values!r}; name what it holds, as in config{path}.NAME=VALUE")
         return {name: from_dict(arguments[1], value, f"{path}.{name}") for name, value in values.items()}
-    if origin is tuple and isinstance(values, (list, tuple)):
-        inner = [arguments[0]] * len(values) if len(arguments) == 2 and arguments[1] is Ellipsis else arguments
+    if origin is tuple:
+        ends = arguments[-1] is Ellipsis
+        if not isinstance(values, (list, tuple)) or (not ends and len(values) != len(arguments)):
+            raise ValueError(f"config{path} cannot hold {values!r}; it takes a value of type {kind}")
+        inner = [arguments[0]] * len(values) if ends else arguments
         return tuple(from_dict(part, value, path) for part, value in zip(inner, values, strict=True))
     if origin in (typing.Union, types.UnionType):
         return values

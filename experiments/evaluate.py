@@ -6,6 +6,7 @@ experiments/evaluate.py --run=runs/reflection --seed=1 --greedy
 import dataclasses
 import json
 import sys
+import time
 
 from absl import flags
 
@@ -29,14 +30,20 @@ def evaluate(assignments: list[str]) -> None:
     config = dataclasses.replace(run.experiment.config.evaluation, greedy=GREEDY.value)
     if NUM_LIVES.value:
         config = dataclasses.replace(config, num_lives=NUM_LIVES.value)
+    began = time.perf_counter()
     judged = judge(run.experiment, run.params, SEED.value, config)
+    seconds = time.perf_counter() - began
     print(f"{run.experiment.config.preset}, checkpoint {run.step}, {config.num_lives} lives, {'greedy' if config.greedy else 'sampled'}")
     print(f"  {judged['fraction']:.1%} (± {judged['interval']:.1%}) of the way from {judged['floor']:.3g} to {judged['ceiling']:.3g}")
     for name in ("return", "success", "turns", "illegal_share"):
         print(f"  {name} {judged[name]:.3f} ± {judged[f'{name}_interval']:.3f}")
     for name, fraction in judged["ablations"].items():
         print(f"  notes {name}: {fraction:.1%} of the way")
-    print(json.dumps({"preset": run.experiment.config.preset, "seed": SEED.value, "updates": run.step, **judged}))
+    print(
+        json.dumps(
+            {"preset": run.experiment.config.preset, "seed": SEED.value, "updates": run.step, "seconds": round(seconds, 1), **judged}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,9 @@ def run(body: Callable[[list[str]], None]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(sys.modules["__main__"].__doc__, flags.FLAGS.main_module_help(), sep="\n")
+        return 0
     try:
         assignments = [argument.removeprefix("--config.") for argument in sys.argv[1:] if argument.startswith("--config.")]
         rest = flags.FLAGS([sys.argv[0], *(argument for argument in sys.argv[1:] if not argument.startswith("--config."))])

@@ -43,9 +43,16 @@ def history() -> Config:
 def number_guess() -> Config:
     """Many guesses an episode at a number below 32, each at the price of 1, history kept."""
     return Config(
-        environment=EnvironmentConfig(num_numbers=32, one_guess=False, time_limit=12),
-        rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 3), (4, 3))),
-        learner=LearnerConfig(num_updates=300, num_lanes=320, microbatch=40, reward_scale=0.1, entropy=Schedule(0.03, 0.0, until=0.9)),
+        environment=EnvironmentConfig(num_numbers=32, one_guess=False, time_limit=10),
+        rollout=RolloutConfig(stream_length=36, context_length=0, widths=((1, 3), (4, 3))),
+        learner=LearnerConfig(
+            num_updates=500,
+            num_lanes=320,
+            microbatch=40,
+            reward_scale=0.1,
+            entropy=Schedule(0.03, 0.0, until=0.8),
+            learning_rate=Schedule(1e-3, 0.0, since=0.5),
+        ),
     )
 
 
@@ -82,7 +89,9 @@ def bandit() -> Config:
     return Config(
         environment=EnvironmentConfig(name="bandit", num_arms=2, num_pulls=10),
         rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 3),)),
-        learner=LearnerConfig(num_updates=300, num_lanes=320, microbatch=40, reward_scale=0.2, entropy=Schedule(0.02, 0.0, until=0.9)),
+        learner=LearnerConfig(
+            num_updates=200, num_lanes=320, microbatch=40, reward_scale=0.2, entropy=Schedule(0.06, 0.0, until=0.9, since=0.3)
+        ),
     )
 
 

@@ -90,7 +90,7 @@ def train(assignments: list[str]) -> None:
         ),
     }
     _write_results(experiment, output, state.params, lines, summary)
-    summary_path.write_text(json.dumps(summary, indent=2) + "\n")
+    _write_json(summary_path, summary)
     _print_summary(summary, output)
 
 
@@ -103,9 +103,16 @@ def _open_folder(output: pathlib.Path, config: dict) -> None:
             if json.loads(path.read_text()) != wanted:
                 raise main.UsageError(f"{output} holds a run of another config or seed; name another --output, or remove it")
         else:
-            path.write_text(json.dumps(wanted, indent=2) + "\n")
+            _write_json(path, wanted)
     except OSError as error:
         raise main.UsageError(f"cannot write to {output} ({error.strerror}); name another --output") from error
+
+
+def _write_json(path: pathlib.Path, values: dict) -> None:
+    """Writes a file that is whole or not there: a run may be killed at any moment."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(values, indent=2) + "\n")
+    part.replace(path)
 
 
 def _write_results(experiment, output: pathlib.Path, params, lines: list[dict], summary: dict) -> None:

@@ -19,6 +19,8 @@ from arl.rollout.decoding import Decoding
 from arl.rollout.lanes import Event, Lane
 from arl.types import Interaction, LanguageModel, Reward, Setting, Stream, select
 
+EVERY_LETTER = 0xFFFFFFFF  # bits of a support that keeps all
+
 
 @dataclasses.dataclass(frozen=True)
 class RolloutConfig:
@@ -197,20 +199,21 @@ def _call(interaction, model, config, shape, params, setting, lanes, cache, stre
     after, event = _live_on(interaction, setting, config.restarts, rows, letter, is_writing, is_closing)
 
     where = jnp.arange(lanes.position.shape[0]) if served is None else served
+    has_value = (has_read_all | is_last_slot) & (count > 0)
+    log_prob = jnp.take_along_axis(log_probs, letter[:, None], 1)[:, 0]
+    # Where nothing is written a slot holds zeros, so that the stream does not tell at which widths it was read.
     record = {
         "is_written": is_writing,
         "kind": jnp.where(is_writing, rows.kind, 0),
-        "written": letter,
-        "support": text.pack(support),
-        "log_prob": jnp.take_along_axis(log_probs, letter[:, None], 1)[:, 0],
-        "value": value,
-        "has_value": (has_read_all | is_last_slot) & (count > 0),
-        "turn": rows.turn,
-        "attempt": rows.attempt,
-        "life": rows.life,
+        "written": jnp.where(is_writing, letter, 0),
+        "support": jnp.where(is_writing[:, None], text.pack(support), np.uint32(EVERY_LETTER)),
+        "log_prob": jnp.where(is_writing, log_prob, 0.0),
+        "value": jnp.where(has_value, value, 0.0),
+        "has_value": has_value,
         **event._asdict(),
     }
     read = {"token": tokens, "token_kind": token_kind, "begin": begin}
+    read |= {name: jnp.broadcast_to(getattr(rows, name)[:, None], begin.shape) for name in ("turn", "attempt", "life")}
     stream = _put(stream, (where[:, None], jnp.where(is_valid, position, config.stream_length)), read)
     stream = _put(stream, (where, jnp.where(count > 0, slot, config.stream_length)), record)
     lanes = after if served is None else jax.tree.map(lambda all_, some: all_.at[served].set(some), lanes, after)
@@ -266,7 +269,7 @@ def _empty_stream(interaction: Interaction, num_lanes: int, num_tokens: int) -> 
         is_written=bools,
         kind=ints,
         written=ints,
-        support=jnp.full((*shape, words), np.uint32(0xFFFFFFFF)),
+        support=jnp.full((*shape, words), np.uint32(EVERY_LETTER)),
         log_prob=floats,
         value=floats,
         has_value=bools,

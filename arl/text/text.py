@@ -27,7 +27,7 @@ def constant(ids: Sequence[int]) -> Text:
     Args:
       ids: token ids, `[capacity]`.
     """
-    return Text(jnp.asarray(np.asarray(ids, np.int32).reshape(-1)), known(len(ids)))
+    return Text(_array(np.asarray(ids, np.int32).reshape(-1)), known(len(ids)))
 
 
 def empty(capacity: int) -> Text:
@@ -157,7 +157,7 @@ def stack(texts: Sequence[Sequence[int]]) -> Text:
     table = np.zeros((len(texts), max(map(len, texts))), np.int32)
     for row, ids in zip(table, texts):
         row[: len(ids)] = ids
-    return Text(jnp.asarray(table), known([len(ids) for ids in texts]))
+    return Text(_array(table), known([len(ids) for ids in texts]))
 
 
 def lookup(table: Text, index: jax.Array | int) -> Text:
@@ -208,3 +208,9 @@ def _merge(texts: Sequence[Text]) -> list[Text]:
         else:
             merged += run
     return merged
+
+
+def _array(ids: np.ndarray) -> jax.Array:
+    """An array of its own even where a text is built while a program is traced, which must not keep it."""
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(ids)

@@ -56,17 +56,22 @@ class Checkpoints:
                 f"there is no checkpoint {'' if step is None else step} in {self.folder}; train first, or name another step"
             )
         leaves, treedef = jax.tree.flatten(like)
-        wanted = jax.eval_shape(lambda: {_name(i): _data(leaf) for i, leaf in enumerate(jax.tree.map(_zeros, leaves))})
+        wanted = jax.eval_shape(lambda: {_name(i): _data(_zeros(leaf)) for i, leaf in enumerate(leaves) if leaf.size})
         try:
             saved = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
+            # The store hands out another shape, or casts to another type, without a word.
+            written = self._manager.item_metadata(step)
+            differ = [name for name, leaf in wanted.items() if (written[name].shape, written[name].dtype) != (leaf.shape, leaf.dtype)]
+            if differ or set(written) != set(wanted):
+                raise ValueError("other arrays")
             # Copies: what the store handed out may be its own memory, and the first update gives its buffers away.
-            arrays = [jax.numpy.array(saved[_name(i)], copy=True) for i in range(len(leaves))]
+            arrays = [jax.numpy.array(saved[_name(i)], copy=True) if leaf.size else _zeros(leaf) for i, leaf in enumerate(leaves)]
         except Exception as error:
             raise CheckpointError(
                 f"checkpoint {self.folder / str(step)} is damaged or from another configuration ({type(error).__name__}); "
                 "remove that folder to go on from the one before it"
             ) from error
-        restored = [jax.random.wrap_key_data(x) if _is_key(leaf) else x for leaf, x in zip(leaves, arrays, strict=True)]
+        restored = [jax.random.wrap_key_data(x) if _is_key(leaf) and leaf.size else x for leaf, x in zip(leaves, arrays, strict=True)]
         return jax.tree.unflatten(treedef, restored)
 
     def close(self) -> None:
@@ -76,8 +81,8 @@ class Checkpoints:
 
 
 def _to_arrays(state: TrainState) -> dict[str, Any]:
-    # On the host before the next update begins, which may write over the buffers.
-    return {_name(i): np.asarray(_data(leaf)) for i, leaf in enumerate(jax.tree.leaves(state))}
+    # On the host before the next update begins, which may write over the buffers. Arrays of no size cannot be stored, and need not be.
+    return {_name(i): np.asarray(_data(leaf)) for i, leaf in enumerate(jax.tree.leaves(state)) if leaf.size}
 
 
 def _name(index: int) -> str:

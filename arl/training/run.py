@@ -74,7 +74,9 @@ class MetricsFile:
     def __init__(self, path: pathlib.Path, step: int):
         """Opens a file for the updates from `step` on; what a run that was killed wrote beyond it is cut off."""
         lines = path.read_text().splitlines(keepends=True)[:step] if path.exists() else []
-        path.write_text("".join(lines))
+        part = path.with_suffix(".part")  # renamed when whole: a run may be killed at any moment
+        part.write_text("".join(lines))
+        part.replace(path)
         self._file = path.open("a")
 
     def __call__(self, step: int, metrics: dict[str, float], seconds: float) -> None:

@@ -1,0 +1,91 @@
+"""The same update over several devices: under `jax.jit` with a mesh, under `jax.shard_map`, and under `jax.pmap`.
+
+Lanes are divided among the devices, everything else is the same on all of them. Token ids are those of one device; log-probs, losses and
+gradients agree to rounding.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from arl.training.learner import Learner, TrainState
+
+AXIS = "data"
+
+Update = Callable[[TrainState], tuple[TrainState, dict[str, Any]]]
+
+
+def make_mesh(num_devices: int | None = None) -> Mesh:
+    """Returns a mesh with one axis, `data`, of `num_devices` devices; None for all."""
+    devices = jax.devices()[:num_devices]
+    return Mesh(devices, (AXIS,))
+
+
+def _specs(state: TrainState) -> TrainState:
+    """Returns where each part of a state lies: lanes divided along their first axis, the rest on every device."""
+    everywhere = TrainState(*(jax.tree.map(lambda _: PartitionSpec(), part) for part in state))
+    return everywhere._replace(lanes=jax.tree.map(lambda _: PartitionSpec(AXIS), state.lanes))
+
+
+def jit_update(learner: Learner, mesh: Mesh, state: TrainState) -> Update:
+    """Returns `learner.update` compiled for a mesh: the compiler divides it.
+
+    Args:
+      learner: made for all lanes, without `axis_name`.
+      mesh: with an axis `data`.
+      state: whose structure the update is compiled for.
+
+    Returns:
+      The update; its argument's buffers are given away.
+    """
+    places = jax.tree.map(lambda spec: NamedSharding(mesh, spec), _specs(state), is_leaf=lambda x: isinstance(x, PartitionSpec))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(learner.update, in_shardings=(places,), out_shardings=(places, everywhere), donate_argnums=0)
+
+
+def shard_map_update(learner: Learner, mesh: Mesh, state: TrainState) -> Update:
+    """Returns the same for a learner that was made for one device's share of the lanes, with `axis_name="data"`.
+
+    Args:
+      learner: made with `axis_name="data"` and the mesh's `num_devices`.
+      mesh: with an axis `data`.
+      state: of all lanes.
+
+    Returns:
+      The update; its argument's buffers are given away.
+    """
+    specs = _specs(state)
+    mapped = jax.shard_map(learner.update, mesh=mesh, in_specs=(specs,), out_specs=(specs, PartitionSpec()), check_vma=False)
+    return jax.jit(mapped, donate_argnums=0)
+
+
+def pmap_update(learner: Learner, num_devices: int) -> Update:
+    """Returns the same under `jax.pmap`, for states that `replicate` has laid out.
+
+    Args:
+      learner: made with `axis_name="data"` and `num_devices`.
+      num_devices: how many.
+
+    Returns:
+      The update of states and metrics with a leading axis of devices.
+    """
+    return jax.pmap(learner.update, axis_name=AXIS, devices=jax.devices()[:num_devices])
+
+
+def replicate(state: TrainState, num_devices: int) -> TrainState:
+    """Returns a state as `pmap_update` takes it: a leading axis of `num_devices`, the lanes divided along it."""
+
+    def repeat(x):
+        return jnp.broadcast_to(x[None], (num_devices, *x.shape))
+
+    divided = jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), state.lanes)
+    return TrainState(*(jax.tree.map(repeat, part) for part in state))._replace(lanes=divided)
+
+
+def unreplicate(state: TrainState, num_devices: int) -> TrainState:
+    """Returns the state of `num_devices` devices as one: the first one's, with everybody's lanes."""
+    joined = jax.tree.map(lambda x: x.reshape(num_devices * x.shape[1], *x.shape[2:]), state.lanes)
+    return TrainState(*(jax.tree.map(lambda x: x[0], part) for part in state))._replace(lanes=joined)

@@ -1,0 +1,79 @@
+"""Configs and flags: what can be said, and how what cannot be is answered."""
+
+import json
+
+import pytest
+
+from experiments.build import build
+from experiments.config import Config, from_dict, override, to_dict
+from experiments.presets import PRESETS, get_preset
+
+WRONG = [
+    ("history", "learner.num_updats=3", "num_updates"),
+    ("history", "learnr.num_updates=3", "learner"),
+    ("history", "learner.num_updates=many", "type int"),
+    ("history", "learner.num_updates=None", "type int"),
+    ("history", "learner.entropy=0.1", "start"),
+    ("history", "learner.entropy.strat=0.1", "start"),
+    ("history", "learner.schedules=3", "config.learner.schedules.NAME"),
+    ("history", "learner.credit=gea", "gae"),
+    ("history", "learner.group_size=7", "multiple"),
+    ("history", "rollout.widths=3", "tuple"),
+    ("history", "rollout.widths=((1,),)", "tuple"),
+    ("history", "rollout.context_length=5", "context_length >= 20"),
+    ("history", "rollout.decoding.top_p=2.0", "top_p"),
+    ("history", "environment.name=frozen_lak", "frozen_lake"),
+    ("history", "agent.carry=histori", "history"),
+    ("history", "model.preset=0.2M", "0.1M"),
+    ("history", "checkpoint_every=0", ">= 1"),
+    ("history", "evaluation.num_lives=0", ">= 1"),
+    ("reflection", "agent.note_symbols=number", "numbers"),
+    ("reflection", "learner.schedules.attempts.kep.start=0.5", "attempts.keep"),
+    ("frozen_lake", "environment.time_limit=0", "time_limit"),
+    ("frozen_lake", "learner.group_size=2", "restarts"),
+]
+
+
+@pytest.mark.parametrize("preset, assignment, says", WRONG)
+def test_wrong_assignment_is_answered_in_one_line_that_helps(preset, assignment, says):
+    with pytest.raises(ValueError) as caught:
+        build(override(get_preset(preset), [assignment]))
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_annealed_agent_without_schedule_is_refused():
+    with pytest.raises(ValueError, match="learner.schedules.attempts.keep.start"):
+        build(override(get_preset("history"), ["agent.carry=reflection", "agent.annealed=true"]))
+
+
+def test_unknown_preset_names_the_nearest():
+    with pytest.raises(ValueError, match="reflection_16"):
+        get_preset("reflexion_16")
+
+
+def test_overrides_reach_every_depth_and_nothing_else():
+    assignments = [
+        "learner.entropy.start=1",
+        "learner.schedules.attempts.keep.until=0.25",
+        "rollout.widths=((2, 5),)",
+        "agent.annealed=True",
+    ]
+    before, after = get_preset("reflection"), override(get_preset("reflection"), assignments)
+    assert after.learner.entropy.start == 1.0 and isinstance(after.learner.entropy.start, float)
+    assert after.learner.schedules["attempts.keep"].until == 0.25
+    assert after.learner.schedules["attempts.keep"].start == before.learner.schedules["attempts.keep"].start
+    assert after.rollout.widths == ((2, 5),)
+    assert after.environment == before.environment and after.model == before.model
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_survives_json(name):
+    config = get_preset(name)
+    assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "frozen_lake_8x8"])
+def test_preset_can_be_built_and_has_a_way_to_go(name):
+    experiment = build(get_preset(name))
+    assert experiment.floor < experiment.ceiling
+    assert experiment.rollout.context_length >= experiment.interaction.size.context

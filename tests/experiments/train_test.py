@@ -1,0 +1,181 @@
+"""The binaries as a user starts them: killed and resumed, finished, damaged, wrongly asked."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from arl.training import Checkpoints
+from experiments.build import build
+from experiments.config import Config, from_dict
+
+ROOT = pathlib.Path(__file__).parents[2]
+NUM_UPDATES = 60
+SMALL = [
+    "--preset=reflection",
+    "--config.environment.num_numbers=3",
+    "--config.agent.num_attempts=2",
+    "--config.agent.note_budget=1",
+    "--config.rollout.restarts=True",  # so that lanes with live tokens cross from one update to the next
+    "--config.rollout.stream_length=17",
+    "--config.learner.num_lanes=16",
+    "--config.learner.minibatches=2",
+    "--config.learner.microbatch=8",
+    f"--config.learner.num_updates={NUM_UPDATES}",
+    "--config.evaluation.num_lives=32",
+    "--config.checkpoint_every=7",
+]
+
+
+def start(name: str, *arguments: str) -> subprocess.Popen:
+    """Starts a binary."""
+    command = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+
+
+def end(process: subprocess.Popen) -> tuple[int, str, str]:
+    """Exit code, output and errors of one that ends by itself."""
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
+
+
+def one_sentence(errors: str) -> str:
+    """What was said on stderr, which is one line and no traceback."""
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in errors, errors
+    return lines[0]
+
+
+def interrupt(process: subprocess.Popen, folder: pathlib.Path, num_lines: int, number: int) -> None:
+    """Sends a signal once so many updates are written down."""
+    path, deadline = folder / "metrics.jsonl", time.monotonic() + 300
+    while not path.exists() or path.read_bytes().count(b"\n") < num_lines:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(number)
+
+
+def last_state(folder: pathlib.Path) -> list[np.ndarray]:
+    """Every array of the newest checkpoint: parameters, optimizer, lanes, keys, step."""
+    values = json.loads((folder / "config.json").read_text())
+    seed = values.pop("seed")
+    init = build(from_dict(Config, values)).learner.init
+    checkpoints = Checkpoints(folder / "checkpoints")
+    state = checkpoints.restore(jax.eval_shape(init, jax.random.key(seed)))
+    checkpoints.close()
+    is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in jax.tree.leaves(state)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> pathlib.Path:
+    """A run that was never stopped."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    code, _, errors = end(start("train", *SMALL, f"--output={folder}"))
+    assert code == 0, errors
+    return folder
+
+
+def test_run_leaves_all_that_scripts_rely_on(finished):
+    names = {"config.json", "metrics.jsonl", "curve.png", "transcripts.txt", "checkpoints", "tensorboard", "summary.json"}
+    assert names <= {path.name for path in finished.iterdir()}
+    summary = json.loads((finished / "summary.json").read_text())
+    wanted = "preset seed updates seconds score floor ceiling fraction interval max_log_prob_gap ablations command".split()
+    assert set(wanted) <= set(summary) and set(summary["ablations"]) == {"shuffled", "blanked"}
+    assert summary["updates"] == NUM_UPDATES == len((finished / "metrics.jsonl").read_text().splitlines())
+    assert summary["max_log_prob_gap"] <= 1e-4
+    way = summary["ceiling"] - summary["floor"]
+    assert summary["fraction"] == pytest.approx((summary["score"] - summary["floor"]) / way)
+    transcripts = (finished / "transcripts.txt").read_text()
+    assert transcripts.index("before training") < transcripts.index("after training")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_interrupted_and_resumed_is_never_stopped(finished, tmp_path, number):
+    folder = tmp_path / "run"
+    process = start("train", *SMALL, f"--output={folder}")
+    interrupt(process, folder, random.randrange(8, NUM_UPDATES // 2), number)
+    code, _, errors = end(process)
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0), errors
+    assert not (folder / "summary.json").exists()
+    code, output, errors = end(start("train", *SMALL, f"--output={folder}"))
+    assert code == 0 and "going on from update" in output, errors
+    assert (folder / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+    for array, wanted in zip(last_state(folder), last_state(finished), strict=True):
+        assert array.dtype == wanted.dtype and array.tobytes() == wanted.tobytes()
+
+
+def test_finished_run_is_left_as_it_is(finished):
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    again = start("train", *SMALL, f"--output={finished}")
+    other = start("train", *SMALL, "--seed=1", f"--output={finished}")
+    code, output, errors = end(again)
+    assert code == 0 and "finished run" in output, errors
+    code, _, errors = end(other)
+    assert code == 2 and "another config or seed" in one_sentence(errors)
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_evaluate_and_play_read_it_back(finished):
+    evaluated, played = start("evaluate", f"--run={finished}", "--num_lives=32"), start("play", f"--run={finished}", "--lives=2")
+    code, output, errors = end(evaluated)
+    assert code == 0, errors
+    judged, summary = json.loads(output.splitlines()[-1]), json.loads((finished / "summary.json").read_text())
+    for name in ("preset", "seed", "updates", "score", "fraction", "floor", "ceiling", "ablations"):
+        assert judged[name] == summary[name], name
+    code, output, errors = end(played)
+    assert code == 0 and "reflection" in output and "life 2" in output, errors
+
+
+def test_damaged_checkpoint_is_named_and_nothing_is_lost(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / "summary.json").unlink()
+    newest = folder / "checkpoints" / str(NUM_UPDATES)
+    for path in (path for path in newest.rglob("*") if path.is_file()):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    metrics = (folder / "metrics.jsonl").read_bytes()
+    code, _, errors = end(start("train", *SMALL, f"--output={folder}"))
+    assert code == 1 and str(newest) in one_sentence(errors)
+    assert (folder / "metrics.jsonl").read_bytes() == metrics and newest.exists()
+
+
+def test_what_is_not_a_number_ends_a_run_at_its_update(tmp_path):
+    folder = tmp_path / "run"
+    code, _, errors = end(start("train", *SMALL, "--config.learner.learning_rate.start=1e38", f"--output={folder}"))
+    said = one_sentence(errors)
+    assert code == 1 and "update" in said and "checkpoint" in said or "nothing had been saved" in said
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        assert all(np.isfinite(value) for value in json.loads(line).values())
+
+
+def test_bad_flags_are_one_sentence_and_leave_nothing(tmp_path):
+    file, folder = tmp_path / "file", tmp_path / "run"
+    file.write_text("mine")
+    asked = {
+        "seed": ("train", "--sed=1", f"--output={folder}"),
+        "history": ("train", "--preset=histroy", f"--output={folder}"),
+        "num_updates": ("train", "--config.learner.num_updats=3", f"--output={folder}"),
+        "cannot write": ("train", *SMALL, f"--output={file / 'run'}"),
+        "no run": ("evaluate", f"--run={tmp_path / 'nowhere'}"),
+    }
+    processes = {said: start(*arguments) for said, arguments in asked.items()}
+    for said, process in processes.items():
+        code, _, errors = end(process)
+        assert code == 2 and said in one_sentence(errors), errors
+    assert not folder.exists() and file.read_text() == "mine"
+
+
+def test_help_is_help():
+    code, output, _ = end(start("train", "--help"))
+    assert code == 0 and "--preset" in output and "--output" in output
