@@ -4,7 +4,7 @@ import dataclasses
 
 from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig, Schedule
-from experiments.config import AgentConfig, Config, EnvironmentConfig, nearest
+from experiments.config import AgentConfig, Config, EnvironmentConfig, EvaluationConfig, nearest
 
 
 def reflection(num_numbers: int = 8, num_attempts: int = 4, symbols: str = "numbers", num_updates: int = 600) -> Config:
@@ -71,15 +71,17 @@ def frozen_lake_group(credit: str) -> Config:
     return Config(
         environment=EnvironmentConfig(name="frozen_lake", time_limit=64),
         agent=AgentConfig(forgets=True),
-        rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 3), (4, 3), (16, 3))),
+        rollout=RolloutConfig(stream_length=200, context_length=0, widths=((1, 3), (4, 3), (16, 3))),
         learner=LearnerConfig(
             num_updates=200,
             num_lanes=256,
             group_size=32,
+            epochs=1,
             microbatch=64,
             credit=credit,
             value_weight=0.0,
-            entropy=Schedule(0.02, 0.0, until=0.9),
+            entropy=Schedule(0.01, 0.0, until=0.9),
+            learning_rate=Schedule(2e-3, 0.0, since=0.5),
         ),
     )
 
@@ -88,10 +90,16 @@ def bandit() -> Config:
     """Two Bernoulli arms, ten pulls, history kept: explore, then exploit."""
     return Config(
         environment=EnvironmentConfig(name="bandit", num_arms=2, num_pulls=10),
-        rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 3),)),
+        rollout=RolloutConfig(stream_length=36, context_length=0, widths=((1, 3),)),
         learner=LearnerConfig(
-            num_updates=200, num_lanes=320, microbatch=40, reward_scale=0.2, entropy=Schedule(0.06, 0.0, until=0.9, since=0.3)
+            num_updates=300,
+            num_lanes=320,
+            microbatch=40,
+            reward_scale=0.2,
+            entropy=Schedule(0.03, 0.0, until=0.9),
+            learning_rate=Schedule(1e-3, 0.0, since=0.3),
         ),
+        evaluation=EvaluationConfig(num_lives=16384),
     )
 
 

@@ -154,7 +154,7 @@ def test_what_is_not_a_number_ends_a_run_at_its_update(tmp_path):
     folder = tmp_path / "run"
     code, _, errors = end(start("train", *SMALL, "--config.learner.learning_rate.start=1e38", f"--output={folder}"))
     said = one_sentence(errors)
-    assert code == 1 and "update" in said and "checkpoint" in said or "nothing had been saved" in said
+    assert code == 1 and "update" in said and ("checkpoint" in said or "nothing had been saved" in said), said
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         assert all(np.isfinite(value) for value in json.loads(line).values())
 
