@@ -169,7 +169,7 @@ def test_without_a_grammar_illegal_texts_are_events():
     assert np.asarray(stream.is_truncated).any(), "turns are used up"
 
 
-def test_no_host_callback_in_the_program():
+def test_the_program_never_asks_the_host():
     interaction = tiny.agent("annealed")
     shape = tiny.config(interaction)
     lanes = rollout.start_lanes(interaction, tiny.SETTING, shape, *tiny.keys(4))

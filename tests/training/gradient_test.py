@@ -1,6 +1,6 @@
 """The gradient is right: summed over every trajectory of a small task, the estimate is the exact gradient of the expected return.
 
-All trajectories are enumerated: the rollout's draws are replaced by every sequence of letters, each stream is credited and scored by the code of
+All trajectories are enumerated: every sequence of letters takes the place of the draws, each stream is credited and scored by the code of
 training, and each gradient is weighed with the probability of its trajectory.
 """
 
@@ -112,7 +112,7 @@ def test_the_expected_estimate_is_the_gradient_of_the_expected_return(name, monk
 
 
 def test_rloo_is_unbiased_and_grpo_is_shrunk(monkeypatch):
-    """Over all pairs of trajectories, RLOO gives the exact gradient, Dr. GRPO (G - 1) / G of it (arXiv:2503.20783), and the others another."""
+    """Over all pairs of trajectories, RLOO gives the exact gradient, Dr. GRPO (G - 1) / G of it (arXiv:2503.20783)."""
     interaction = guess()
     stream = enumerate_streams(interaction, monkeypatch, jax.random.key(0))
     num = len(stream.token)

@@ -1,0 +1,87 @@
+"""Decoding against plain NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arl.rollout.decoding import Decoding, masked_log_probs, narrow, sample
+
+LOGITS = np.random.default_rng(0).normal(size=(50, 9)).astype(np.float32) * 2
+SUPPORT = np.random.default_rng(1).random((50, 9)) < 0.7
+SUPPORT[:, 3] = True
+
+
+def plain_softmax(logits, support, temperature):
+    weights = np.where(support, np.exp(logits.astype(np.float64) / temperature), 0.0)
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def plain_narrow(logits, support, decoding):
+    kept = []
+    for row, legal in zip(logits, support, strict=True):
+        probs = plain_softmax(row, legal, decoding.temperature or 1.0)
+        order = [int(i) for i in np.argsort(-np.where(legal, row, -np.inf), kind="stable") if legal[i]]
+        if decoding.temperature == 0:
+            chosen = {order[0]}
+        else:
+            chosen = set(order[: decoding.top_k or len(order)])
+            mass, nucleus = 0.0, set()
+            for letter in order:
+                if mass < decoding.top_p:
+                    nucleus.add(letter)
+                mass += probs[letter]
+            chosen &= nucleus if decoding.top_p < 1 else chosen
+            chosen &= {letter for letter in order if probs[letter] >= decoding.min_p * probs.max()}
+        kept.append([i in chosen for i in range(len(row))])
+    return np.array(kept)
+
+
+DECODINGS = [
+    Decoding(),
+    Decoding(temperature=0.0),
+    Decoding(top_k=1),
+    Decoding(top_k=3, temperature=0.5),
+    Decoding(top_p=0.7),
+    Decoding(min_p=0.3),
+    Decoding(top_k=4, top_p=0.8, min_p=0.1, temperature=1.7),
+]
+
+
+@pytest.mark.parametrize("decoding", DECODINGS, ids=str)
+def test_what_is_kept(decoding):
+    kept = narrow(jnp.asarray(LOGITS), jnp.asarray(SUPPORT), decoding)
+    np.testing.assert_array_equal(kept, plain_narrow(LOGITS, SUPPORT, decoding))
+    assert np.asarray(kept).any(-1).all() and not (np.asarray(kept) & ~SUPPORT).any()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3, 2.0])
+def test_log_probs_are_renormalised_over_the_support(temperature):
+    found = np.exp(masked_log_probs(jnp.asarray(LOGITS), jnp.asarray(SUPPORT), temperature))
+    np.testing.assert_allclose(found, plain_softmax(LOGITS, SUPPORT, temperature), atol=1e-6)
+
+
+def test_samples_have_the_right_frequencies():
+    """A chi-square statistic of 8 degrees of freedom stays below 26.1 with probability 0.999."""
+    support = jnp.asarray(SUPPORT[0])
+    log_probs = masked_log_probs(jnp.asarray(LOGITS[0]), support, 1.0)
+    uniform = jax.random.uniform(jax.random.key(0), (20_000,))
+    letters = np.asarray(jax.vmap(lambda u: sample(u, log_probs, support))(uniform))
+    expected = plain_softmax(LOGITS[0], SUPPORT[0], 1.0) * len(letters)
+    counts = np.bincount(letters, minlength=9)
+    assert counts[~SUPPORT[0]].sum() == 0
+    legal = SUPPORT[0]
+    assert ((counts[legal] - expected[legal]) ** 2 / expected[legal]).sum() < 26.1
+
+
+@pytest.mark.parametrize("uniform", [0.0, np.nextafter(np.float32(1), np.float32(0))])
+def test_the_ends_of_the_unit_interval_are_letters_of_the_support(uniform):
+    log_probs = masked_log_probs(jnp.asarray(LOGITS), jnp.asarray(SUPPORT), 1.0)
+    letters = sample(jnp.full(50, uniform, jnp.float32), log_probs, jnp.asarray(SUPPORT))
+    assert SUPPORT[np.arange(50), np.asarray(letters)].all()
+
+
+@pytest.mark.parametrize("options", [dict(temperature=-1.0), dict(top_k=-1), dict(top_p=0.0), dict(min_p=1.0)], ids=str)
+def test_impossible_settings_are_refused(options):
+    with pytest.raises(ValueError, match="set"):
+        Decoding(**options)
