@@ -1,6 +1,7 @@
 """Small agents, a small model, and a second account of a life that knows nothing of the rollout."""
 
 import functools
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -194,3 +195,9 @@ def retell(name: str, stream: Stream, lane: int, lane_key: jax.Array, task_key: 
 def total(reward: Reward) -> np.ndarray:
     """The components added up."""
     return sum(np.asarray(part) for part in reward)
+
+
+def talks_to_the_host(program: str) -> list[str]:
+    """The instructions of a compiled program that would: Python callbacks, infeeds, outfeeds, sends and receives."""
+    targets = [target for target in re.findall(r'custom_call_target="([^"]+)"', program) if "callback" in target.lower()]
+    return targets + re.findall(r" (infeed|outfeed|send|recv)\(", program)

@@ -4,8 +4,8 @@ A matrix of `n` inputs has deviation `1 / sqrt(n)` (LeCun et al. 1998, "Efficien
 in and comes out at unit size. A branch that ends on the residual stream is smaller by `1 / sqrt(2 L)`, for there are `2 L` of them
 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3). First choices should be nearly uniform and
 first values near 0 (Andrychowicz et al. 2021, "What Matters for On-Policy Deep Actor-Critic Methods?", section 3.2): the value head is at
-0.01 of its deviation. The output head is at 0.3 of it, not 0.01 as they advise: the trunk learns through it, and notes to oneself were
-not learned at 0.01.
+0.01 of its deviation. The output head is at 0.3 of it, not at the 0.01 that they advise: the trunk learns through it, and the larger one
+helped agents to learn to write notes to themselves.
 
 A tied embedding has the output head's deviation. The branches are then scaled by the same number: RMSNorm does not see the scale of the
 residual stream, so that the model starts as the same function as an untied one.

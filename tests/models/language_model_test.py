@@ -37,25 +37,20 @@ def stream(seed=0, lanes=LANES, length=LENGTH, context=CONTEXT):
     return random.integers(0, CONFIG.vocab_size, (lanes, length)).astype(np.int32), begin
 
 
-def read_in_chunks(read, params, cache, tokens, begin, chunks, width=WIDTH, order=None):
-    """Features `[B, T, D]` read call by call; `chunks` holds the tokens of each lane at each call, `[calls][lanes]`.
-
-    With `order` the rows of a call are the lanes `order[call]` alone, and the others wait.
-    """
+def read_in_chunks(read, params, cache, tokens, begin, chunks, width=WIDTH):
+    """Features `[B, T, D]` read call by call; `chunks` holds the tokens of each lane at each call, `[calls][lanes]`."""
     lanes, length = tokens.shape
     at = np.zeros(lanes, np.int32)
     features = np.full((lanes, length, CONFIG.width), np.nan, np.float32)
-    for call, counts in enumerate(chunks):
-        rows = np.arange(lanes) if order is None else np.asarray(order[call])
-        count = np.minimum(np.asarray(counts)[rows], length - at[rows])
-        position = at[rows, None] + np.arange(width, dtype=np.int32)
+    rows = np.arange(lanes)
+    for counts in chunks:
+        count = np.minimum(counts, length - at)
+        position = at[:, None] + np.arange(width, dtype=np.int32)
         is_valid = np.arange(width) < count[:, None]
         where = np.minimum(position, length - 1)
-        lane = None if order is None else jnp.asarray(rows, jnp.int32)
-        out, cache = read(params, tokens[rows[:, None], where], position, begin[rows[:, None], where], is_valid, cache, lane)
-        for row, b in enumerate(rows):
-            features[b, at[b] : at[b] + count[row]] = np.asarray(out, np.float32)[row, : count[row]]
-        at[rows] += count
+        out, cache = read(params, tokens[rows[:, None], where], position, begin[rows[:, None], where], is_valid, cache, None)
+        features[rows[:, None].repeat(width, 1)[is_valid], position[is_valid]] = np.asarray(out, np.float32)[is_valid]
+        at = at + count
     assert (at == length).all(), "the chunks do not add up to the stream"
     return features
 
@@ -152,6 +147,20 @@ def test_after_forgetting_all_is_as_in_a_fresh_context(forgotten, seed):
     np.testing.assert_allclose(features, alone, atol=1e-5)
     if forgotten < LENGTH - 1:
         assert np.abs(features[:, 1:] - score(params, tokens, np.zeros_like(begin))[:, forgotten + 1 :]).max() > 1e-3
+
+
+def test_a_context_far_along_the_stream_is_as_at_its_start():
+    model, params, read, score = built()
+    tokens, _ = stream(length=2 * WIDTH)
+    far = 3_000_001  # in float32 an angle of three million radians is rounded by a quarter of one
+    begin = np.full((LANES, WIDTH), far, np.int32)
+    cache = model.empty_cache(LANES, num_slots(2 * WIDTH, WIDTH))
+    expected = score(params, tokens, np.zeros_like(tokens))
+    for start in (0, WIDTH):
+        position = begin + np.arange(start, start + WIDTH, dtype=np.int32)
+        now = tokens[:, start : start + WIDTH], position, begin, np.ones((LANES, WIDTH), bool)
+        features, cache = read(params, *now, cache, None)
+        np.testing.assert_allclose(features, expected[:, start : start + WIDTH], atol=1e-5)
 
 
 def test_nothing_sees_the_future():
