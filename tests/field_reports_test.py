@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from arl import agents, envs, objectives, rollout, text, training
+from arl import agents, envs, rollout, text, training
 from arl.rollout import Decoding
 from arl.training import credit, loss
 from arl.types import Kind
+from tests import agents_fixtures as plain
 from tests import tiny
 
 NAME = "thoughts in attempts"  # several turns, thoughts, notes and forgetting
@@ -57,8 +59,27 @@ def test_vllm_42259_log_probs_are_those_of_the_renormalised_nucleus():
     assert (kept.sum(-1)[stream.is_written] < np.asarray(kept.shape[-1])).all()
 
 
-def test_verl_6392_what_the_environment_says_has_no_loss():
-    """The tokens that were read, and those that the grammar forced, move no decision: the gradient does not see their log-probs."""
+def test_verl_6392_what_the_environment_says_has_no_gradient():
+    """Logits are nudged at each slot by hand: the loss sees those after which a token was chosen among several, and no others."""
+    interaction, config = tiny.agent(NAME), training.LearnerConfig(policy_loss="policy_gradient", value_weight=0.0)
+    stream = jax.tree.map(jnp.asarray, stream_of())
+    given, decides = credit.monte_carlo(stream, credit.total_reward(stream.reward), config), credit.is_decision(stream)
+    batch = loss.Batch(stream, given.advantage + 1.0, given.target, given.is_kept, decides, jnp.zeros_like(stream.log_prob))
+    totals = loss.count(batch, config)
+
+    def nudged(nudge):
+        model = tiny.model()._replace(logits=lambda *arguments: tiny.model().logits(*arguments) + nudge)
+        return loss.loss(model, interaction.grammar, config, 1.0, jnp.float32(0.01), totals, tiny.params(), batch)[0]
+
+    sees = np.asarray(jnp.any(jax.grad(nudged)(jnp.zeros((*stream.token.shape, len(interaction.grammar.alphabet)))) != 0, axis=-1))
+    read = np.isin(stream_of().token_kind, (Kind.PROMPT, Kind.OBSERVATION))
+    assert sees.any() and not (sees & ~np.asarray(decides)).any() and (sees == np.asarray(decides)).mean() > 0.99
+    inside = read[:, :-1] & read[:, 1:]  # a slot whose next token was read as well: nothing was chosen there
+    assert inside.any() and not sees[:, :-1][inside].any()
+
+
+def test_verl_6392_what_the_environment_says_has_no_advantage():
+    """The tokens that were read, and those that the grammar forced, are no decisions."""
     stream = jax.tree.map(jnp.asarray, stream_of("act"))
     decides = credit.is_decision(stream)
     given = credit.monte_carlo(stream, credit.total_reward(stream.reward), training.LearnerConfig())
@@ -81,37 +102,39 @@ def test_skyrl_201_the_reward_of_every_turn_counts():
     stream = stream_of("act")
     reward = tiny.total(stream.reward)
     assert (np.count_nonzero(reward, axis=1) >= 2).all()
-    life_return = objectives.life_return(
-        jnp.asarray(reward),
-        jnp.asarray(stream.discount),
-        is_written=jnp.asarray(stream.is_written),
-        ends_life=jnp.asarray(stream.ends_life),
-    )
-    np.testing.assert_allclose(life_return, reward.sum(1), rtol=1e-5)
+    given = credit.rloo(jax.tree.map(jnp.asarray, stream), jnp.asarray(reward), training.LearnerConfig(group_size=3))
+    whole = reward.sum(1).reshape(2, 3)
+    wanted = (whole - (whole.sum(1, keepdims=True) - whole) / 2).reshape(6, 1)
+    assert np.abs(wanted).max() > 0.1
+    np.testing.assert_allclose(np.asarray(given.advantage), np.where(stream.is_written, wanted, 0.0), atol=1e-5)
 
 
 def test_agent_lightning_489_groups_do_not_mix_tasks():
+    """Prompts tell the task. The learner's own groups are those of equal prompts, and a life is compared with them alone."""
+    say = text.template(tiny.TOKENIZER, "{number}", number=text.choice(["Move:", " higher", " lower", " yes:"]))
+    environment = envs.make_number_guess(tiny.TOKENIZER, 4, one_guess=True)
+    interaction = agents.act(environment._replace(describe=lambda state: say(number=state.number)))
     config = training.LearnerConfig(
-        num_lanes=16, group_size=4, blocks=1, minibatches=1, microbatch=16, num_updates=1, epochs=1, credit="rloo"
+        num_lanes=32, group_size=4, blocks=2, minibatches=1, microbatch=16, num_updates=1, epochs=1, credit="rloo"
     )
-    interaction, tasks = tiny.agent("reflection"), []
 
     def watch(stream, reward, config):
-        tasks.append(reward)
-        return credit.rloo(stream, reward, config)
+        given = credit.rloo(stream, reward, config)
+        advantage = jnp.sum(jnp.where(stream.is_written, given.advantage, 0.0), axis=1)
+        seen = {"prompt": stream.token[:, 0], "reward": reward.sum(1), "advantage": advantage}
+        return given._replace(metrics={f"{name} {lane}": values[lane] for name, values in seen.items() for lane in range(32)})
 
-    learner = training.make_learner(
-        interaction, tiny.model(), tiny.config(interaction), config, vocab_size=len(tiny.TOKENIZER), estimate=watch
-    )
-    learner.update(learner.init(jax.random.key(0)))
-    assert tasks[0].shape[0] == 16
-    keys, task_keys = tiny.keys(16)
-    lanes = rollout.start_lanes(interaction, {}, tiny.config(interaction), keys, task_keys[jnp.arange(16) // 4])
-    number = np.asarray(lanes.state.inner[0].number).reshape(4, 4)
-    assert (number == number[:, :1]).all() and len(set(number[:, 0])) > 1
-    reward = jnp.asarray(np.random.default_rng(0).normal(size=16))
-    alone = objectives.rloo(reward[:4], 4).advantage
-    np.testing.assert_allclose(objectives.rloo(reward, 4).advantage[:4], alone, rtol=1e-6)
+    shape = tiny.config(interaction)
+    learner = training.make_learner(interaction, tiny.model(), shape, config, vocab_size=len(tiny.TOKENIZER), estimate=watch)
+    metrics = jax.jit(learner.update, compiler_options=plain.QUICK)(learner.init(jax.random.key(0)))[1]
+    seen = {name: np.array([float(metrics[f"{name} {lane}"]) for lane in range(32)]) for name in ("prompt", "reward", "advantage")}
+    prompt, reward, advantage = seen.values()
+    groups = prompt.reshape(8, 4)
+    assert (groups == groups[:, :1]).all() and len(set(groups[:, 0])) > 1
+    for lane in range(32):
+        others = [other for other in range(lane // 4 * 4, lane // 4 * 4 + 4) if other != lane]
+        np.testing.assert_allclose(advantage[lane], reward[lane] - reward[others].mean(), atol=1e-6)
+    assert reward.std() > 0
 
 
 def test_rllm_575_later_turns_are_not_cut_silently():
@@ -122,6 +145,11 @@ def test_rllm_575_later_turns_are_not_cut_silently():
     metrics = training.metrics.stream_metrics(jax.tree.map(jnp.asarray, stream), usage)
     assert float(metrics["unfinished_share"]) == 1.0
     assert float(training.metrics.stream_metrics(jax.tree.map(jnp.asarray, stream_of(name)), usage)["unfinished_share"]) == 0.0
+    with pytest.raises(ValueError, match="context_length >="):
+        rollout.check_rollout(interaction, tiny.config(interaction, context_length=interaction.size.context - 1), len(tiny.TOKENIZER))
+    with pytest.raises(ValueError, match="stream_length >"):  # lives that go on would read themselves again for ever
+        shape = tiny.config(interaction, restarts=True, stream_length=interaction.size.context)
+        rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
 
 
 def test_tinker_cookbook_506_truncation_is_not_failure():
@@ -144,16 +172,22 @@ def test_gymnax_109_terminated_is_not_truncated():
 
 
 def test_verl_2445_no_lane_waits_for_a_straggler():
-    """Lanes of different lengths all finish, each with its own number of tokens."""
-    stream = stream_of("think", num_lanes=8)
-    assert stream.ends_life.any(1).all() and len(set((stream.token_kind > 0).sum(1).tolist())) > 1
+    """Lanes of different lengths all finish: at one token a call there are as many calls as the longest life has tokens, and no more."""
+    _, stream, usage = tiny.roll("think", *tiny.keys(8), widths=())
+    num_tokens = (stream.token_kind > 0).sum(1)
+    assert stream.ends_life.any(1).all() and len(set(num_tokens.tolist())) > 1
+    assert int(usage.num_calls) == num_tokens.max(), "no lane waits for another at the end of a turn"
 
 
 def test_ragen_52_what_the_grammar_does_not_know_cannot_be_written():
-    """Whatever the weights, a run cannot collapse to a token outside the grammar: every segment is legal, or is counted as illegal."""
+    """A model that has collapsed, to where it gives one token nearly all its probability, still writes legal strings of several tokens."""
+    interaction = tiny.agent("act")
     loud = {**tiny.params(), "head": tiny.params()["head"] * 1e4}
-    interaction = agents.act(envs.make_number_guess(tiny.TOKENIZER, 4, one_guess=True))
     shape = tiny.config(interaction)
     lanes = rollout.start_lanes(interaction, {}, shape, *tiny.keys(8))
-    _, stream, _ = rollout.roll_out(interaction, tiny.model(), shape, loud, {}, lanes)
-    assert np.asarray(stream.is_legal)[np.asarray(stream.ends_segment)].all() and np.asarray(stream.ends_segment).any()
+    _, stream, _ = jax.jit(lambda lanes: rollout.roll_out(interaction, tiny.model(), shape, loud, {}, lanes))(lanes)
+    grammar, ends = interaction.grammar, np.asarray(stream.ends_segment)
+    assert np.asarray(stream.is_legal)[ends].all() and ends.sum() >= 8
+    logits = tiny.model().logits(loud, tiny.model().score(loud, stream.token, stream.begin), grammar.alphabet)
+    favourite, written = np.asarray(jnp.argmax(logits, -1)), np.asarray(stream.is_written)
+    assert (favourite != np.asarray(stream.written))[written].any(), "the grammar had to overrule the model"

@@ -147,7 +147,7 @@ def attempts(
 
     def reflect(inner_state: State, state: AttemptsState, ended: Turn) -> tuple[AttemptsState, Turn]:
         """The attempt is over; a reflection on it is asked for."""
-        read = text.concatenate(ended.read, ask, capacity=outer_size.read)
+        read = text.concatenate(text.only_if(ended.forget, state.kept), ended.read, ask, capacity=outer_size.read)
         turn = ended._replace(
             read=read,
             kind=jnp.int32(Kind.REFLECTION),
@@ -199,11 +199,14 @@ def attempts(
 def _size(size: Size, num_attempts: int, carry: Carry, ask: int, kept: int) -> Size:
     """Returns the bounds of a life; `ask` and `kept` are numbers of tokens."""
     border = kept + (ask + carry.budget if carry.budget else 0)
-    life = num_attempts * size.life + (num_attempts - 1) * border
+    # What is kept is read again wherever the interaction within forgets; one that does has contexts shorter than its life.
+    again_within = size.turns * kept if size.context < size.life else 0
+    life = num_attempts * size.life + (num_attempts - 1) * (border + again_within)
     always_forgets = carry.forgets and not carry.annealed
     again = size.read if not (always_forgets or carry.budget) else 0  # the end of the attempt before, read in the same turn
+    asked = ask if carry.budget else 0
     return Size(
-        read=max(kept + size.read + again, size.read + ask),
+        read=kept + size.read + max(again, asked),
         written=max(size.written, carry.budget),
         turns=num_attempts * size.turns + (num_attempts - 1 if carry.budget else 0),
         life=life,

@@ -95,8 +95,10 @@ def sample(uniform: jax.Array, log_probs: jax.Array, support: jax.Array) -> jax.
     Returns:
       int32 `[...]`, index of a letter of the support.
     """
-    cumulative = jnp.cumsum(jnp.where(support, jnp.exp(log_probs), 0.0), axis=-1)
-    total = cumulative[..., -1:]
+    probs = jnp.where(support, jnp.exp(log_probs), 0.0)
+    # A parallel sum may rise by a rounding error where nothing is added: what has no probability is never reached.
+    cumulative = jnp.where(probs > 0, jnp.cumsum(probs, axis=-1), 0.0)
+    total = jnp.max(cumulative, axis=-1, keepdims=True)
     # Rounding must not push the target to the total, where no letter lies beyond it.
     target = jnp.minimum(uniform[..., None] * total, jnp.nextafter(total, jnp.zeros_like(total)))
     return jnp.argmax(cumulative > target, axis=-1).astype(jnp.int32)

@@ -77,6 +77,11 @@ def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_si
         raise ValueError(
             f"a stream of {config.stream_length} tokens cannot hold one turn of {shortest}; set rollout.stream_length >= {shortest}"
         )
+    if config.restarts and config.stream_length <= size.context:
+        raise ValueError(
+            f"a stream of {config.stream_length} tokens cannot read a live context of {size.context} again and go on; "
+            f"set rollout.stream_length > {size.context}"
+        )
     if int(interaction.grammar.alphabet.max()) >= vocabulary_size:
         raise ValueError(
             f"the grammar writes token {int(interaction.grammar.alphabet.max())}, beyond the model's vocabulary; "

@@ -56,9 +56,14 @@ def one_sentence(errors: str) -> str:
 
 
 def interrupt(process: subprocess.Popen, folder: pathlib.Path, num_lines: int, number: int) -> None:
-    """Sends a signal once so many updates are written down."""
+    """Sends a signal once so many updates are written down and a checkpoint, which is written meanwhile, is whole."""
     path, deadline = folder / "metrics.jsonl", time.monotonic() + 300
-    while not path.exists() or path.read_bytes().count(b"\n") < num_lines:
+
+    def is_time():
+        has_checkpoint = any(saved.name.isdigit() for saved in (folder / "checkpoints").glob("*"))
+        return has_checkpoint and path.exists() and path.read_bytes().count(b"\n") >= num_lines
+
+    while not is_time():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.001)

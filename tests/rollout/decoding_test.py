@@ -81,6 +81,64 @@ def test_the_ends_of_the_unit_interval_are_letters_of_the_support(uniform):
     assert SUPPORT[np.arange(50), np.asarray(letters)].all()
 
 
+def test_nothing_without_probability_is_sampled_wherever_rounding_puts_a_boundary():
+    """A parallel sum over many letters rises by rounding where nothing is added; uniform numbers next to each boundary are tried."""
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        support = jnp.asarray(rng.random(512) < 0.2).at[3].set(True)
+        log_probs = masked_log_probs(jnp.asarray(rng.normal(size=512) * 2, jnp.float32), support, 1.0)
+        cumulative = np.asarray(jnp.cumsum(jnp.where(support, jnp.exp(log_probs), 0.0)))
+        near = [np.unique(cumulative / cumulative[-1])]
+        for towards in (0.0, 2.0):
+            steps = near[0]
+            for _ in range(3):
+                steps = np.nextafter(steps, np.float32(towards))
+                near.append(steps)
+        uniform = np.concatenate(near)
+        uniform = jnp.asarray(uniform[(uniform >= 0) & (uniform < 1)])
+        letters = sample(uniform, jnp.broadcast_to(log_probs, (len(uniform), 512)), jnp.broadcast_to(support, (len(uniform), 512)))
+        assert np.asarray(support)[np.asarray(letters)].all()
+
+
+@pytest.mark.parametrize("decoding", DECODINGS[2:], ids=str)
+def test_narrowed_samples_have_the_renormalised_frequencies(decoding):
+    """The distribution that is sampled from is the one whose log-prob is recorded."""
+    support = narrow(jnp.asarray(LOGITS[1]), jnp.asarray(SUPPORT[1]), decoding)
+    log_probs = masked_log_probs(jnp.asarray(LOGITS[1]), support, decoding.temperature)
+    letters = np.asarray(jax.vmap(lambda u: sample(u, log_probs, support))(jax.random.uniform(jax.random.key(1), (20_000,))))
+    counts, kept = np.bincount(letters, minlength=9), np.asarray(support)
+    expected = np.exp(np.asarray(log_probs, np.float64)) * len(letters)
+    assert counts[~kept].sum() == 0
+    assert ((counts[kept] - expected[kept]) ** 2 / expected[kept]).sum() < 26.1
+
+
+TIED = np.array([[1.0, 2.0, 2.0, 2.0, 0.0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("decoding", "wanted"),
+    [
+        (Decoding(temperature=0.0), [1]),
+        (Decoding(top_k=1), [1]),
+        (Decoding(top_k=2), [1, 2]),
+        (Decoding(top_k=4), [0, 1, 2, 3]),
+        (Decoding(top_k=100), [0, 1, 2, 3, 4]),
+        (Decoding(top_p=1e-6), [1]),
+        (Decoding(top_p=0.4), [1, 2]),
+        (Decoding(min_p=0.9), [1, 2, 3]),
+    ],
+    ids=str,
+)
+def test_of_equals_the_first_is_kept(decoding, wanted):
+    kept = np.asarray(narrow(jnp.asarray(TIED), jnp.ones((1, 5), bool), decoding))[0]
+    assert np.flatnonzero(kept).tolist() == wanted
+
+
+def test_top_k_counts_legal_letters_only():
+    support = jnp.array([[True, False, False, True, True]])
+    assert np.flatnonzero(np.asarray(narrow(jnp.asarray(TIED), support, Decoding(top_k=2)))[0]).tolist() == [0, 3]
+
+
 @pytest.mark.parametrize("options", [dict(temperature=-1.0), dict(top_k=-1), dict(top_p=0.0), dict(min_p=1.0)], ids=str)
 def test_impossible_settings_are_refused(options):
     with pytest.raises(ValueError, match="set"):

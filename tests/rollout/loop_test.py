@@ -11,6 +11,7 @@ from arl import rollout, text
 from arl.rollout import Decoding
 from arl.training import loss
 from arl.types import Kind
+from tests import agents_fixtures as plain
 from tests import tiny
 
 NAMES = tuple(tiny.COMPOSITIONS)
@@ -36,6 +37,116 @@ def test_a_stream_tells_what_the_interaction_said(name):
         assert slots.is_legal[slots.ends_segment].tolist() == told["is_legal"]
         assert slots.attempt[slots.ends_segment].tolist() == told["attempt"]
         assert slots.ends_life.sum() == 1 and bool(slots.is_truncated.any()) == (told["end"] == "truncated")
+
+
+def roll_recipe(recipe, num_lanes=4, lives=1, **options):
+    """Rolls a recipe out; returns its interaction, the stream on the host, and the keys of lanes and tasks."""
+    interaction, keys = plain.build(recipe), tiny.keys(num_lanes)
+    shape = tiny.config(interaction, **{"stream_length": lives * interaction.size.life + 1, "restarts": lives > 1, **options})
+    rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
+    lanes = rollout.start_lanes(interaction, plain.SETTING, shape, *keys)
+    model, params = tiny.model(), tiny.params()
+    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, plain.SETTING, lanes)[1], compiler_options=plain.QUICK)
+    return interaction, jax.tree.map(np.asarray, roll(lanes)), keys
+
+
+@pytest.mark.parametrize(("seed", "lives"), [(2, 3), (10, 1), (17, 2)])
+def test_streams_of_random_compositions_are_those_of_the_plain_account(seed, lives):
+    """Every token, its kind, its context, every reward and end, of each life of each lane; the account knows no rollout."""
+    recipe = plain.random_recipe(seed)
+    interaction, stream, keys = roll_recipe(recipe, lives=lives)
+    num_finished = 0
+    for lane in range(4):
+        slots, earned = lane_of(stream, lane), 0.0
+        for life in range(int(slots.ends_life.sum())):
+            told = plain.retell(recipe, stream, interaction.grammar.alphabet, lane, keys[0][lane], keys[1][lane], life)
+            here = (slots.token_kind > 0) & (slots.life == life)
+            ends = slots.ends_segment & here
+            assert slots.token[here].tolist() == told["token"]
+            assert slots.token_kind[here].tolist() == told["kind"]
+            assert slots.begin[here].tolist() == told["begin"]
+            assert tiny.total(slots.reward)[ends].tolist() == told["reward"]
+            assert slots.discount[ends].tolist() == told["discount"]
+            assert slots.is_legal[ends].tolist() == told["is_legal"] and slots.attempt[ends].tolist() == told["attempt"]
+            assert bool(slots.is_truncated[here].any()) == (told["end"] == "truncated")
+            earned += sum(told["reward"])
+            num_finished += 1
+        is_finished = slots.life < slots.ends_life.sum()
+        assert tiny.total(slots.reward)[is_finished].sum() == earned, "each reward stands in the stream once"
+    assert num_finished >= 4 * lives
+
+
+def test_the_ring_holds_every_live_context_of_a_long_stream(name="think"):
+    """The cache is far shorter than the stream: what it has overwritten is never missed by the learner's account."""
+    interaction = tiny.agent(name)
+    _, stream, _ = tiny.roll(name, *tiny.keys(4), restarts=True, stream_length=3 * interaction.size.life)
+    shape = tiny.config(interaction)
+    index, is_read = np.arange(stream.token.shape[1]), stream.token_kind > 0
+    assert np.where(is_read, index - stream.begin + 1, 0).max() <= shape.context_length < shape.num_slots < stream.token.shape[1]
+    banded = tiny.model(shape.context_length)
+    log_prob, _, value = loss.score(banded, interaction.grammar, tiny.params(), jax.tree.map(jnp.asarray, stream), 1.0)
+    assert np.abs(np.asarray(log_prob) - stream.log_prob)[stream.is_written].max() < 1e-4
+    assert np.abs(np.asarray(value) - stream.value)[stream.has_value].max() < 1e-3
+
+
+def test_the_size_of_the_cache_changes_nothing():
+    """A cache with room for far longer contexts than there are, large enough to be used in parts, gives the same stream."""
+    options = {"restarts": True, "stream_length": 220}
+    _, wanted, _ = tiny.roll("think", *tiny.keys(4), **options)
+    _, stream, _ = tiny.roll("think", *tiny.keys(4), context_length=200, **options)
+    assert (wanted.token_kind > 0).all(), "the stream is full"
+    assert stream.token.tolist() == wanted.token.tolist() and stream.begin.tolist() == wanted.begin.tolist()
+    np.testing.assert_allclose(stream.log_prob, wanted.log_prob, atol=1e-5)
+    np.testing.assert_allclose(stream.value, wanted.value, atol=1e-4)
+
+
+def test_a_lane_stops_at_its_own_length_and_its_last_value_is_the_bootstrap():
+    """Streams cut anywhere hold the beginning of the whole one; a lane that had time to finish is not touched."""
+    _, whole, _ = tiny.roll("think", *tiny.keys(6))
+    length = int(np.median((whole.token_kind > 0).sum(1)))
+    _, stream, _ = tiny.roll("think", *tiny.keys(6), stream_length=length)
+    for lane in range(6):
+        num_read = (whole.token_kind[lane] > 0).sum()
+        assert (stream.token_kind[lane] > 0).sum() == min(num_read, length)
+        assert stream.token[lane].tolist() == whole.token[lane, :length].tolist()
+        assert stream.written[lane, : length - 1].tolist() == whole.written[lane, : length - 1].tolist()
+        is_unfinished = not stream.ends_life[lane].any()
+        assert is_unfinished == (num_read > length) or num_read == length
+        if is_unfinished:
+            assert stream.has_value[lane, -1] and stream.value[lane, -1] != 0 and not stream.is_written[lane, -1]
+    assert 0 < stream.ends_life.any(1).sum() < 6
+
+
+def test_lanes_go_on_in_the_shortest_streams_that_are_allowed():
+    """A stream one token longer than the longest live context is enough; one that could not go on is refused."""
+    interaction = tiny.agent("act")
+    shape = tiny.config(interaction, restarts=True, stream_length=interaction.size.context + 1)
+    rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
+    with pytest.raises(ValueError, match=f"set rollout.stream_length > {interaction.size.context}"):
+        rollout.check_rollout(interaction, dataclasses.replace(shape, stream_length=interaction.size.context), len(tiny.TOKENIZER))
+    lanes = rollout.start_lanes(interaction, {}, shape, *tiny.keys(4))
+    model, params = tiny.model(), tiny.params()
+    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, {}, lanes), compiler_options=plain.QUICK)
+    ended = np.zeros(4)
+    for _ in range(12):
+        lanes, stream, _ = roll(lanes)
+        assert np.asarray(stream.is_written).any(1).all()
+        ended += np.asarray(stream.ends_life).sum(1)
+    assert (ended >= 3).all()
+
+
+def test_a_compiled_program_is_the_program():
+    """Against the same functions run one by one."""
+    interaction = tiny.guess()
+    shape = tiny.config(interaction, widths=())
+    lanes = rollout.start_lanes(interaction, {}, shape, *tiny.keys(2))
+    model, params = tiny.model(), tiny.params()
+    wanted = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, {}, lanes)[1])(lanes)
+    with jax.disable_jit():
+        found = rollout.roll_out(interaction, model, shape, params, {}, lanes)[1]
+    for field, value in found._asdict().items():
+        for a, b in zip(jax.tree.leaves(value), jax.tree.leaves(getattr(wanted, field)), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5, err_msg=field)
 
 
 @pytest.mark.parametrize("name", NAMES)

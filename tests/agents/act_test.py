@@ -1,0 +1,75 @@
+"""`act` over an environment of chance, against its account in plain Python."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from arl import agents, envs, text
+from arl.types import Kind
+from tests import agents_fixtures as plain
+from tests import tiny
+
+
+def act(environment, illegal_penalty=0.125, forgets=False):
+    return "act", environment, {"illegal_penalty": illegal_penalty, "forgets": forgets}
+
+
+ENVIRONMENTS = {
+    "ends": plain.make_riddle(3),
+    "is cut": envs.time_limit(plain.make_riddle(5), 2),
+    "costs": envs.turn_cost(plain.make_riddle(3), 0.5),
+}
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_turns_are_those_of_the_environment(name, forgets):
+    recipe = act(ENVIRONMENTS[name], forgets=forgets)
+    lives = plain.live(recipe, plain.build(recipe), range(12))
+    assert any(turn.reward == -0.125 for life in lives for turn in life), "illegal texts are among them"
+    assert all(turn.forget == forgets and turn.kind == Kind.ACTION for life in lives for turn in life)
+    assert any(life[-1].terminated for life in lives) or name == "is cut"
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_cut_turn_has_nothing_to_write_and_says_what_happened(name):
+    recipe = act(ENVIRONMENTS[name])
+    ends = [life[-1] for life in plain.live(recipe, plain.build(recipe), range(12), longest=True)]
+    assert all(turn.truncated and turn.budget == 0 and turn.read for turn in ends), "illegal turns count, so that no life goes on for ever"
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_bounds_are_reached(forgets):
+    recipe = act(plain.make_riddle(3, full=True), forgets=forgets)
+    interaction = plain.build(recipe)
+    for life in plain.live(recipe, interaction, range(3), longest=True):
+        assert plain.extent(life) == (interaction.size.life, interaction.size.context)
+        assert len(life) - 1 == interaction.size.turns and max(len(turn.read) for turn in life) == interaction.size.read
+
+
+def test_an_illegal_text_is_no_step_whatever_string_it_resembles():
+    """A string that exists in the grammar but not in this state is illegal: the state stays, and the penalty is all that is charged."""
+    environment = plain.make_riddle(3)
+    interaction = agents.act(environment, illegal_penalty=0.25)
+    state, turn = interaction.start(jax.random.key(0), {})
+    missing = int(jnp.argmin(turn.legal))
+    said = text.pad(text.constant(plain.STRINGS[missing]), interaction.size.written)
+    written = plain.Written(said, jnp.int32(-1), jnp.bool_(False))
+    after, answer = interaction.advance(jax.random.key(1), {}, state, written)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(a == b), after[0], state[0])) and int(after[1]) == 1
+    assert (float(answer.reward.process), float(answer.reward.outcome)) == (-0.25, 0.0)
+
+
+def test_expert_and_anchor_are_those_of_the_environment():
+    environment = envs.make_number_guess(tiny.TOKENIZER, 4, one_guess=True)
+    interaction = agents.act(environment)
+    state, _ = interaction.start(jax.random.key(0), {})
+    guess = environment.expert(jax.random.key(1), state[0])
+    assert plain.ids(interaction.expert(jax.random.key(1), state)) == text.token_ids(tiny.TOKENIZER, f" {int(guess)}")
+    assert int(interaction.anchor(state)) == int(environment.anchor(state[0]))
+    assert agents.act(tiny.make_walk()).expert is None and agents.act(tiny.make_walk()).anchor is None
+
+
+def test_an_environment_without_end_is_refused():
+    with pytest.raises(ValueError, match=r"time_limit\(environment, num_steps\)"):
+        agents.act(plain.make_riddle()._replace(max_steps=None))

@@ -1,0 +1,98 @@
+"""Interventions: the words are written all the same, and others are heard."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arl import agents, text
+from arl.types import Kind, Text
+from tests import agents_fixtures as plain
+from tests import tiny
+
+INNER = tiny.attempts(tiny.guess(), 3, carry=tiny.NOTE)
+TEXTS = [" 1", " 3 2", " 0", " 1 1", " 2"]  # guess, note, guess, note, guess
+
+
+def say(string):
+    return text.token_ids(tiny.TOKENIZER, string)
+
+
+def notes(*lives):
+    """Other lives' notes, by attempt, as a table of texts."""
+    table = [[say(note) for note in life] for life in lives]
+    ids = np.zeros((len(table), len(table[0]), 2), np.int32)
+    for life, row in enumerate(table):
+        for attempt, note in enumerate(row):
+            ids[life, attempt, : len(note)] = note
+    return Text(jnp.asarray(ids), jnp.asarray([[len(note) for note in row] for row in table]))
+
+
+def live(interaction, seed=0):
+    state, turn = interaction.start(jax.random.key(seed), {})
+    turns = [turn]
+    for index, string in enumerate(TEXTS):
+        said = text.constant(say(string))
+        choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+        padded = text.pad(said, interaction.size.written)
+        state, turn = interaction.advance(jax.random.key(index), {}, state, plain.Written(padded, choice, is_legal))
+        turns.append(turn)
+    return turns
+
+
+def test_another_lifes_notes_are_heard_attempt_by_attempt():
+    turns = live(agents.replace_segments(INNER, Kind.REFLECTION, notes([" 0 3", " 2 1", " 0"])))
+    assert plain.ids(turns[2].read) == say(" note 0 3") + say("Guess:")
+    assert plain.ids(turns[4].read) == say(" note 2 1") + say("Guess:")
+
+
+def test_blank_notes_are_heard_as_nothing():
+    others = notes([" 0 3", " 2 1", " 0"])
+    turns = live(agents.replace_segments(INNER, Kind.REFLECTION, others._replace(length=jnp.zeros_like(others.length))))
+    assert plain.ids(turns[2].read) == say(" note") + say("Guess:") == plain.ids(turns[4].read)
+
+
+@pytest.mark.parametrize("kind", [Kind.THINK, Kind.PLAN])
+def test_segments_of_other_kinds_are_left_alone(kind):
+    wanted, found = live(INNER), live(agents.replace_segments(INNER, kind, notes([" 0 3", " 2 1", " 0"])))
+    for a, b in zip(wanted, found, strict=True):
+        assert plain.ids(a.read) == plain.ids(b.read) and float(a.reward.outcome) == float(b.reward.outcome)
+
+
+def test_nothing_but_what_is_heard_changes():
+    """Tasks, rewards of the guesses, budgets, attempts and forgetting are those of the life without an intervention."""
+    wanted, found = live(INNER), live(agents.replace_segments(INNER, Kind.REFLECTION, notes([" 0 3", " 2 1", " 0"])))
+    for a, b in zip(wanted, found, strict=True):
+        for name in ("kind", "budget", "forget", "attempt", "discount", "terminated", "truncated", "reward"):
+            assert jax.tree.all(jax.tree.map(lambda x, y: bool(x == y), getattr(a, name), getattr(b, name))), name
+
+
+def test_one_other_life_speaks_throughout_and_all_lives_speak():
+    interaction = agents.replace_segments(INNER, Kind.REFLECTION, notes([" 0 0"] * 3, [" 1 1"] * 3, [" 2 2"] * 3))
+    heard = set()
+    for seed in range(12):
+        turns = live(interaction, seed)
+        first, second = plain.ids(turns[2].read), plain.ids(turns[4].read)
+        assert first == second
+        heard.add(tuple(first))
+    assert len(heard) == 3
+
+
+def test_expert_and_anchor_pass_through():
+    interaction = agents.replace_segments(INNER, Kind.REFLECTION, notes([" 0 3", " 2 1", " 0"]))
+    state, _ = interaction.start(jax.random.key(0), {})
+    assert plain.ids(interaction.expert(jax.random.key(0), state)) == plain.ids(INNER.expert(jax.random.key(0), state.inner))
+    assert int(interaction.anchor(state)) == int(INNER.anchor(state.inner))
+
+
+def test_segments_are_what_was_written_by_lane_and_attempt():
+    """Against a loop over a rolled-out batch."""
+    _, stream, _ = tiny.roll("reflection", *tiny.keys(5))
+    grammar = tiny.agent("reflection").grammar
+    tokens, is_note = grammar.alphabet[stream.written], stream.is_written & (stream.kind == Kind.REFLECTION)
+    found = agents.segments(jnp.asarray(tokens), jnp.asarray(is_note), jnp.asarray(stream.attempt), 3, 2)
+    for lane in range(5):
+        for attempt in range(3):
+            wanted = tokens[lane][is_note[lane] & (stream.attempt[lane] == attempt)].tolist()
+            assert np.asarray(found.ids)[lane, attempt, : int(found.length[lane, attempt])].tolist() == wanted
+            assert len(wanted) == (2 if attempt < 2 else 0)

@@ -1,0 +1,377 @@
+"""Random agents, and a plain account of each in Python lists that shares no code with `arl.agents` or `arl.rollout`.
+
+A composition is a recipe of nested tuples, innermost first: `("act", environment, options)`, `("think", inner, options)`,
+`("attempts", inner, options)`. `build` makes the interaction of it, `Plain` the account.
+"""
+
+import dataclasses
+import functools
+import random
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arl import agents, envs, text
+from arl.types import Environment, Interaction, Kind, Step, Stream, Text, Written
+from tests import tiny
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # these programs are compiled to be run once
+STOP = tiny.TOKENIZER.eos_token_id
+STRINGS = [text.token_ids(tiny.TOKENIZER, word) for word in tiny.WORDS]
+LETTERS = sorted({token for string in STRINGS for token in string} | {text.token_ids(tiny.TOKENIZER, x)[0] for x in tiny.SYMBOLS})
+
+
+class RiddleState(NamedTuple):
+    """A hidden number, steps taken, and what was answered last; -1 at first."""
+
+    secret: jax.Array
+    steps: jax.Array
+    answer: jax.Array
+
+
+@functools.cache
+def make_riddle(num_steps: int = 3, full: bool = False) -> Environment:
+    """Chance decides the secret, the pay and the end; texts differ in length, unless all are as long as can be (`full`)."""
+    longest = " higher lower higher lower:"
+    answers = [longest] * 5 if full else ["Move:", " lower\n", " higher", " yes lower right:", longest]
+    say = text.template(tiny.TOKENIZER, "{answer}", answer=text.choice(answers))
+
+    def step(key, state, action):
+        key_pay, key_end = jax.random.split(key)
+        pay = jax.random.randint(key_pay, (), -3, 4) + (action == state.secret)
+        ends = (jax.random.uniform(key_end) < 0.2) & (not full)
+        state = RiddleState(state.secret, state.steps + 1, (action + state.secret) % 4)
+        return state, Step(0.25 * pay, ends | (state.steps >= num_steps), jnp.bool_(False))
+
+    return Environment(
+        reset=lambda key: RiddleState(jax.random.randint(key, (), 0, 4), jnp.int32(0), jnp.int32(-1)),
+        step=step,
+        describe=lambda state: say(answer=state.answer + 1),
+        grammar=text.legal_strings(tiny.TOKENIZER, tiny.WORDS),
+        legal=lambda state: jnp.arange(4) != (state.secret + state.steps) % 4,
+        max_steps=num_steps,
+    )
+
+
+# ---------------------------------------------------------------- recipes
+
+
+def build(recipe) -> Interaction:
+    """The interaction of a recipe."""
+    maker, inner, options = recipe
+    if maker == "act":
+        return agents.act(inner, **options)
+    return {"think": agents.think, "attempts": agents.attempts}[maker](build(inner), tiny.TOKENIZER, **options)
+
+
+def random_recipe(seed: int, full: bool = False):
+    """A recipe of one or two combinators over `act`, whose schedules are all named; `full` as in `make_riddle`."""
+    draw = random.Random(seed)
+    environment = make_riddle(draw.choice([1, 2, 3]), full)
+    if draw.random() < 0.4:
+        environment = envs.time_limit(make_riddle(5, full), draw.choice([1, 2]))
+    if draw.random() < 0.3:
+        environment = envs.turn_cost(environment, 0.5)
+    recipe = ("act", environment, {"illegal_penalty": draw.choice([0.125, 1.0]), "forgets": draw.random() < 0.4})
+    for level, maker in enumerate(draw.choice([["attempts"], ["think", "attempts"], ["attempts", "think"], ["attempts", "attempts"]])):
+        if maker == "think":
+            symbols, stop = draw.choice([list(tiny.SYMBOLS), None]), draw.random() < 0.5
+            recipe = ("think", recipe, {"budget": draw.choice([1, 3]), "symbols": symbols, "stop": stop})
+        else:
+            carries = [agents.nothing(), agents.history(), agents.window(draw.choice([1, 6, 40]))]
+            # What was kept with some probability only cannot be seen from outside, where sizes are concerned: outermost alone.
+            annealed, stop, symbols = level > 0 and draw.random() < 0.5, draw.random() < 0.5, draw.choice([tiny.SYMBOLS, None])
+            carries += [agents.reflection(draw.choice([1, 3]), symbols=symbols, stop=stop, annealed=annealed)] * 3
+            options = {"carry": draw.choice(carries), "discount": draw.choice([1.0, 0.5]), "num_attempts": draw.choice([2, 3])}
+            recipe = ("attempts", recipe, {**options, "name": f"level {level}"})
+    return recipe
+
+
+SETTING = {f"level {level}": {"keep": jnp.float32(0.5)} for level in range(2)}
+
+
+# ---------------------------------------------------------------- the plain account
+
+
+@dataclasses.dataclass
+class Told:
+    """A turn in plain Python; `legal` are the strings that may be written, None for free text over `symbols`."""
+
+    read: list
+    kind: Kind
+    budget: int
+    legal: list | None
+    symbols: list | None = None
+    stop: bool = True
+    forget: bool = False
+    reward: float = 0.0
+    discount: float = 1.0
+    attempt: int = 0
+    terminated: bool = False
+    truncated: bool = False
+    written: list | None = None  # what answered it
+
+
+def ids(said) -> list[int]:
+    """Tokens of a `Text`."""
+    return np.asarray(said.ids)[: int(said.length)].tolist()
+
+
+def _free(symbols):
+    return text.any_text(tiny.TOKENIZER, symbols, stop=False).alphabet.tolist()
+
+
+@functools.cache
+def _compiled(reset, step, describe, legal):
+    jit = functools.partial(jax.jit, compiler_options=QUICK)
+    return jit(reset), jit(step), jit(lambda state: (describe(state), legal(state)))
+
+
+class PlainAct:
+    """`act`, told again."""
+
+    def __init__(self, environment, options):
+        self.max_steps, self.options = environment.max_steps, options
+        self.reset, self.step, self.say = _compiled(environment.reset, environment.step, environment.describe, environment.legal)
+
+    def _ask(self, **rest):
+        said, exists = self.say(self.state)
+        legal = [string for string, here in zip(STRINGS, np.asarray(exists), strict=True) if here]
+        budget = 0 if rest.get("truncated") else max(map(len, STRINGS)) + (0 if self._longest_is_final() else 1)
+        return Told(ids(said), Kind.ACTION, budget, legal, forget=self.options["forgets"], **rest)
+
+    def _longest_is_final(self):
+        longest = max(STRINGS, key=len)
+        return not any(other != longest and other[: len(longest)] == longest for other in STRINGS)
+
+    def start(self, key):
+        self.state, self.turns = self.reset(key), 0
+        return self._ask()
+
+    def advance(self, key, written, legal):
+        self.turns += 1
+        over = self.turns >= self.max_steps
+        if written not in legal:
+            return self._ask(reward=-self.options["illegal_penalty"], truncated=over)
+        self.state, step = self.step(key, self.state, jnp.int32(STRINGS.index(written)))
+        terminated = bool(step.terminated)
+        return self._ask(reward=float(step.reward), terminated=terminated, truncated=not terminated and (bool(step.truncated) or over))
+
+
+class PlainThink:
+    """`think`, told again."""
+
+    def __init__(self, inner, options):
+        self.inner, self.options, self.held = inner, options, None
+        self.letters = _free(options["symbols"])
+
+    def _hold(self, turn):
+        if turn.kind != Kind.ACTION or turn.terminated or turn.truncated:
+            return turn
+        self.held = turn
+        return dataclasses.replace(
+            turn, read=turn.read + text.token_ids(tiny.TOKENIZER, " think"), kind=Kind.THINK, budget=self.options["budget"], legal=None,
+            symbols=self.letters, stop=self.options["stop"],
+        )  # fmt: skip
+
+    def start(self, key):
+        return self._hold(self.inner.start(key))
+
+    def advance(self, key, written, legal):
+        if self.held is None:
+            return self._hold(self.inner.advance(key, written, legal))
+        turn, self.held = self.held, None
+        return dataclasses.replace(turn, read=text.token_ids(tiny.TOKENIZER, " so"), forget=False, reward=0.0, discount=1.0)
+
+
+class PlainAttempts:
+    """`attempts`, told again: the transcript is kept whole, and cut where it is used."""
+
+    def __init__(self, inner, options):
+        self.inner, self.options, self.carry = inner, options, options["carry"]
+        self.ask = text.token_ids(tiny.TOKENIZER, self.carry.ask) if self.carry.budget else []
+        self.letters = _free(self.carry.symbols) if self.carry.budget else []
+
+    def start(self, key):
+        self.task, self.attempt, self.reflecting, self.kept, self.dying = key, 0, False, [], 1.0
+        turn = self.inner.start(key)
+        self.transcript = list(turn.read)
+        return turn
+
+    def _next(self, key, ended, note, reward, discount):
+        first, forget = self.inner.start(self.task), self.carry.forgets
+        if self.carry.annealed:
+            forget &= bool(jax.random.uniform(key) >= SETTING[self.options["name"]]["keep"])
+        self.transcript += ended
+        self.kept = (self.transcript[-self.carry.window :] if self.carry.window else []) + self.ask + note
+        read = (self.kept if forget else ended + self.ask + note) + first.read
+        self.transcript += self.ask + note + first.read
+        self.attempt, self.reflecting = self.attempt + 1, False
+        discount *= self.options["discount"]
+        return dataclasses.replace(first, read=read, forget=forget, reward=reward, discount=discount, attempt=self.attempt)
+
+    def advance(self, key, written, legal):
+        key_inner, key_forget = jax.random.split(key)
+        self.transcript += written
+        if self.reflecting:
+            return self._next(key_forget, [], written, 0.0, 1.0)
+        turn = self.inner.advance(key_inner, written, legal)
+        is_last = self.attempt == self.options["num_attempts"] - 1
+        before = self.kept if turn.forget else []
+        if is_last or not (turn.terminated or turn.truncated):
+            self.transcript += turn.read
+            return dataclasses.replace(turn, read=before + turn.read, attempt=self.attempt)
+        if not self.carry.budget:
+            return self._next(key_forget, turn.read, [], turn.reward, turn.discount)
+        self.reflecting = True
+        self.transcript += turn.read + self.ask
+        return dataclasses.replace(
+            turn, read=before + turn.read + self.ask, kind=Kind.REFLECTION, budget=self.carry.budget, legal=None, symbols=self.letters,
+            stop=self.carry.stop, attempt=self.attempt, terminated=False, truncated=False,
+        )  # fmt: skip
+
+
+def plain(recipe):
+    """The account of a recipe: `start(key)`, `advance(key, written, legal)`, which return a `Told`."""
+    maker, inner, options = recipe
+    if maker == "act":
+        return PlainAct(inner, options)
+    return {"think": PlainThink, "attempts": PlainAttempts}[maker](plain(inner), options)
+
+
+# ---------------------------------------------------------------- lives
+
+
+def any_writing(draw: random.Random, turn: Told) -> list[int]:
+    """What somebody might write in a turn: mostly legal, sometimes not, of any length that the budget allows."""
+    if turn.legal is None:
+        length = draw.randint(0, turn.budget) if turn.stop else turn.budget
+        return [draw.choice(turn.symbols) for _ in range(length)]
+    if draw.random() < 0.8:
+        return list(draw.choice(turn.legal))
+    return [draw.choice(LETTERS) for _ in range(draw.randint(1, turn.budget))]
+
+
+def compare(turn, told: Told, where: str):
+    """Whether an interaction's turn is what the account tells; of a life that terminated nothing is read or written."""
+    is_over = told.terminated
+    found = [bool(turn.terminated), bool(turn.truncated), sum(float(part) for part in turn.reward), float(turn.discount), int(turn.attempt)]
+    assert found == [told.terminated, told.truncated, told.reward, told.discount, told.attempt], where
+    if is_over:
+        return
+    assert ids(turn.read) == told.read, where
+    assert [int(turn.kind), int(turn.budget), bool(turn.forget)] == [told.kind, told.budget, told.forget], where
+
+
+def live(recipe, interaction: Interaction, seeds, longest: bool = False) -> list[list[Told]]:
+    """Lives whole lives of an interaction and of its account, text by text, and compares all turns; `longest` uses up every budget."""
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def advance(key, state, turn, said):
+        choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+        is_legal &= turn.legal[jnp.maximum(choice, 0)]
+        return is_legal, interaction.advance(key, SETTING, state, Written(said, jnp.where(is_legal, choice, -1), is_legal))
+
+    start, lives = jax.jit(interaction.start, compiler_options=QUICK), []
+    for seed in seeds:
+        draw, account, key, told_turns = random.Random(seed), plain(recipe), jax.random.key(seed), []
+        (state, turn), told = start(key, SETTING), account.start(key)
+        compare(turn, told, "start")
+        told_turns.append(told)
+        while not (told.terminated or told.truncated):
+            writing = [draw.choice(told.symbols or LETTERS) for _ in range(told.budget)] if longest else any_writing(draw, told)
+            told.written = writing
+            said = np.zeros(interaction.size.written, np.int32)
+            said[: len(writing)] = writing
+            key = jax.random.fold_in(key, len(told_turns))
+            is_legal, (state, turn) = advance(key, state, turn, Text(jnp.asarray(said), jnp.int32(len(writing))))
+            assert bool(is_legal) == (told.legal is None or writing in told.legal)
+            told = account.advance(key, writing, told.legal)
+            compare(turn, told, f"seed {seed}, turn {len(told_turns)}")
+            told_turns.append(told)
+        lives.append(told_turns)
+    return lives
+
+
+def extent(life: list[Told]) -> tuple[int, int]:
+    """Tokens of a life, and of the longest of its contexts; a life that terminated does not read its last turn."""
+    contexts = [0]
+    for turn in life:
+        contexts += [0] if turn.forget else []
+        contexts[-1] += 0 if turn.terminated else len(turn.read) + len(turn.written or ())
+    return sum(contexts), max(contexts)
+
+
+def retell(
+    recipe, stream: Stream, alphabet: np.ndarray, lane: int, lane_key: jax.Array, task_key: jax.Array, life: int = 0
+) -> dict[str, list]:
+    """What should stand in a lane's stream in one of its lives, by the account and the tokens that were sampled alone.
+
+    Returns:
+      For each slot read: `token`, `kind`, `begin`; for each segment: `reward`, `is_legal`, `attempt`, `discount`; and `end`.
+    """
+    account, is_here = plain(recipe), stream.life[lane] == life
+    sampled = [int(alphabet[letter]) for letter in stream.written[lane][stream.is_written[lane] & is_here]]
+    first, earlier = int(np.argmax(is_here)), int(stream.is_written[lane][stream.life[lane] < life].sum())
+    task_key = jax.random.fold_in(lane_key, 3 * earlier + 2) if life else task_key
+    told = {name: [] for name in ("token", "kind", "begin", "reward", "is_legal", "attempt", "discount")}
+    begin, count = first, 0
+
+    def read(tokens, kind):
+        told["token"].extend(tokens), told["kind"].extend([int(kind)] * len(tokens)), told["begin"].extend([begin] * len(tokens))
+
+    turn = account.start(task_key)
+    read(turn.read, Kind.PROMPT)
+    while not turn.truncated:
+        written, unread = [], []
+        left, is_over = turn.budget, False
+        run = _forced(turn, written)
+        if run and not _is_final(turn, run) and len(run) < left:
+            read(run, turn.kind)
+            written, left = written + run, left - len(run)
+        while not is_over:
+            read(unread, turn.kind)
+            token = sampled[count]
+            count += 1
+            written = written if token == STOP else [*written, token]
+            run = [] if token == STOP else _forced(turn, written)
+            run = run if len(run) < left else []
+            written, left, unread = written + run, left - 1 - len(run), [token, *run]
+            is_over = token == STOP or left <= 0 or _is_final(turn, written)
+        is_legal = written in turn.legal if turn.legal is not None else True
+        kind = turn.kind
+        told["is_legal"].append(is_legal), told["attempt"].append(turn.attempt)
+        turn = account.advance(jax.random.fold_in(lane_key, 3 * (earlier + count) + 1), written, turn.legal)
+        told["reward"].append(turn.reward), told["discount"].append(0.0 if turn.terminated else turn.discount)
+        if turn.terminated:
+            break
+        if turn.forget:
+            begin, unread = first + len(told["token"]), []
+        read(unread, kind)
+        read(turn.read, Kind.OBSERVATION)
+    told["end"] = "truncated" if turn.truncated else "terminated"
+    assert count == len(sampled), "all that was sampled belongs to the life"
+    return told
+
+
+def _forced(turn: Told, written: list) -> list:
+    """The tokens that are the only way on; which strings exist now does not matter to it."""
+    if turn.legal is not None:
+        run = []
+        while True:
+            far = len(written) + len(run)
+            going = [string for string in STRINGS if string[:far] == written + run]
+            following = {string[far] for string in going if len(string) > far}
+            if len(following) != 1 or any(len(string) == far for string in going):
+                return run
+            run.append(following.pop())
+    return []
+
+
+def _is_final(turn: Told, written: list) -> bool:
+    if turn.legal is None:
+        return False
+    going = [string for string in STRINGS if string[: len(written)] == written]
+    return going == [written]
