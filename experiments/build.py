@@ -84,7 +84,9 @@ def _check_schedules(config: Config) -> None:
     known = ["attempts.keep"] if config.agent.carry == "reflection" and config.agent.annealed else []
     for name in config.learner.schedules:
         if name not in known:
-            raise ValueError(f"nothing in this agent follows the schedule {name}; {nearest(name, known) if known else 'leave it out'}")
+            raise ValueError(
+                f"nothing in this agent follows the schedule {name}; {nearest(name, known) if known else 'set learner.schedules={}'}"
+            )
     for name in known:
         if name not in config.learner.schedules:
             raise ValueError(f"an annealed agent follows {name}; set learner.schedules.{name}.start, or agent.annealed=False")

@@ -89,4 +89,5 @@ def write(cache: LayerCache, keys: jax.Array, values: jax.Array, lane: jax.Array
 def position_in_slot(position: jax.Array, slots: int) -> jax.Array:
     """Returns the newest position, not after `position` `[...]`, that each of `slots` slots can hold: int32 `[..., W]`."""
     newest = position[..., None]
-    return newest - (newest - jnp.arange(slots)) % slots
+    held = newest - newest % slots + jnp.arange(slots)  # one remainder a token, not one a slot
+    return jnp.where(held > newest, held - slots, held)

@@ -20,6 +20,7 @@ from arl.rollout.lanes import Event, Lane
 from arl.types import Interaction, LanguageModel, Reward, Setting, Stream, select
 
 EVERY_LETTER = 0xFFFFFFFF  # bits of a support that keeps all
+SLOT_UNIT = 8  # slots of the cache come in multiples of this, numbers of a vector register; stages of a long one in four times that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +44,21 @@ class RolloutConfig:
     decoding: Decoding = Decoding()
 
     @property
+    def widest(self) -> int:
+        """Tokens a lane of the widest call."""
+        return max([1, *(width for _, width in self.widths)])
+
+    @property
     def num_slots(self) -> int:
-        """Slots of the cache: the longest live context and a call's width."""
-        return self.context_length + max([1, *(width for _, width in self.widths)])
+        """Slots of the cache: the longest live context and a call's width, in whole vector registers."""
+        return -(-(self.context_length + self.widest) // SLOT_UNIT) * SLOT_UNIT
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Slots of the cache while it grows: a call attends to all of them, used or not. Short contexts have one stage, long ones four."""
+        num_stages = max(1, min(4, self.num_slots // 64))
+        step = -(-self.num_slots // (num_stages * 4 * SLOT_UNIT)) * 4 * SLOT_UNIT
+        return (*range(step, self.num_slots, step), self.num_slots)
 
 
 class Usage(NamedTuple):
@@ -136,27 +149,52 @@ def roll_out(
     """
     num_lanes = lanes.position.shape[0]
     shapes = schedule.make_shapes(num_lanes, config.widths)
-    cache = model.empty_cache(num_lanes, config.num_slots)
     stream = _empty_stream(interaction, num_lanes, config.stream_length)
     calls = [functools.partial(_call, interaction, model, config, shape, params, setting) for shape in shapes]
-    costs = jnp.array([shape.lanes * shape.width for shape in shapes], jnp.float32)
 
-    def is_running(carry):
-        lanes, _, _, _ = carry
-        running = jnp.any(_unread(lanes, config) > 0)
-        return running if axis_name is None else jax.lax.psum(running.astype(jnp.int32), axis_name) > 0
+    def is_true_anywhere(condition):
+        return condition if axis_name is None else jax.lax.psum(condition.astype(jnp.int32), axis_name) > 0
 
-    def body(carry):
+    def is_running(slots, carry):
+        unread = _unread(carry[0], config)
+        running = is_true_anywhere(jnp.any(unread > 0))
+        if slots == config.num_slots:
+            return running
+        reach = jnp.max(carry[0].position + jnp.minimum(unread, config.widest))
+        return running & ~is_true_anywhere(reach > slots)
+
+    def is_best(which, slots, carry):
+        best = schedule.choose(shapes, _unread(carry[0], config), config.overhead, axis_name)
+        return is_running(slots, carry) & (best == which)
+
+    def call(which, carry):
         lanes, cache, stream, usage = carry
-        which = schedule.choose(shapes, _unread(lanes, config), config.overhead, axis_name)
-        lanes, cache, stream = jax.lax.switch(which, calls, lanes, cache, stream)
-        return lanes, cache, stream, Usage(usage.num_slots + costs[which], usage.num_calls + 1)
+        lanes, cache, stream = calls[which](lanes, cache, stream)
+        cost = shapes[which].lanes * shapes[which].width
+        return lanes, cache, stream, Usage(usage.num_slots + cost, usage.num_calls + 1)
 
-    usage = Usage(jnp.float32(0.0), jnp.int32(0))
-    lanes, _, stream, usage = jax.lax.while_loop(is_running, body, (lanes, cache, stream, usage))
+    def call_each(slots, carry):
+        # A loop for each shape, which goes on while it is the best, and not one `switch`: XLA changes what a loop carries in place, but
+        # copies the cache into a conditional and out of it.
+        for which in range(len(shapes)):
+            carry = jax.lax.while_loop(functools.partial(is_best, which, slots), functools.partial(call, which), carry)
+        return carry
+
+    usage, cache = Usage(jnp.float32(0.0), jnp.int32(0)), model.empty_cache(num_lanes, config.stages[0])
+    for slots in config.stages:
+        cache = _grow(model, cache, num_lanes, slots)
+        lanes, cache, stream, usage = jax.lax.while_loop(
+            functools.partial(is_running, slots), functools.partial(call_each, slots), (lanes, cache, stream, usage)
+        )
     if config.restarts:
         lanes = jax.vmap(lane_steps.carry_over)(lanes, stream.token)
     return lanes, stream, usage
+
+
+def _grow(model: LanguageModel, cache: Any, num_lanes: int, slots: int) -> Any:
+    """Returns a cache with more slots that holds the same tokens: none has come round the ring yet, each is in its position's slot."""
+    larger = model.empty_cache(num_lanes, slots)
+    return jax.tree.map(lambda new, old: jax.lax.dynamic_update_slice(new, old, (0,) * old.ndim), larger, cache)
 
 
 def _unread(lanes: Lane, config: RolloutConfig) -> jax.Array:

@@ -4,7 +4,7 @@ from arl.training.checkpoint import CheckpointError, Checkpoints
 from arl.training.config import LearnerConfig, Schedule, setting_at
 from arl.training.credit import ESTIMATORS, Credit
 from arl.training.learner import Learner, TrainState, make_learner
-from arl.training.parallel import jit_update, make_mesh, pmap_update, replicate, shard_map_update, unreplicate
+from arl.training.parallel import jit_update, make_mesh, pmap_update, replicate, shard_map_update, shardings, unreplicate
 from arl.training.run import MetricsFile, TrainingError, read_metrics, run, stop_on_signals
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "run",
     "setting_at",
     "shard_map_update",
+    "shardings",
     "unreplicate",
     "stop_on_signals",
 ]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, PartitionSpec
 
 from arl import objectives, rollout
 from arl.rollout import RolloutConfig
@@ -17,6 +18,8 @@ from arl.training.credit import ESTIMATORS, GROUPED, Estimator, is_decision, tot
 from arl.training.loss import Batch
 from arl.training.metrics import stream_metrics
 from arl.types import Interaction, LanguageModel, Stream
+
+DATA_AXIS = "data"  # of a mesh: the lanes are divided along it
 
 
 class TrainState(NamedTuple):
@@ -64,6 +67,7 @@ def make_learner(
     setting: Any = None,
     axis_name: str | None = None,
     num_devices: int = 1,
+    mesh: Mesh | None = None,
     seed_axis: str | None = None,
 ) -> Learner:
     """Returns the training program of an agent.
@@ -78,6 +82,7 @@ def make_learner(
       setting: initial value of what `interaction.adapt` changes.
       axis_name: of the devices under `jax.shard_map` or `jax.pmap`; each then holds `num_lanes / num_devices` lanes.
       num_devices: how many there are on that axis.
+      mesh: whose axis `data` divides the lanes under `jax.jit`; instead of `axis_name`.
       seed_axis: of a `jax.vmap` over seeds.
 
     Returns:
@@ -96,15 +101,21 @@ def make_learner(
         raise ValueError(
             "lives of a group must begin together; set rollout.restarts=False, or learner.group_size=1 and another learner.credit"
         )
-    if config.blocks % num_devices:
-        raise ValueError(f"{config.blocks} blocks of lanes do not divide among {num_devices} devices; set learner.blocks to a multiple")
-    if config.num_lanes // num_devices % config.group_size:
+    if mesh is not None and axis_name is not None:
+        raise ValueError("a mesh divides the lanes of the whole program, axis_name belongs to the program of one device; give one of them")
+    num_shares = num_devices if mesh is None else mesh.shape[DATA_AXIS]
+    if config.blocks % num_shares:
+        raise ValueError(f"{config.blocks} blocks of lanes do not divide among {num_shares} devices; set learner.blocks to a multiple")
+    if config.num_lanes // num_shares % config.group_size:
         raise ValueError(
-            f"a group of {config.group_size} lanes does not fit on one of {num_devices} devices; set more lanes or smaller groups"
+            f"a group of {config.group_size} lanes does not fit on one of {num_shares} devices; set more lanes or smaller groups"
         )
     optimizer = make_optimizer(config)
     num_lanes, num_blocks = config.num_lanes // num_devices, config.blocks // num_devices
     temperature = rollout_config.decoding.temperature
+    roll_out = functools.partial(rollout.roll_out, interaction, model, rollout_config, axis_name=seed_axis)
+    if mesh is not None:
+        roll_out = on_each_device(roll_out, mesh)
     scored = functools.partial(losses.score, model, interaction.grammar, temperature=temperature)
     total = functools.partial(jax.lax.psum, axis_name=axis_name) if axis_name else lambda x: x
 
@@ -133,7 +144,7 @@ def make_learner(
         key_lanes, key_epochs = jax.random.split(jax.random.fold_in(state.key, state.step))
         now = setting_of(state.setting, state.step)
         lanes = state.lanes if rollout_config.restarts else new_lanes(key_lanes, now)
-        lanes, stream, usage = rollout.roll_out(interaction, model, rollout_config, state.params, now, lanes, seed_axis)
+        lanes, stream, usage = roll_out(state.params, now, lanes)
         batch, metrics = make_batch(state, stream)
         entropy_weight = config.entropy(state.step / config.num_updates)
         part_loss = functools.partial(losses.loss, model, interaction.grammar, config, temperature, entropy_weight)
@@ -154,7 +165,7 @@ def make_learner(
     def make_batch(state: TrainState, stream: Stream) -> tuple[Batch, dict[str, jax.Array]]:
         reward, reference = total_reward(stream.reward) * config.reward_scale, jnp.zeros_like(stream.log_prob)
         if config.kl_weight:
-            reference, _, _ = in_parts(lambda part: scored(state.reference, part), stream, num_lanes // min(config.microbatch, num_lanes))
+            reference, _, _ = in_parts(lambda part: scored(state.reference, part), stream, config.num_lanes // config.microbatch)
             if config.kl_in_reward:
                 estimator = {"k1": objectives.kl_k1, "k2": objectives.kl_k2, "k3": objectives.kl_k3}[config.kl_estimator]
                 divergence = estimator(stream.log_prob, reference, is_decision(stream))
@@ -168,6 +179,26 @@ def make_learner(
         return batch, {"explained_variance": explained, **jax.tree.map(total, credit.metrics)}
 
     return Learner(init, update)
+
+
+def on_each_device(roll_out: Callable, mesh: Mesh) -> Callable:
+    """Returns a rollout in which each device of a mesh rolls out its own lanes: it waits for no other, and chooses its own widths.
+
+    Args:
+      roll_out: `(params, setting, lanes) -> (lanes, stream, usage)`.
+      mesh: with an axis `data`, along which lanes and streams are divided.
+
+    Returns:
+      The same function of all lanes.
+    """
+
+    def of_device(params, setting, lanes):
+        lanes, stream, usage = roll_out(params, setting, lanes)
+        return lanes, stream, jax.lax.psum(usage, DATA_AXIS)
+
+    everywhere, divided = PartitionSpec(), PartitionSpec(DATA_AXIS)
+    places = {"in_specs": (everywhere, everywhere, divided), "out_specs": (divided, divided, everywhere)}
+    return jax.shard_map(of_device, mesh=mesh, axis_names={DATA_AXIS}, check_vma=False, **places)
 
 
 def make_optimizer(config: LearnerConfig) -> optax.GradientTransformation:
@@ -204,17 +235,21 @@ def take_epoch(optimizer, config: LearnerConfig, part_loss, batch: Batch, num_bl
     lanes_a_device = batch.advantage.shape[0]
     size = lanes_a_device // num_blocks
     permute = jax.vmap(lambda block: jax.random.permutation(jax.random.fold_in(key, block), size))
-    order = permute(first_block + jnp.arange(num_blocks)) + size * jnp.arange(num_blocks)[:, None]
+    order = permute(first_block + jnp.arange(num_blocks))
     num_parts = config.num_lanes // (config.minibatches * config.microbatch)
-    # Each part takes the same number of lanes from each block, so that a device's share of it is its own lanes.
-    order = order.reshape(num_blocks, config.minibatches, num_parts, -1).transpose(1, 2, 0, 3).reshape(config.minibatches, num_parts, -1)
+
+    def cut(x):
+        """`[lanes, ...]` to `[minibatches, parts, lanes of a part, ...]`; each part takes the same number of lanes from each block."""
+        blocks = jax.vmap(lambda block, index: block[index])(x.reshape(num_blocks, size, *x.shape[1:]), order)
+        blocks = blocks.reshape(num_blocks, config.minibatches, num_parts, -1, *x.shape[1:])
+        return jnp.moveaxis(blocks, 0, 2).reshape(config.minibatches, num_parts, -1, *x.shape[1:])
+
     total = functools.partial(jax.lax.psum, axis_name=axis_name) if axis_name else lambda x: x
 
-    def minibatch(carry, order):
+    def minibatch(carry, parts):
         params, optimizer_state = carry
-        parts = jax.tree.map(lambda x: x[order], batch)
-        whole = jax.tree.map(lambda x: x[order.reshape(-1)], batch)
-        totals = jax.tree.map(total, losses.count(whole, config))
+        counts = jax.vmap(lambda part: losses.count(part, config))(parts)
+        totals = jax.tree.map(lambda count: total(jnp.sum(count)), counts)
         gradient = jax.value_and_grad(functools.partial(part_loss, totals), has_aux=True)
 
         def add(summed, part):
@@ -228,10 +263,11 @@ def take_epoch(optimizer, config: LearnerConfig, part_loss, batch: Batch, num_bl
         metrics |= {"max_log_prob_gap": gap, "gradient_norm": optax.global_norm(gradients)}
         return (optax.apply_updates(params, updates), optimizer_state), metrics
 
-    return jax.lax.scan(minibatch, carry, order)
+    return jax.lax.scan(minibatch, carry, jax.tree.map(cut, batch))
 
 
 def in_parts(function: Callable, batch: Any, num_parts: int) -> Any:
     """Returns `function(batch)`, computed in `num_parts` parts along the first axis, so that each fits the processor's cache."""
-    parts = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), batch)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(function, parts))
+    # Every `num_parts`-th lane, not a run of lanes: where lanes are divided among devices, each has its share of every part.
+    parts = jax.tree.map(lambda x: x.reshape(-1, num_parts, *x.shape[1:]).swapaxes(0, 1), batch)
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), jax.lax.map(function, parts))

@@ -30,7 +30,7 @@ def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) 
     is_read = stream.token_kind > 0
     sums = {
         "lives": jnp.sum(stream.ends_life),
-        "unfinished": jnp.sum(~stream.ends_life[jnp.arange(len(is_read)), _last_event(stream)]),
+        "unfinished": jnp.sum(~jnp.take_along_axis(stream.ends_life, _last_event(stream)[:, None], axis=1)),
         "segments": jnp.sum(stream.ends_segment),
         "illegal": jnp.sum(stream.ends_segment & ~stream.is_legal),
         "written": jnp.sum(stream.is_written),

@@ -1,7 +1,12 @@
 """The same update over several devices: under `jax.jit` with a mesh, under `jax.shard_map`, and under `jax.pmap`.
 
 Lanes are divided among the devices, everything else is the same on all of them. Token ids are those of one device; log-probs, losses and
-gradients agree to rounding.
+gradients agree to rounding. A state is made by the `init` of a learner of all lanes, whatever updates it:
+
+    learner = make_learner(..., mesh=mesh)                                      # or axis_name="data", num_devices=8 for the other two
+    like = jax.eval_shape(learner.init, key)
+    state = jax.jit(learner.init, out_shardings=shardings(like, mesh))(key)
+    update = jit_update(learner, mesh, like)
 """
 
 from collections.abc import Callable
@@ -11,9 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from arl.training.learner import Learner, TrainState
-
-AXIS = "data"
+from arl.training.learner import DATA_AXIS, Learner, TrainState
 
 Update = Callable[[TrainState], tuple[TrainState, dict[str, Any]]]
 
@@ -21,28 +24,40 @@ Update = Callable[[TrainState], tuple[TrainState, dict[str, Any]]]
 def make_mesh(num_devices: int | None = None) -> Mesh:
     """Returns a mesh with one axis, `data`, of `num_devices` devices; None for all."""
     devices = jax.devices()[:num_devices]
-    return Mesh(devices, (AXIS,))
+    return Mesh(devices, (DATA_AXIS,))
 
 
 def _specs(state: TrainState) -> TrainState:
     """Returns where each part of a state lies: lanes divided along their first axis, the rest on every device."""
     everywhere = TrainState(*(jax.tree.map(lambda _: PartitionSpec(), part) for part in state))
-    return everywhere._replace(lanes=jax.tree.map(lambda _: PartitionSpec(AXIS), state.lanes))
+    return everywhere._replace(lanes=jax.tree.map(lambda _: PartitionSpec(DATA_AXIS), state.lanes))
+
+
+def shardings(state: TrainState, mesh: Mesh) -> TrainState:
+    """Returns where each array of a state lies on a mesh, for `jax.device_put` or the `out_shardings` of a jitted `init`.
+
+    Args:
+      state: of all lanes, or its `jax.eval_shape`.
+      mesh: with an axis `data`.
+
+    Returns:
+      A `NamedSharding` for each array: lanes are divided, the rest is on every device.
+    """
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), _specs(state), is_leaf=lambda x: isinstance(x, PartitionSpec))
 
 
 def jit_update(learner: Learner, mesh: Mesh, state: TrainState) -> Update:
-    """Returns `learner.update` compiled for a mesh: the compiler divides it.
+    """Returns `learner.update` compiled for a mesh. Each device rolls out its own lanes; the compiler divides the learning.
 
     Args:
-      learner: made for all lanes, without `axis_name`.
+      learner: made for all lanes, with `mesh`.
       mesh: with an axis `data`.
-      state: whose structure the update is compiled for.
+      state: of all lanes, or its `jax.eval_shape`.
 
     Returns:
       The update; its argument's buffers are given away.
     """
-    places = jax.tree.map(lambda spec: NamedSharding(mesh, spec), _specs(state), is_leaf=lambda x: isinstance(x, PartitionSpec))
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    places, everywhere = shardings(state, mesh), NamedSharding(mesh, PartitionSpec())
     return jax.jit(learner.update, in_shardings=(places,), out_shardings=(places, everywhere), donate_argnums=0)
 
 
@@ -52,7 +67,7 @@ def shard_map_update(learner: Learner, mesh: Mesh, state: TrainState) -> Update:
     Args:
       learner: made with `axis_name="data"` and the mesh's `num_devices`.
       mesh: with an axis `data`.
-      state: of all lanes.
+      state: of all lanes, or its `jax.eval_shape`.
 
     Returns:
       The update; its argument's buffers are given away.
@@ -70,9 +85,9 @@ def pmap_update(learner: Learner, num_devices: int) -> Update:
       num_devices: how many.
 
     Returns:
-      The update of states and metrics with a leading axis of devices.
+      The update of states and metrics with a leading axis of devices; its argument's buffers are given away.
     """
-    return jax.pmap(learner.update, axis_name=AXIS, devices=jax.devices()[:num_devices])
+    return jax.pmap(learner.update, axis_name=DATA_AXIS, devices=jax.devices()[:num_devices], donate_argnums=0)
 
 
 def replicate(state: TrainState, num_devices: int) -> TrainState:

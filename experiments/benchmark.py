@@ -1,0 +1,231 @@
+"""Measures how fast the library is, as ratios to what one would use instead, all in one run on one machine.
+
+    experiments/benchmark.py --output=benchmark.json                          # everything; some 20 minutes on two cores
+    experiments/benchmark.py --output=benchmark.json --only=environments,default_job
+
+Both sides of a ratio take turns in one process, and medians are compared. The file holds one flat object, name -> ratio or figure; a ratio
+is how many times as fast we are. The sections `rollout`, `learner` and `update` need the extra `parity` and are left out without it.
+"""
+
+import concurrent.futures
+import functools
+import importlib
+import importlib.util
+import json
+import multiprocessing
+import pathlib
+import sys
+import tempfile
+from typing import Any
+
+from absl import flags
+
+from experiments import main
+
+OUTPUT = flags.DEFINE_string("output", "benchmark.json", "File to write.")
+ONLY = flags.DEFINE_list("only", [], "Sections to run; all if not given.")
+QUICK = flags.DEFINE_bool("quick", False, "Whether sizes and repetitions are tiny: to see that it runs, not for its figures.")
+
+PARITY = ("torch", "transformers", "trl", "datasets", "accelerate")
+
+
+def compare_with_torch(function: str, module: str, quick: bool) -> dict[str, float]:
+    """Returns the figures of a function of a module that needs the extra `parity`; none, and a line that says so, without it."""
+    missing = [name for name in PARITY if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"  left out: it needs {', '.join(missing)}; pip install '.[parity]'", flush=True)
+        return {}
+    return getattr(importlib.import_module(module), function)(quick)
+
+
+# ---------------------------------------------------------------- (c) environments without a model
+
+
+def environments(quick: bool) -> dict[str, float]:
+    """Returns steps a second of each environment, with random actions and new episodes where one ends, with and without its text."""
+    import jax
+
+    from arl import envs, text
+    from experiments import measure
+
+    tokenizer = text.load_tokenizer()
+    makers = {
+        "frozen_lake": lambda: envs.time_limit(envs.make_frozen_lake(tokenizer), 100),
+        "number_guess": lambda: envs.make_number_guess(tokenizer, 32),
+        "bandit": lambda: envs.make_bandit(tokenizer, 2, 10),
+    }
+    num_lanes, num_steps = (16, 8) if quick else (2048, 256)
+    figures = {}
+    for name, make in makers.items():
+        environment = make()
+        sides = {}
+        for reads in (False, True):
+            program = jax.jit(functools.partial(_play, environment, num_lanes, num_steps, reads))
+            sides[f"environment_steps_per_second_{name}{'_with_text' if reads else ''}"] = functools.partial(program, jax.random.key(0))
+        taken = measure.alternate(sides, 1 if quick else 7)
+        figures |= {name: num_lanes * num_steps / seconds for name, seconds in taken.items()}
+    return figures
+
+
+def _play(environment, num_lanes: int, num_steps: int, reads: bool, key):
+    """Plays `num_lanes` episodes with random actions for `num_steps` steps; returns sums that keep all of it from being optimised away."""
+    import jax
+    import jax.numpy as jnp
+
+    from arl.types import select
+
+    def step(state, key):
+        key_action, key_step, key_reset = jax.random.split(key, 3)
+        action = jax.random.randint(key_action, (), 0, environment.grammar.num_choices)
+        state, step = environment.step(key_step, state, action)
+        state = select(step.terminated | step.truncated, environment.reset(key_reset), state)
+        said = environment.describe(state) if reads else None
+        return state, (step.reward, jnp.sum(said.ids) + said.length if reads else 0)
+
+    def all_lanes(states, key):
+        states, seen = jax.vmap(step)(states, jax.random.split(key, num_lanes))
+        return states, jax.tree.map(jnp.sum, seen)
+
+    key_reset, key_steps = jax.random.split(key)
+    states = jax.vmap(environment.reset)(jax.random.split(key_reset, num_lanes))
+    return jax.lax.scan(all_lanes, states, jax.random.split(key_steps, num_steps))[1]
+
+
+# ---------------------------------------------------------------- (d) thoughts of free length
+
+
+def thinking(quick: bool) -> dict[str, float]:
+    """Returns written tokens a second of lanes that think as long as they like, over the same with lanes in lock-step, and useful slots.
+
+    A thought ends with probability 1/9 at each token, as a random model over 8 symbols and a stop token makes it, or after 48. In lock-step
+    all lanes wait for the longest thought of their turn, which among 256 has nearly always 48 tokens: the same program with thoughts of
+    that fixed length, of whose tokens only as many count as lanes in lock-step would write.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from arl import agents, envs, models, rollout, text
+    from arl.types import Kind
+    from experiments import measure
+
+    tokenizer = text.load_tokenizer()
+    num_lanes, size, budget = (8, "0.1M", 12) if quick else (256, "1M", 48)
+    sides, useful, written = {}, {}, {}
+    for stop in (True, False):
+        act = agents.act(envs.make_bandit(tokenizer, 2, 4))
+        interaction = agents.think(act, tokenizer, budget=budget, symbols=[f" {i}" for i in range(8)], stop=stop)
+        model = models.make_language_model(models.preset(size, len(tokenizer), context_length=interaction.size.context))
+        widths = ((1, 10), (4, 10), (16, 10)) if stop else ((1, 10),)
+        config = rollout.RolloutConfig(interaction.size.life + 1, interaction.size.context, widths)
+
+        def run(params, seed, interaction=interaction, model=model, config=config):
+            keys = jax.random.split(jax.random.key(seed), num_lanes)
+            lanes = rollout.start_lanes(interaction, {}, config, keys, keys)
+            return rollout.roll_out(interaction, model, config, params, {}, lanes)[1:]
+
+        name = "free" if stop else "lock_step"
+        sides[name] = functools.partial(jax.jit(run), model.init(jax.random.key(0)))
+        stream, usage = sides[name](0)
+        useful[name] = float(jnp.sum(stream.token_kind > 0) / usage.num_slots)
+        written[name] = float(jnp.sum(stream.is_written))
+        if stop:
+            thought = float(jnp.sum(stream.is_written & (stream.kind == Kind.THINK)))
+            waiting = written[name]
+    seeds = iter(range(10**6))
+    taken = measure.alternate({name: lambda f=f: f(next(seeds)) for name, f in sides.items()}, 1 if quick else 5)
+    computed = useful["lock_step"] * waiting / written["lock_step"]
+    return {
+        "thinking_free_over_lock_step": taken["lock_step"] / taken["free"],
+        "thinking_written_tokens_per_second": waiting / taken["free"],
+        "thinking_mean_length": thought / (4 * num_lanes),
+        "thinking_useful_share_of_slots": useful["free"],
+        "thinking_useful_share_of_slots_lock_step": computed,
+    }
+
+
+# ---------------------------------------------------------------- (e) how much of the machine is used
+
+
+def utilisation(quick: bool) -> dict[str, float]:
+    """Returns the operations a second of useful work, in rollout and learning, as a fraction of the machine's best matrix product."""
+    from experiments import benchmark_job, measure
+
+    num_lanes, rounds = (8, 1) if quick else (256, 5)
+    job = benchmark_job.make_job("0.1M" if quick else "1M")
+    batch, totals, config = benchmark_job.make_batch(job, num_lanes)
+    roll_out = functools.partial(benchmark_job.roll_out(job, num_lanes), 0)
+    learn = benchmark_job.our_step(job, batch, totals, config, min(16, num_lanes))
+    taken = measure.alternate({"rollout": roll_out, "learning": learn}, rounds)
+    peak = measure.fastest_matmul(rounds)
+    once = measure.forward_operations(job.config, batch.stream, len(job.interaction.grammar.alphabet))
+    return {
+        "utilisation_rollout": once / taken["rollout"] / peak,
+        "utilisation_learning": 3 * once / taken["learning"] / peak,  # forward, and twice as much backward
+        "matmul_gflops": peak / 1e9,
+    }
+
+
+# ---------------------------------------------------------------- (f), (g) the default job in a process of its own
+
+
+def default_job(quick: bool) -> dict[str, float]:
+    """Returns how long the default run takes to compile, without and with the compilation cache, and its largest memory."""
+    from experiments import measure
+
+    num_updates = 1 if quick else 5
+    with tempfile.TemporaryDirectory() as cache:
+        cold, warm = (in_new_process(measure.run_default_job, cache, num_updates) for _ in range(2))
+    return {
+        "compile_seconds": cold["compile_seconds"],
+        "compile_seconds_with_cache": warm["compile_seconds"],
+        "peak_memory_mib": warm["peak_memory_mib"],
+        "peak_memory_mib_while_compiling": cold["peak_memory_mib"],
+        "program_memory_mib": warm["program_memory_mib"],
+    }
+
+
+def in_new_process(function, *arguments) -> Any:
+    """Returns what a function returns in a fresh interpreter, where nothing has been compiled and no memory claimed."""
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+# ---------------------------------------------------------------- all of them
+
+SECTIONS = {
+    "rollout": functools.partial(compare_with_torch, "compare_rollouts", "experiments.benchmark_torch"),
+    "learner": functools.partial(compare_with_torch, "compare_learners", "experiments.benchmark_torch"),
+    "environments": environments,
+    "thinking": thinking,
+    "utilisation": utilisation,
+    "default_job": default_job,
+    "update": functools.partial(compare_with_torch, "compare_updates", "experiments.benchmark_trl"),
+}
+
+
+def benchmark(assignments: list[str]) -> None:
+    """Runs the sections and writes the file after each, so that what was measured is not lost."""
+    from experiments.config import nearest
+
+    if assignments:
+        raise main.UsageError("the benchmark measures fixed jobs and takes no --config; remove it")
+    for name in ONLY.value:
+        if name not in SECTIONS:
+            raise main.UsageError(f"there is no section {name}; {nearest(name, SECTIONS)}")
+    output = pathlib.Path(OUTPUT.value)
+    try:
+        output.touch()
+    except OSError as error:
+        raise main.UsageError(f"{output} cannot be written ({error.strerror}); name another --output") from error
+    figures: dict[str, float] = {}
+    for name in ONLY.value or SECTIONS:
+        print(f"{name}:", flush=True)
+        found = SECTIONS[name](QUICK.value)
+        for figure, value in found.items():
+            print(f"  {figure:<72}{value:>14,.4g}", flush=True)
+        figures |= found
+        output.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main.run(benchmark))

@@ -1,0 +1,90 @@
+"""The job on which the benchmark measures the rollout and the learner.
+
+The task: two arms, eight pulls, and before each pull a thought of seven tokens. A turn has 24 tokens to read and 8 to write, so that a life
+is 8 turns long whatever is written, and whoever does the same work reads and writes the same number of tokens.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from arl import agents, envs, models, rollout, text
+from arl.rollout import RolloutConfig
+from arl.training import LearnerConfig
+from arl.training import credit as credits
+from arl.training import loss as losses
+from arl.types import Interaction, LanguageModel
+
+NUM_ARMS, NUM_TURNS, THOUGHT = 2, 8, 7
+ADVICE = " A 1 or B 1 for 8 steps: A 0: B 1: A 1: B 0: think"  # 22 tokens, as long as a line of advice is
+LENGTH = 264  # of a stream: the 261 tokens that are read in a life, and one slot more, in whole vector registers
+
+
+class Job(NamedTuple):
+    """The task, a model, and how lanes are rolled out.
+
+    Attributes:
+      tokenizer: of all texts.
+      interaction: two arms, and a thought before each pull.
+      config: of the model.
+      model: as pure functions.
+      params: its parameters.
+      rollout: how lanes are rolled out.
+    """
+
+    tokenizer: Any
+    interaction: Interaction
+    config: models.ModelConfig
+    model: LanguageModel
+    params: Any
+    rollout: RolloutConfig
+
+
+def make_job(size: str = "1M") -> Job:
+    """Returns the task and a model of a preset's size."""
+    tokenizer = text.load_tokenizer()
+    act = agents.act(envs.make_bandit(tokenizer, NUM_ARMS, NUM_TURNS))
+    interaction = agents.think(act, tokenizer, budget=THOUGHT, stop=False, before=ADVICE, after="")
+    config = models.preset(size, len(tokenizer), context_length=interaction.size.context)
+    model = models.make_language_model(config)
+    rollout_config = RolloutConfig(stream_length=LENGTH, context_length=interaction.size.context, widths=((1, 25),))
+    return Job(tokenizer, interaction, config, model, model.init(jax.random.key(0)), rollout_config)
+
+
+def roll_out(job: Job, num_lanes: int):
+    """Returns our side: a function of a seed that gives the stream `[num_lanes, T]`."""
+
+    @jax.jit
+    def run(params, seed):
+        keys = jax.random.split(jax.random.key(seed), num_lanes)
+        lanes = rollout.start_lanes(job.interaction, {}, job.rollout, keys, keys)
+        return rollout.roll_out(job.interaction, job.model, job.rollout, params, {}, lanes)[1:]
+
+    return functools.partial(run, job.params)
+
+
+def make_batch(job: Job, num_lanes: int) -> tuple[losses.Batch, losses.Totals, LearnerConfig]:
+    """Returns lanes to learn from, as the learner makes them, and what their losses are divided by."""
+    config = LearnerConfig(num_lanes=num_lanes)
+    stream, _ = roll_out(job, num_lanes)(0)
+    credit = credits.gae(stream, credits.total_reward(stream.reward), config)
+    batch = losses.Batch(stream, credit.advantage, credit.target, credit.is_kept, credit.is_kept, jnp.zeros_like(credit.target))
+    return batch, losses.count(batch, config), config
+
+
+def our_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: LearnerConfig, microbatch: int):
+    """Returns our side: the gradient of the loss of a batch, added up over microbatches as the learner does."""
+    part_loss = functools.partial(losses.loss, job.model, job.interaction.grammar, config, 1.0, config.entropy(0.0))
+
+    @jax.jit
+    def step(params, batch):
+        def add(summed, part):
+            gradient = jax.grad(lambda params: part_loss(totals, params, part)[0])(params)
+            return jax.tree.map(jnp.add, summed, gradient), None
+
+        parts = jax.tree.map(lambda x: x.reshape(-1, microbatch, *x.shape[1:]), batch)
+        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), parts)[0]
+
+    return functools.partial(step, job.params, batch)

@@ -1,0 +1,199 @@
+"""The same rollout by `transformers`' `generate`, and the same loss in PyTorch, for the benchmark; needs the extra `parity`."""
+
+import functools
+import random
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from arl import text
+from arl.models import llama
+from arl.training import LearnerConfig
+from arl.training import loss as losses
+from arl.types import Stream
+from experiments import measure
+from experiments.benchmark_job import ADVICE, NUM_ARMS, NUM_TURNS, THOUGHT, Job, make_batch, make_job, our_step, roll_out
+
+
+def make_llama(job: Job) -> transformers.LlamaForCausalLM:
+    """Returns the same model, with the same weights, in PyTorch."""
+    twin = transformers.LlamaForCausalLM(transformers.LlamaConfig(**llama.llama_config(job.config, 4096)))
+    twin.load_state_dict({name: torch.from_numpy(value) for name, value in llama.to_llama(job.config, job.params).items()})
+    return twin.eval()
+
+
+class Bandit:
+    """The environment as one writes it in plain Python: text in, text out."""
+
+    def __init__(self, rng: random.Random):
+        self._rng, self._probabilities = rng, [rng.random() for _ in range(NUM_ARMS)]
+
+    def reset(self) -> str:
+        """Returns the task in words."""
+        return f"Pull {' or '.join('AB')} for {NUM_TURNS} steps:"
+
+    def step(self, arm: int) -> tuple[str, float]:
+        """Returns what the arm pays, in words and as a reward."""
+        pays = int(self._rng.random() < self._probabilities[arm])
+        return f" {pays}:", float(pays)
+
+
+def generate(job: Job, twin: transformers.LlamaForCausalLM, num_lanes: int, keeps_cache: bool):
+    """Returns the other side: a function of a seed that drives `num_lanes` environments by `generate` and gives all tokens `[B, T]`.
+
+    Args:
+      job: the task and its tokenizer.
+      twin: the model.
+      num_lanes: `B`.
+      keeps_cache: whether keys and values are kept from turn to turn, or the whole history is encoded again at each.
+    """
+    settings = transformers.GenerationConfig(
+        max_new_tokens=THOUGHT + 1, do_sample=True, top_k=0, top_p=1.0, temperature=1.0, pad_token_id=0, eos_token_id=None
+    )
+
+    def encode(texts):
+        return torch.tensor(job.tokenizer(texts, add_special_tokens=False)["input_ids"])
+
+    @torch.no_grad()
+    def run(seed):
+        torch.manual_seed(seed)
+        rng = random.Random(seed)
+        bandits = [Bandit(rng) for _ in range(num_lanes)]
+        ids = encode([bandit.reset() + ADVICE for bandit in bandits])
+        cache = transformers.DynamicCache(config=twin.config) if keeps_cache else None
+        for turn in range(NUM_TURNS):
+            kept = {"past_key_values": cache} if keeps_cache else {}
+            ids = twin.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings, **kept)
+            answers = [bandit.step(token % NUM_ARMS)[0] for bandit, token in zip(bandits, ids[:, -1].tolist(), strict=True)]
+            if turn < NUM_TURNS - 1:
+                ids = torch.cat([ids, encode([answer + ADVICE for answer in answers])], 1)
+        return ids
+
+    return run
+
+
+def compare_rollouts(quick: bool) -> dict[str, float]:
+    """Returns how many times as fast we roll out as `generate` does, by way and number of lanes, and our written tokens a second."""
+    job = make_job("0.1M" if quick else "1M")
+    twin = make_llama(job)
+    figures = {}
+    for num_lanes in (4,) if quick else (64, 256):
+        ours, seed = roll_out(job, num_lanes), iter(range(10**6))
+        stream, _ = ours(0)
+        again, kept = (generate(job, twin, num_lanes, keeps_cache) for keeps_cache in (False, True))
+        _check_same_work(stream, again(0))
+        sides = {name: functools.partial(_next, side, seed) for name, side in (("arl", ours), ("again", again), ("kept", kept))}
+        taken = measure.alternate(sides, 1 if quick else 5)
+        figures[f"rollout_over_generate_encoding_again_{num_lanes}_lanes"] = taken["again"] / taken["arl"]
+        figures[f"rollout_over_generate_keeping_cache_{num_lanes}_lanes"] = taken["kept"] / taken["arl"]
+        figures[f"rollout_written_tokens_per_second_{num_lanes}_lanes"] = num_lanes * NUM_TURNS * (THOUGHT + 1) / taken["arl"]
+    return figures
+
+
+def _next(side, seeds):
+    return side(next(seeds))
+
+
+def _check_same_work(stream: Stream, ids: torch.Tensor) -> None:
+    """Both sides must have read and written the same number of tokens; what we write last in a life is read by nobody."""
+    ours = int((stream.token_kind > 0).sum()) + len(stream.token)
+    if ours != ids.numel():
+        raise ValueError(f"we read and wrote {ours} tokens and `generate` {ids.numel()}; they are to do the same work")
+
+
+# ---------------------------------------------------------------- the learner
+
+
+class TorchActor(torch.nn.Module):
+    """The twin of our model: trunk, output head over the letters that can be written, value head."""
+
+    def __init__(self, job: Job):
+        super().__init__()
+        twin = make_llama(job)
+        self.trunk, self.head = twin.model, twin.lm_head
+        self.value_head = torch.nn.Parameter(torch.tensor(np.array(job.params["value_head"])))
+
+    def forward(self, tokens):
+        """Returns the trunk's features `[B, T, D]`; lives are alone in their streams, so that causal attention is all that there is."""
+        return self.trunk(input_ids=tokens, use_cache=False).last_hidden_state
+
+
+def torch_loss(actor: TorchActor, config: LearnerConfig, entropy_weight: float, totals: dict[str, float], alphabet, batch: dict):
+    """Returns a part's share of the loss of `arl.training.loss`, written as one writes it in PyTorch.
+
+    Scores are computed only where a token was written, which a mask does easily here.
+
+    Args:
+      actor: the model.
+      config: clipping range and weight of the value loss.
+      entropy_weight: of the entropy bonus.
+      totals: numbers of decisions and values of the whole batch.
+      alphabet: int64 `[U]`.
+      batch: tensors `[B, T]` by name, `support` `[B, T, U]`.
+    """
+    is_written = batch["is_written"]
+    hidden = actor(batch["token"])[is_written]
+    logits = torch.nn.functional.linear(hidden, actor.head.weight[alphabet])
+    support = batch["support"][is_written]
+    log_probs = torch.log_softmax(logits.masked_fill(~support, -1e30), -1)
+    log_prob = log_probs.gather(-1, batch["written"][is_written][:, None])[:, 0]
+    entropy = -(log_probs.exp() * log_probs).masked_fill(~support, 0.0).sum(-1)
+    decides, advantage = batch["decides"][is_written], batch["advantage"][is_written]
+    ratio = torch.exp(log_prob - batch["log_prob"][is_written])
+    clipped = ratio.clamp(1 - config.clip_low, 1 + config.clip_high)
+    policy = -torch.minimum(ratio * advantage, clipped * advantage)
+    value = hidden @ actor.value_head
+    value_loss = 0.5 * (value - batch["target"][is_written]) ** 2
+    total = (policy * decides).sum() / totals["decisions"] + config.value_weight * value_loss.sum() / totals["values"]
+    return total - entropy_weight * (entropy * decides).sum() / totals["decisions"]
+
+
+def torch_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: LearnerConfig, microbatch: int):
+    """Returns the other side: the same gradient, as PyTorch leaves it in the parameters' `grad`."""
+    stream, grammar = batch.stream, job.interaction.grammar
+    actor, alphabet = TorchActor(job), torch.tensor(grammar.alphabet.astype(np.int64))
+    arrays = {name: getattr(stream, name) for name in ("token", "is_written", "written", "log_prob")}
+    arrays |= {"advantage": batch.advantage, "target": batch.target, "decides": batch.decides}
+    arrays |= {"support": text.unpack(stream.support, len(grammar.alphabet))}
+    tensors = {name: torch.tensor(np.array(value)) for name, value in arrays.items()}
+    tensors |= {name: tensors[name].long() for name in ("token", "written")}
+    counts = {"decisions": float(totals.decisions), "values": float(totals.values)}
+    entropy_weight = float(config.entropy(0.0))
+
+    def step():
+        actor.zero_grad(set_to_none=True)
+        for start in range(0, len(stream.token), microbatch):
+            part = {name: tensor[start : start + microbatch] for name, tensor in tensors.items()}
+            torch_loss(actor, config, entropy_weight, counts, alphabet, part).backward()
+        return actor.value_head.grad.numpy(), actor.trunk.embed_tokens.weight.grad.numpy()
+
+    return step
+
+
+def compare_learners(quick: bool) -> dict[str, float]:
+    """Returns how many times as fast loss and gradient are as in PyTorch eager, each at its best microbatch, and our tokens a second."""
+    job, num_lanes = (make_job("0.1M"), 8) if quick else (make_job("1M"), 256)
+    batch, totals, config = make_batch(job, num_lanes)
+    sizes = (4, 8) if quick else (4, 8, 16, 32, 64)
+    ours = {f"arl {size}": our_step(job, batch, totals, config, size) for size in sizes}
+    theirs = {f"torch {size}": torch_step(job, batch, totals, config, size) for size in sizes}
+    _check_same_gradient(next(iter(ours.values()))(), next(iter(theirs.values()))())
+    tried = measure.alternate(ours | theirs, 1)
+    best = {name: side for sides in (ours, theirs) for name, side in sides.items() if name == min(sides, key=tried.__getitem__)}
+    taken = measure.alternate(best, 1 if quick else 5)
+    (our_name, our_seconds), (their_name, their_seconds) = taken.items()
+    return {
+        "learner_over_torch": their_seconds / our_seconds,
+        "learner_tokens_per_second": int((batch.stream.token_kind > 0).sum()) / our_seconds,
+        "learner_best_microbatch": int(our_name.split()[1]),
+        "learner_best_microbatch_torch": int(their_name.split()[1]),
+    }
+
+
+def _check_same_gradient(ours: Any, theirs: tuple[np.ndarray, np.ndarray]) -> None:
+    for mine, other in ((ours["value_head"], theirs[0]), (ours["trunk"]["embedding"], theirs[1])):
+        gap = float(np.max(np.abs(np.asarray(mine) - other)) / np.max(np.abs(other)))
+        if gap > 1e-3:
+            raise ValueError(f"the two gradients differ by {gap:.1e} of their size; they are to be those of one loss")

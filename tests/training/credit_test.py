@@ -1,0 +1,138 @@
+"""What each decision is worth: a stream by hand, and real streams against a second account."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arl import text
+from arl.training import ESTIMATORS, LearnerConfig
+from arl.training import credit as credits
+from arl.types import Kind, Reward, Stream
+from tests import tiny
+
+CONFIG = LearnerConfig(trace=0.5, group_size=2)
+
+
+def hand_stream(num_lanes=1, **changes) -> Stream:
+    """Each lane: reads, writes two letters (a segment that pays 1), reads, writes a forced letter and one that pays 2; ends."""
+    row = {
+        "token": [7, 1, 2, 7, 3, 4, 0],
+        "token_kind": [Kind.PROMPT, Kind.ACTION, Kind.OBSERVATION, Kind.OBSERVATION, Kind.ACTION, 0, 0],
+        "is_written": [1, 1, 0, 1, 1, 0, 0],
+        "ends_segment": [0, 1, 0, 0, 1, 0, 0],
+        "ends_life": [0, 0, 0, 0, 1, 0, 0],
+        "discount": [1, 0.5, 1, 1, 0, 1, 1],
+        "value": [4, 3, 0, 2, 1, 0, 0],
+    }
+    types = {"token": jnp.int32, "token_kind": jnp.int32, "discount": jnp.float32, "value": jnp.float32}
+    arrays = {name: jnp.tile(jnp.array(x, types.get(name, bool)), (num_lanes, 1)) for name, x in row.items()}
+    support = jnp.array([3, 3, 0xFFFFFFFF, 4, 3, 0xFFFFFFFF, 0xFFFFFFFF], jnp.uint32)
+    floats, ints, false = jnp.zeros_like(arrays["value"]), jnp.zeros_like(arrays["token"]), jnp.zeros_like(arrays["is_written"])
+    reward = Reward(jnp.tile(jnp.array([0, 1, 0, 0, 2.0, 0, 0]), (num_lanes, 1)), floats, floats, floats)
+    return Stream(
+        **arrays, begin=ints, kind=ints, written=ints, support=jnp.tile(support[:, None], (num_lanes, 1, 1)), log_prob=floats,
+        has_value=arrays["is_written"], reward=reward, is_legal=arrays["ends_segment"], is_truncated=false, turn=ints, attempt=ints,
+        life=ints,
+    )._replace(**changes)  # fmt: skip
+
+
+def estimate(name, stream, config=CONFIG):
+    return jax.jit(functools.partial(ESTIMATORS[name], config=config))(stream, credits.total_reward(stream.reward))
+
+
+def test_components_of_a_reward_add_up():
+    reward = Reward(*(jnp.full((1, 2), x) for x in (1.0, -0.5, 0.25, -2.0)))
+    np.testing.assert_allclose(credits.total_reward(reward), -1.25)
+
+
+def test_a_letter_without_alternative_is_no_decision():
+    assert credits.is_decision(hand_stream()).tolist() == [[True, True, False, False, True, False, False]]
+
+
+# Returns: 2 at the last segment, 1 + 0.5 * 2 at the first. TD errors are next value (times discount), plus reward, less value.
+BY_HAND = {
+    "monte_carlo": ([2, 2, 0, 2, 2, 0, 0], [2, 2, 0, 2, 2, 0, 0]),
+    "reinforce": ([-2, -1, 0, 0, 1, 0, 0], [2, 2, 0, 2, 2, 0, 0]),
+    # delta = [-1, 1 + 0.5 * 2 - 3, 1 - 2, 2 - 1] = [-1, -1, -1, 1]; the trace of 0.5 lies between segments only
+    "gae": ([-2, -1, 0, 0, 1, 0, 0], [2, 2, 0, 2, 2, 0, 0]),
+    # delta = [1 + 0.5 * 2 - 4, 2 - 2] = [-2, 0], at all tokens of the segment
+    "segment_gae": ([-2, -2, 0, 0, 0, 0, 0], None),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_stream_by_hand(name):
+    found = estimate(name, hand_stream())
+    advantage, target = BY_HAND[name]
+    np.testing.assert_allclose(found.advantage[0], advantage, atol=1e-6)
+    if target:
+        np.testing.assert_allclose(found.target[0], target, atol=1e-6)
+    assert found.is_kept.tolist() == [[True, True, False, False, True, False, False]]
+
+
+def test_a_trace_that_counts_tokens_fades_within_a_segment():
+    found = estimate("gae", hand_stream(), LearnerConfig(trace=0.5, trace_counts="token"))
+    # delta = [-1, -1, -1, 1]; 0.5 from token to token, times the discount of 0.5 at the border
+    np.testing.assert_allclose(found.advantage[0, [0, 1, 3, 4]], [-1 + 0.5 * -1.125, -1 + 0.25 * -0.5, -1 + 0.5, 1.0])
+
+
+def by_return(outcomes, **changes):
+    """Lanes whose last segment pays `outcomes`; the life's return is 1 and half of that."""
+    stream = hand_stream(len(outcomes))
+    return stream._replace(reward=stream.reward._replace(outcome=stream.reward.outcome.at[:, 4].set(jnp.array(outcomes))), **changes)
+
+
+def test_groups_by_hand():
+    stream = by_return([2.0, 6.0, 3.0, 3.0])
+    for name, config, first in [
+        ("rloo", CONFIG, -2.0),
+        ("grpo", LearnerConfig(group_size=2, normalize=False), -1.0),
+        ("grpo", LearnerConfig(group_size=2, normalize=True), -1.0),
+    ]:
+        found = estimate(name, stream, config)
+        written = np.array([1, 1, 0, 1, 1, 0, 0])
+        np.testing.assert_allclose(found.advantage, np.array([first, -first, 0, 0])[:, None] * written, atol=1e-5)
+        assert float(found.metrics["groups_without_variance"]) == 1
+        assert found.is_kept.any(1).tolist() == [True, True, False, False]
+
+
+def test_a_life_that_did_not_end_is_compared_with_nobody():
+    stream = by_return([2.0, 6.0, 8.0], ends_life=hand_stream(3).ends_life.at[2].set(False))
+    found = estimate("rloo", stream, LearnerConfig(group_size=3))
+    np.testing.assert_allclose(found.advantage[:, 0], [-2.0, 2.0, 0.0])
+    assert not found.is_kept[2].any()
+
+
+def returns_of(stream, lane):
+    """What follows each letter, backwards, in plain Python; the value of a truncated life's last observation stands for what is cut."""
+    reward, found, following = tiny.total(stream.reward)[lane], np.zeros(stream.token.shape[1]), 0.0
+    for slot in reversed(range(len(found))):
+        if stream.ends_life[lane, slot]:
+            following = stream.value[lane, slot] if stream.is_truncated[lane, slot] else 0.0
+        if stream.is_written[lane, slot]:
+            discount = stream.discount[lane, slot] if stream.ends_segment[lane, slot] else 1.0
+            following = found[slot] = reward[slot] + discount * following
+    return found
+
+
+@pytest.mark.parametrize("name", ["thoughts in attempts", "limits in attempts", "price"])
+def test_real_streams(name):
+    _, stream, _ = tiny.roll(name, *tiny.keys(6))
+    wanted = np.stack([returns_of(stream, lane) for lane in range(6)])
+    stream = jax.tree.map(jnp.asarray, stream)
+    baseline = np.where(stream.is_written, wanted - stream.value, 0.0)
+    np.testing.assert_allclose(estimate("monte_carlo", stream).advantage, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(estimate("reinforce", stream).advantage, baseline, rtol=1e-4, atol=1e-4)
+    for counts in ("segment", "token"):
+        found = estimate("gae", stream, LearnerConfig(trace=1.0, trace_counts=counts))
+        np.testing.assert_allclose(found.advantage, baseline, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found.target, np.where(stream.is_written, wanted, 0.0), rtol=1e-4, atol=1e-4)
+    choices = np.asarray(text.unpack(stream.support, len(tiny.agent(name).grammar.alphabet))).sum(-1)
+    assert np.array_equal(credits.is_decision(stream), np.asarray(stream.is_written) & (choices > 1))
+
+
+def test_names_are_those_of_the_config():
+    assert set(credits.GROUPED) < set(ESTIMATORS) and LearnerConfig().credit in ESTIMATORS

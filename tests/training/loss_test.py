@@ -1,0 +1,164 @@
+"""The loss: against NumPy, term by term, and cut into parts."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arl import text
+from arl.training import LearnerConfig, Schedule
+from arl.training import credit as credits
+from arl.training import loss as losses
+from arl.training.loss import Batch, Totals
+from arl.types import Kind, LanguageModel
+from tests import tiny
+
+PLAIN = LearnerConfig(policy_loss="policy_gradient", value_weight=0.0, entropy=Schedule(0.0), aggregation="token_mean")
+NAME = "thoughts in attempts"
+GRAMMAR = tiny.agent(NAME).grammar
+
+
+def no_cache(*_):
+    raise AssertionError("the loss reads no cache")
+
+
+# What follows depends on the last token alone: a table of logits and one of values.
+TABLES = LanguageModel(
+    init=lambda key: {
+        "logits": jax.random.normal(key, (len(tiny.TOKENIZER), len(GRAMMAR.alphabet))),
+        "value": jnp.ones(len(tiny.TOKENIZER)),
+    },
+    empty_cache=no_cache,
+    read=no_cache,
+    score=lambda params, tokens, begin: tokens,
+    logits=lambda params, features, alphabet: params["logits"][features],
+    value=lambda params, features: params["value"][features],
+)
+PARAMS = TABLES.init(jax.random.key(0))
+
+
+@functools.cache
+def batch() -> Batch:
+    """What six lanes did, sampled by the tiny model; to the tables they are off-policy."""
+    _, stream, _ = tiny.roll(NAME, *tiny.keys(6))
+    stream = jax.tree.map(jnp.asarray, stream)
+    key_advantage, key_target, key_reference = jax.random.split(jax.random.key(1), 3)
+    decides = credits.is_decision(stream)
+    advantage = jnp.where(stream.is_written, jax.random.normal(key_advantage, decides.shape), 0.0)
+    target = jnp.where(stream.is_written, jax.random.normal(key_target, decides.shape), 0.0)
+    reference = stream.log_prob - jnp.where(decides, jax.random.uniform(key_reference, decides.shape), 0.0)
+    return Batch(stream, advantage, target, decides & (jnp.arange(6) != 2)[:, None], decides, reference)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _loss(options, entropy_weight, totals, params, part):
+    config = dataclasses.replace(PLAIN, **dict(options))
+    given = jax.value_and_grad(functools.partial(losses.loss, TABLES, GRAMMAR, config, 1.0, jnp.float32(entropy_weight)), 1, has_aux=True)
+    return given(totals, params, part)
+
+
+def loss(params=PARAMS, part=None, totals=None, entropy_weight=0.0, **options):
+    """Loss, metrics and gradient of a part, by default of the whole."""
+    part = batch() if part is None else part
+    totals = losses.count(part, dataclasses.replace(PLAIN, **options)) if totals is None else totals
+    (value, metrics), gradient = _loss(tuple(sorted(options.items())), entropy_weight, totals, params, part)
+    return float(value), metrics, gradient
+
+
+def scored(temperature=1.0):
+    """Log-prob and entropy of each slot in NumPy: softmax over the support alone."""
+    stream = batch().stream
+    support = np.asarray(text.unpack(stream.support, len(GRAMMAR.alphabet)))
+    logits = np.asarray(PARAMS["logits"], np.float64)[np.asarray(stream.token)] / temperature
+    weights = np.where(support, np.exp(logits), 0.0)
+    probs = weights / weights.sum(-1, keepdims=True)
+    log_prob = np.log(np.take_along_axis(probs, np.asarray(stream.written)[..., None], -1)[..., 0])
+    return log_prob, -(probs * np.log(np.where(probs > 0, probs, 1.0))).sum(-1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_what_was_written_is_scored_under_the_support_that_it_was_sampled_from(temperature):
+    stream = batch().stream
+    log_prob, entropy, value = losses.score(TABLES, GRAMMAR, PARAMS, stream, temperature)
+    wanted, wanted_entropy = scored(temperature)
+    np.testing.assert_allclose(log_prob[stream.is_written], wanted[stream.is_written], atol=1e-5)
+    np.testing.assert_allclose(entropy[stream.is_written], wanted_entropy[stream.is_written], atol=1e-5)
+    np.testing.assert_allclose(value, 1.0)
+
+
+def test_each_term_is_what_it_says():
+    """Policy, value, entropy and divergence in NumPy; the loss is their weighted sum."""
+    whole, (log_prob, entropy) = batch(), scored()
+    stream, kept, decides = whole.stream, np.asarray(whole.is_kept), np.asarray(whole.decides)
+    ratio, advantage = np.exp(log_prob - np.asarray(stream.log_prob)), np.asarray(whole.advantage)
+    policy = np.maximum(-ratio * advantage, -np.clip(ratio, 0.9, 1.3) * advantage)[kept].mean()
+    clipped = np.where(advantage > 0, ratio > 1.3, ratio < 0.9)[kept].mean()
+    values = 0.5 * np.square(1.0 - np.asarray(whole.target))[np.asarray(stream.is_written)].mean()
+    difference = (log_prob - np.asarray(whole.reference_log_prob))[decides]
+    kl = {"k1": difference, "k2": difference**2 / 2, "k3": np.exp(-difference) - 1 + difference}
+    scale = np.where(np.asarray(stream.kind) == Kind.THINK, 0.0, np.where(np.asarray(stream.kind) == Kind.ACTION, 3.0, 1.0))
+    options = dict(policy_loss="ppo", clip_low=0.1, clip_high=0.3, value_weight=0.7, kl_weight=0.2)
+    for estimator, each in kl.items():
+        value, metrics, _ = loss(entropy_weight=0.05, kl_estimator=estimator, **options)
+        np.testing.assert_allclose(metrics["policy_loss"], policy, rtol=1e-4)
+        np.testing.assert_allclose(metrics["clip_share"], clipped, rtol=1e-4)
+        np.testing.assert_allclose(metrics["value_loss"], values, rtol=1e-4)
+        np.testing.assert_allclose(metrics["entropy"], entropy[decides].mean(), rtol=1e-4)
+        np.testing.assert_allclose(metrics["kl_from_reference"], each.mean(), rtol=1e-4)
+        np.testing.assert_allclose(value, policy + 0.7 * values - 0.05 * entropy[decides].mean() + 0.2 * each.mean(), rtol=1e-4)
+    scaled = dataclasses.replace(PLAIN, **options, kl_in_reward=True, entropy_scales={"think": 0.0, "action": 3.0})
+    totals = losses.count(whole, scaled)
+    value, metrics = losses.loss(TABLES, GRAMMAR, scaled, 1.0, jnp.float32(0.05), totals, PARAMS, whole)
+    np.testing.assert_allclose(value, policy + 0.7 * values - 0.05 * (entropy * scale)[decides].mean(), rtol=1e-4)
+    gap = np.abs(log_prob - np.asarray(stream.log_prob))[np.asarray(stream.is_written)].max()
+    np.testing.assert_allclose(metrics["max_log_prob_gap"], gap, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(aggregation="token_mean", policy_loss="ppo", value_weight=0.5),
+        dict(aggregation="sequence_mean", ratio="sequence", policy_loss="ppo", kl_weight=0.1),
+        dict(aggregation="constant", constant_tokens=3, value_weight=0.5, value_clip=0.2),
+    ],
+    ids=str,
+)
+def test_parts_add_up(options):
+    """Loss, metrics and gradient of unequal parts are those of the whole, divided by the totals of the whole."""
+    whole = batch()
+    parts = [jax.tree.map(lambda x, part=part: x[part], whole) for part in (slice(0, 1), slice(1, 4), slice(4, 6))]
+    counts = [losses.count(part, dataclasses.replace(PLAIN, **options)) for part in parts]
+    totals = Totals(*(sum(each) for each in zip(*counts, strict=True)))
+    value, metrics, gradient = loss(entropy_weight=0.01, **options)
+    shares = [loss(part=part, totals=totals, entropy_weight=0.01, **options) for part in parts]
+    np.testing.assert_allclose(sum(share[0] for share in shares), value, rtol=1e-5)
+    for name in metrics:
+        together = max if name == "max_log_prob_gap" else sum
+        np.testing.assert_allclose(together(float(share[1][name]) for share in shares), metrics[name], rtol=1e-4, err_msg=name)
+    for leaf, *of_parts in zip(jax.tree.leaves(gradient), *(jax.tree.leaves(share[2]) for share in shares), strict=True):
+        np.testing.assert_allclose(sum(of_parts), leaf, atol=1e-6)
+
+
+def test_what_is_not_kept_moves_nothing():
+    """Neither what was only read, nor a lane that the policy does not learn from, nor a letter that was not in the support."""
+    whole = batch()
+    _, _, gradient = loss(policy_loss="ppo")
+    rows = np.unique(np.asarray(whole.stream.token)[np.asarray(whole.is_kept)])
+    others = np.setdiff1d(np.arange(len(tiny.TOKENIZER)), rows)
+    assert not np.asarray(gradient["logits"])[others].any() and np.asarray(gradient["logits"])[rows].any()
+    dirty = whole._replace(advantage=jnp.where(whole.is_kept, whole.advantage, 100.0))
+    np.testing.assert_array_equal(loss(part=dirty, policy_loss="ppo")[2]["logits"], gradient["logits"])
+
+
+def test_values_do_not_move_beyond_their_bounds():
+    """A value that has moved further than `value_clip` towards its target has no gradient (PPO2's clipped value loss)."""
+    whole = batch()
+    near = whole._replace(
+        target=jnp.where(whole.stream.is_written, 5.0, 0.0), stream=whole.stream._replace(value=jnp.full_like(whole.target, 0.5))
+    )
+    assert np.any(loss(part=near, value_weight=1.0)[2]["value"])
+    assert not np.any(loss(part=near, value_weight=1.0, value_clip=0.2)[2]["value"])
+    assert np.any(loss(part=near, value_weight=1.0, value_clip=0.6)[2]["value"])
