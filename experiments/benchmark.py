@@ -150,7 +150,7 @@ def utilisation(quick: bool) -> dict[str, float]:
     """Returns the operations a second of useful work, in rollout and learning, as a fraction of the machine's best matrix product."""
     from experiments import benchmark_job, measure
 
-    num_lanes, rounds = (8, 1) if quick else (256, 5)
+    num_lanes, rounds = (16, 1) if quick else (256, 5)
     job = benchmark_job.make_job("0.1M" if quick else "1M")
     batch, totals, config = benchmark_job.make_batch(job, num_lanes)
     roll_out = functools.partial(benchmark_job.roll_out(job, num_lanes), 0)
@@ -193,18 +193,19 @@ def in_new_process(function, *arguments) -> Any:
 # ---------------------------------------------------------------- all of them
 
 SECTIONS = {
+    "default_job": default_job,  # first: a process counts as its own the memory of the one that started it
     "rollout": functools.partial(compare_with_torch, "compare_rollouts", "experiments.benchmark_torch"),
     "learner": functools.partial(compare_with_torch, "compare_learners", "experiments.benchmark_torch"),
     "environments": environments,
     "thinking": thinking,
     "utilisation": utilisation,
-    "default_job": default_job,
     "update": functools.partial(compare_with_torch, "compare_updates", "experiments.benchmark_trl"),
 }
 
 
 def benchmark(assignments: list[str]) -> None:
     """Runs the sections and writes the file after each, so that what was measured is not lost."""
+    from experiments import devices
     from experiments.config import nearest
 
     if assignments:
@@ -217,6 +218,7 @@ def benchmark(assignments: list[str]) -> None:
         output.touch()
     except OSError as error:
         raise main.UsageError(f"{output} cannot be written ({error.strerror}); name another --output") from error
+    devices.claim()
     figures: dict[str, float] = {}
     for name in ONLY.value or SECTIONS:
         print(f"{name}:", flush=True)

@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 
 from arl import agents, envs, models, rollout, text
 from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig
 from arl.training import credit as credits
 from arl.training import loss as losses
+from arl.training.learner import DATA_AXIS
 from arl.types import Interaction, LanguageModel
+from experiments import devices
 
 NUM_ARMS, NUM_TURNS, THOUGHT = 2, 8, 7
 ADVICE = " A 1 or B 1 for 8 steps: A 0: B 1: A 1: B 0: think"  # 22 tokens, as long as a line of advice is
@@ -32,6 +35,7 @@ class Job(NamedTuple):
       model: as pure functions.
       params: its parameters.
       rollout: how lanes are rolled out.
+      mesh: of the processor's cores, or of whatever devices there are.
     """
 
     tokenizer: Any
@@ -40,6 +44,7 @@ class Job(NamedTuple):
     model: LanguageModel
     params: Any
     rollout: RolloutConfig
+    mesh: Mesh
 
 
 def make_job(size: str = "1M") -> Job:
@@ -50,19 +55,21 @@ def make_job(size: str = "1M") -> Job:
     config = models.preset(size, len(tokenizer), context_length=interaction.size.context)
     model = models.make_language_model(config)
     rollout_config = RolloutConfig(stream_length=LENGTH, context_length=interaction.size.context, widths=((1, 25),))
-    return Job(tokenizer, interaction, config, model, model.init(jax.random.key(0)), rollout_config)
+    return Job(tokenizer, interaction, config, model, model.init(jax.random.key(0)), rollout_config, devices.make_mesh())
 
 
 def roll_out(job: Job, num_lanes: int):
-    """Returns our side: a function of a seed that gives the stream `[num_lanes, T]`."""
+    """Returns our side: a function of a seed that gives the stream `[num_lanes, T]` and the usage; each core rolls out its share."""
 
-    @jax.jit
-    def run(params, seed):
-        keys = jax.random.split(jax.random.key(seed), num_lanes)
+    def run(params, keys):
         lanes = rollout.start_lanes(job.interaction, {}, job.rollout, keys, keys)
-        return rollout.roll_out(job.interaction, job.model, job.rollout, params, {}, lanes)[1:]
+        _, stream, usage = rollout.roll_out(job.interaction, job.model, job.rollout, params, {}, lanes)
+        return stream, jax.lax.psum(usage, DATA_AXIS)
 
-    return functools.partial(run, job.params)
+    everywhere, divided = PartitionSpec(), PartitionSpec(DATA_AXIS)
+    share = jax.shard_map(run, mesh=job.mesh, in_specs=(everywhere, divided), out_specs=(divided, everywhere), check_vma=False)
+    program = jax.jit(lambda params, seed: share(params, jax.random.split(jax.random.key(seed), num_lanes)))
+    return functools.partial(program, job.params)
 
 
 def make_batch(job: Job, num_lanes: int) -> tuple[losses.Batch, losses.Totals, LearnerConfig]:
@@ -75,16 +82,17 @@ def make_batch(job: Job, num_lanes: int) -> tuple[losses.Batch, losses.Totals, L
 
 
 def our_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: LearnerConfig, microbatch: int):
-    """Returns our side: the gradient of the loss of a batch, added up over microbatches as the learner does."""
+    """Returns our side: the gradient of the loss of a batch, added up over microbatches of each core and over cores."""
     part_loss = functools.partial(losses.loss, job.model, job.interaction.grammar, config, 1.0, config.entropy(0.0))
 
-    @jax.jit
     def step(params, batch):
         def add(summed, part):
             gradient = jax.grad(lambda params: part_loss(totals, params, part)[0])(params)
             return jax.tree.map(jnp.add, summed, gradient), None
 
         parts = jax.tree.map(lambda x: x.reshape(-1, microbatch, *x.shape[1:]), batch)
-        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), parts)[0]
+        return jax.lax.psum(jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), parts)[0], DATA_AXIS)
 
-    return functools.partial(step, job.params, batch)
+    everywhere, divided = PartitionSpec(), PartitionSpec(DATA_AXIS)
+    share = jax.shard_map(step, mesh=job.mesh, in_specs=(everywhere, divided), out_specs=everywhere, check_vma=False)
+    return functools.partial(jax.jit(share), job.params, batch)

@@ -20,7 +20,7 @@ from experiments.benchmark_job import ADVICE, NUM_ARMS, NUM_TURNS, THOUGHT, Job,
 def make_llama(job: Job) -> transformers.LlamaForCausalLM:
     """Returns the same model, with the same weights, in PyTorch."""
     twin = transformers.LlamaForCausalLM(transformers.LlamaConfig(**llama.llama_config(job.config, 4096)))
-    twin.load_state_dict({name: torch.from_numpy(value) for name, value in llama.to_llama(job.config, job.params).items()})
+    twin.load_state_dict({name: torch.tensor(value) for name, value in llama.to_llama(job.config, job.params).items()})
     return twin.eval()
 
 
@@ -75,20 +75,21 @@ def generate(job: Job, twin: transformers.LlamaForCausalLM, num_lanes: int, keep
 
 
 def compare_rollouts(quick: bool) -> dict[str, float]:
-    """Returns how many times as fast we roll out as `generate` does, by way and number of lanes, and our written tokens a second."""
-    job = make_job("0.1M" if quick else "1M")
-    twin = make_llama(job)
+    """Returns how many times as fast we roll out as `generate` does, by way, model and number of lanes, and our written tokens a second."""
     figures = {}
-    for num_lanes in (4,) if quick else (64, 256):
-        ours, seed = roll_out(job, num_lanes), iter(range(10**6))
-        stream, _ = ours(0)
-        again, kept = (generate(job, twin, num_lanes, keeps_cache) for keeps_cache in (False, True))
-        _check_same_work(stream, again(0))
-        sides = {name: functools.partial(_next, side, seed) for name, side in (("arl", ours), ("again", again), ("kept", kept))}
-        taken = measure.alternate(sides, 1 if quick else 5)
-        figures[f"rollout_over_generate_encoding_again_{num_lanes}_lanes"] = taken["again"] / taken["arl"]
-        figures[f"rollout_over_generate_keeping_cache_{num_lanes}_lanes"] = taken["kept"] / taken["arl"]
-        figures[f"rollout_written_tokens_per_second_{num_lanes}_lanes"] = num_lanes * NUM_TURNS * (THOUGHT + 1) / taken["arl"]
+    for size in ("0.1M",) if quick else ("0.1M", "1M"):
+        job = make_job(size)
+        twin = make_llama(job)
+        for num_lanes in (4,) if quick else (64, 256):
+            ours, seed = roll_out(job, num_lanes), iter(range(10**6))
+            stream, _ = ours(0)
+            again, kept = (generate(job, twin, num_lanes, keeps_cache) for keeps_cache in (False, True))
+            _check_same_work(stream, again(0))
+            sides = {name: functools.partial(_next, side, seed) for name, side in (("arl", ours), ("again", again), ("kept", kept))}
+            taken, where = measure.alternate(sides, 1 if quick else 5), f"{size}_{num_lanes}_lanes"
+            figures[f"rollout_over_generate_encoding_again_{where}"] = taken["again"] / taken["arl"]
+            figures[f"rollout_over_generate_keeping_cache_{where}"] = taken["kept"] / taken["arl"]
+            figures[f"rollout_written_tokens_per_second_{where}"] = num_lanes * NUM_TURNS * (THOUGHT + 1) / taken["arl"]
     return figures
 
 
@@ -174,22 +175,23 @@ def torch_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: Lea
 
 def compare_learners(quick: bool) -> dict[str, float]:
     """Returns how many times as fast loss and gradient are as in PyTorch eager, each at its best microbatch, and our tokens a second."""
-    job, num_lanes = (make_job("0.1M"), 8) if quick else (make_job("1M"), 256)
-    batch, totals, config = make_batch(job, num_lanes)
-    sizes = (4, 8) if quick else (4, 8, 16, 32, 64)
-    ours = {f"arl {size}": our_step(job, batch, totals, config, size) for size in sizes}
-    theirs = {f"torch {size}": torch_step(job, batch, totals, config, size) for size in sizes}
-    _check_same_gradient(next(iter(ours.values()))(), next(iter(theirs.values()))())
-    tried = measure.alternate(ours | theirs, 1)
-    best = {name: side for sides in (ours, theirs) for name, side in sides.items() if name == min(sides, key=tried.__getitem__)}
-    taken = measure.alternate(best, 1 if quick else 5)
-    (our_name, our_seconds), (their_name, their_seconds) = taken.items()
-    return {
-        "learner_over_torch": their_seconds / our_seconds,
-        "learner_tokens_per_second": int((batch.stream.token_kind > 0).sum()) / our_seconds,
-        "learner_best_microbatch": int(our_name.split()[1]),
-        "learner_best_microbatch_torch": int(their_name.split()[1]),
-    }
+    figures = {}
+    for size in ("0.1M",) if quick else ("0.1M", "1M"):
+        job, num_lanes = make_job(size), 16 if quick else 256
+        batch, totals, config = make_batch(job, num_lanes)
+        microbatches = (4, 8) if quick else (4, 8, 16, 32, 64)
+        ours = {f"arl {number}": our_step(job, batch, totals, config, number) for number in microbatches}
+        theirs = {f"torch {number}": torch_step(job, batch, totals, config, number) for number in microbatches}
+        _check_same_gradient(next(iter(ours.values()))(), next(iter(theirs.values()))())
+        tried = measure.alternate(ours | theirs, 1)
+        best = {name: side for sides in (ours, theirs) for name, side in sides.items() if name == min(sides, key=tried.__getitem__)}
+        taken = measure.alternate(best, 1 if quick else 5)
+        (our_name, our_seconds), (their_name, their_seconds) = taken.items()
+        figures[f"learner_over_torch_{size}"] = their_seconds / our_seconds
+        figures[f"learner_tokens_per_second_{size}"] = int((batch.stream.token_kind > 0).sum()) / our_seconds
+        figures[f"learner_best_microbatch_{size}"] = int(our_name.split()[1])
+        figures[f"learner_best_microbatch_torch_{size}"] = int(their_name.split()[1])
+    return figures
 
 
 def _check_same_gradient(ours: Any, theirs: tuple[np.ndarray, np.ndarray]) -> None:

@@ -25,6 +25,7 @@ import trl
 
 from arl import agents, envs, models, rollout, text, training
 from arl.models import llama
+from experiments import devices
 
 NUM_NUMBERS, NUM_GUESSES, GROUP = 8, 4, 8
 TASK = f"Number below {NUM_NUMBERS}:"
@@ -87,9 +88,11 @@ def our_update(num_episodes: int, size: str, constrained: bool = True):
         entropy=training.Schedule(),
         learning_rate=training.Schedule(LEARNING_RATE, LEARNING_RATE),
     )
-    learner = training.make_learner(interaction, model, rollout_config, config, vocab_size=len(tokenizer))
-    update = jax.jit(learner.update, donate_argnums=0)
-    state = jax.jit(learner.init)(jax.random.key(0))
+    mesh, key = devices.make_mesh(), jax.random.key(0)
+    learner = training.make_learner(interaction, model, rollout_config, config, vocab_size=len(tokenizer), mesh=mesh)
+    like = jax.eval_shape(learner.init, key)
+    update = training.jit_update(learner, mesh, like)
+    state = jax.jit(learner.init, out_shardings=training.shardings(like, mesh))(key)
 
     def side():
         nonlocal state
@@ -251,24 +254,28 @@ def make_trainer(way: str, num_episodes: int, size: str, num_updates: int, folde
 
 
 def compare_updates(quick: bool) -> dict[str, float]:
-    """Returns how many times as fast a whole update is as TRL's, by TRL's way and number of episodes, and both in seconds."""
-    size = "0.1M" if quick else "1M"
+    """Returns how many times as fast a whole update is as TRL's, by TRL's way, model and number of episodes, and both in seconds."""
     figures = {}
-    for num_episodes in (16,) if quick else (64, 256):
-        ours = our_update(num_episodes, size)
-        free = our_update(num_episodes, size, constrained=False)
-        ours(), free()
-        for way in ("rollout_func", "environment_factory"):
-            turns = TakeTurns({"arl": ours, "free": free})
-            with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                trainer = make_trainer(way, num_episodes, size, 4 if quick else 10, folder)
-                trainer.add_callback(turns)
-                trainer.train()
-            taken = {name: statistics.median(times[1:]) for name, times in turns.taken.items()}
-            where = f"{way}_{num_episodes}_episodes"
-            figures[f"update_over_trl_{where}"] = taken["trl"] / taken["arl"]
-            figures[f"update_over_trl_{where}_whole_vocabulary"] = taken["trl"] / taken["free"]
-            figures[f"update_seconds_trl_{where}"] = taken["trl"]
-        figures[f"update_seconds_{num_episodes}_episodes"] = taken["arl"]
+    for size in ("0.1M",) if quick else ("0.1M", "1M"):
+        for num_episodes in (16,) if quick else (64, 256):
+            ours, free = (our_update(num_episodes, size, constrained) for constrained in (True, False))
+            ours(), free()
+            for way in ("rollout_func", "environment_factory"):
+                taken = take_turns(way, num_episodes, size, 4 if quick else 10, {"arl": ours, "free": free})
+                where = f"{way}_{size}_{num_episodes}_episodes"
+                figures[f"update_over_trl_{where}"] = taken["trl"] / taken["arl"]
+                figures[f"update_over_trl_{where}_whole_vocabulary"] = taken["trl"] / taken["free"]
+                figures[f"update_seconds_trl_{where}"] = taken["trl"]
+                figures[f"update_seconds_{where}"] = taken["arl"]
     return figures
+
+
+def take_turns(way: str, num_episodes: int, size: str, num_updates: int, others: dict[str, Any]) -> dict[str, float]:
+    """Returns the median seconds of an update of TRL's, and of each of the others, which take one after each."""
+    turns = TakeTurns(others)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = make_trainer(way, num_episodes, size, num_updates, folder)
+        trainer.add_callback(turns)
+        trainer.train()
+    return {name: statistics.median(times[1:]) for name, times in turns.taken.items()}

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 from arl import agents, envs, models, rollout, text, training
 from arl.envs import bandit, frozen_lake, number_guess
@@ -55,8 +56,8 @@ class Experiment(NamedTuple):
     success_at: float
 
 
-def build(config: Config) -> Experiment:
-    """Returns the run of a config.
+def build(config: Config, mesh: Mesh | None = None) -> Experiment:
+    """Returns the run of a config; its update divides the lanes among the devices of `mesh`.
 
     Raises:
       ValueError: in one sentence that says what to change, for whatever cannot be.
@@ -75,7 +76,7 @@ def build(config: Config) -> Experiment:
     rollout.check_rollout(interaction, filled, len(tokenizer))
     size = dataclasses.asdict(config.model)
     model = models.make_language_model(models.preset(size.pop("preset"), len(tokenizer), context_length=filled.context_length, **size))
-    learner = training.make_learner(interaction, model, filled, config.learner, vocab_size=len(tokenizer))
+    learner = training.make_learner(interaction, model, filled, config.learner, vocab_size=len(tokenizer), mesh=mesh)
     return Experiment(config, tokenizer, interaction, model, filled, learner, task.floor, task.ceiling, task.success_at)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from arl.models import ModelConfig
 from arl.types import Stream
@@ -67,11 +68,11 @@ def forward_operations(config: ModelConfig, stream: Stream, num_letters: int) ->
     attention_width = config.num_heads * config.head_width
     weights = config.width * (attention_width + 2 * config.num_kv_heads * config.head_width) + attention_width * config.width
     weights += 3 * config.width * config.feed_forward_width
-    is_read = stream.token_kind > 0
-    seen = jnp.sum(jnp.where(is_read, jnp.arange(is_read.shape[1]) - stream.begin + 1, 0))
-    per_layer = weights * jnp.sum(is_read) + 2.0 * attention_width * seen
-    scores = config.width * num_letters * jnp.sum(stream.is_written)
-    return float(2.0 * (config.num_layers * per_layer + scores))
+    is_read = np.asarray(stream.token_kind) > 0
+    seen = np.where(is_read, np.arange(is_read.shape[1]) - np.asarray(stream.begin) + 1, 0).sum()
+    per_layer = float(weights) * is_read.sum() + 2.0 * attention_width * seen
+    scores = float(config.width) * num_letters * np.asarray(stream.is_written).sum()
+    return 2.0 * (config.num_layers * per_layer + scores)
 
 
 def run_default_job(cache: str, num_updates: int) -> dict[str, float]:
@@ -84,15 +85,20 @@ def run_default_job(cache: str, num_updates: int) -> dict[str, float]:
     Returns:
       Seconds to compile `init` and `update`; MiB of the process at most, and of the program's arguments, results and intermediates.
     """
+    from arl import training
+    from experiments import devices
     from experiments.build import build
     from experiments.presets import get_preset
 
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    learner, key = build(get_preset("reflection")).learner, jax.random.key(0)
+    devices.claim()
+    mesh, key = devices.make_mesh(), jax.random.key(0)
+    learner = build(get_preset("reflection"), mesh).learner
+    like = jax.eval_shape(learner.init, key)
     began = time.perf_counter()
-    init = jax.jit(learner.init).lower(key).compile()
-    update = jax.jit(learner.update, donate_argnums=0).lower(jax.eval_shape(learner.init, key)).compile()
+    init = jax.jit(learner.init, out_shardings=training.shardings(like, mesh)).lower(key).compile()
+    update = training.jit_update(learner, mesh, like).lower(like).compile()
     taken, state = time.perf_counter() - began, init(key)
     for _ in range(num_updates):
         state, metrics = update(state)

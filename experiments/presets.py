@@ -7,7 +7,9 @@ from arl.training import LearnerConfig, Schedule
 from experiments.config import AgentConfig, Config, EnvironmentConfig, EvaluationConfig, nearest
 
 
-def reflection(num_numbers: int = 8, num_attempts: int = 4, symbols: str = "numbers", num_updates: int = 600) -> Config:
+def reflection(
+    num_numbers: int = 8, num_attempts: int = 4, symbols: str = "numbers", num_updates: int = 600, entropy: float = 0.06, note: float = 1.0
+) -> Config:
     """One guess an attempt at a hidden number; a note of three tokens is all that crosses to the next attempt.
 
     Writer and reader must invent a language at once. Forgetting is annealed: at first the old context is mostly kept beside the note, in
@@ -22,8 +24,8 @@ def reflection(num_numbers: int = 8, num_attempts: int = 4, symbols: str = "numb
             num_lanes=320,
             microbatch=40,
             trace_counts="token",
-            entropy=Schedule(0.06, 0.0, until=0.9, since=0.4),
-            entropy_scales={"action": 2.5},
+            entropy=Schedule(entropy, 0.0, until=0.9, since=0.4),
+            entropy_scales={"action": 2.5, "reflection": note},
             learning_rate=Schedule(1e-3, 0.0, since=0.4),
             schedules={"attempts.keep": Schedule(0.8, 0.0, until=0.5)},
         ),
@@ -46,7 +48,7 @@ def number_guess() -> Config:
         environment=EnvironmentConfig(num_numbers=32, one_guess=False, time_limit=10),
         rollout=RolloutConfig(stream_length=36, context_length=0, widths=((1, 3), (4, 3))),
         learner=LearnerConfig(
-            num_updates=500,
+            num_updates=800,
             num_lanes=320,
             microbatch=40,
             reward_scale=0.1,
@@ -63,6 +65,7 @@ def frozen_lake(map: str = "4x4", time_limit: int = 64) -> Config:
         agent=AgentConfig(forgets=True),
         rollout=RolloutConfig(stream_length=96, context_length=0, widths=((1, 3),), restarts=True),
         learner=LearnerConfig(num_updates=300, num_lanes=256, microbatch=64, entropy=Schedule(0.03, 0.0, until=0.9)),
+        evaluation=EvaluationConfig(num_lives=8192),
     )
 
 
@@ -83,6 +86,7 @@ def frozen_lake_group(credit: str) -> Config:
             entropy=Schedule(0.01, 0.0, until=0.9),
             learning_rate=Schedule(2e-3, 0.0, since=0.5),
         ),
+        evaluation=EvaluationConfig(num_lives=8192),
     )
 
 
@@ -105,8 +109,8 @@ def bandit() -> Config:
 
 PRESETS = {
     "reflection": reflection,
-    "reflection_16": lambda: reflection(16, 5, num_updates=800),
-    "reflection_text": lambda: reflection(symbols="any"),
+    "reflection_16": lambda: reflection(16, 5, num_updates=1000, entropy=0.03),
+    "reflection_text": lambda: reflection(symbols="any", note=0.2),
     "history": history,
     "number_guess": number_guess,
     "frozen_lake": frozen_lake,

@@ -10,6 +10,17 @@ from rich import progress as rich_progress
 from arl.training import evaluation
 from experiments.build import Experiment
 
+TENSORBOARD = "tensorboard"  # folder within that of the run
+
+
+def log_transcripts(output: pathlib.Path, transcripts: str, step: int) -> None:
+    """Adds lives as text to the TensorBoard of the run in folder `output`, at update `step`."""
+    import tensorboardX
+
+    with tensorboardX.SummaryWriter(str(output / TENSORBOARD)) as writer:
+        indented = "".join(f"    {line}\n" for line in transcripts.splitlines())  # Markdown leaves it as it is
+        writer.add_text("transcripts", indented, step)
+
 
 class Progress:
     """A live line (a line every twentieth part of the run where output is no terminal), TensorBoard scalars, and the time taken."""
@@ -19,7 +30,7 @@ class Progress:
         import tensorboardX
 
         self._experiment, self._first, self._num_updates = experiment, first, num_updates
-        self._writer = tensorboardX.SummaryWriter(str(output / "tensorboard"), purge_step=first)
+        self._writer = tensorboardX.SummaryWriter(str(output / TENSORBOARD), purge_step=first)
         self._times = output / "times.jsonl"
         self._spent = 0.0
         if self._times.exists():

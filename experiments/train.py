@@ -18,6 +18,7 @@ from experiments import main
 
 PRESET = flags.DEFINE_string("preset", "reflection", "Name of a run in experiments/presets.py.")
 SEED = flags.DEFINE_integer("seed", 0, "Of everything that is random.", lower_bound=0, upper_bound=2**31 - 1)
+DEVICES = flags.DEFINE_integer("devices", None, "Devices that share the lanes; all if not given. A processor is one a core.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "", "Folder of the run; runs/<preset> if not given.")
 
 
@@ -25,10 +26,13 @@ def train(assignments: list[str]) -> None:
     """Trains, evaluates, and writes config.json, metrics.jsonl, curve.png, transcripts.txt, checkpoints/ and summary.json."""
     from experiments import config as configs
     from experiments.build import build
+    from experiments.devices import claim, make_mesh, on_one_device
     from experiments.presets import get_preset
 
     config = configs.override(get_preset(PRESET.value), assignments)
-    experiment = build(config)
+    claim(DEVICES.value, config.learner.blocks)
+    mesh = make_mesh(DEVICES.value, config.learner.blocks)
+    experiment = build(config, mesh)
     output = pathlib.Path(OUTPUT.value or f"runs/{config.preset}")
     _open_folder(output, configs.to_dict(config))
     summary_path = output / "summary.json"
@@ -41,22 +45,23 @@ def train(assignments: list[str]) -> None:
 
     from arl import training
     from experiments.judge import judge, transcripts
-    from experiments.progress import Progress
+    from experiments.progress import Progress, log_transcripts
 
     print(f"{config.preset}: random {experiment.floor:.3g}, optimum {experiment.ceiling:.3g}; writing to {output}", flush=True)
     key = jax.random.key(SEED.value)
-    init, update = jax.jit(experiment.learner.init), jax.jit(experiment.learner.update, donate_argnums=0)
+    learner, like = experiment.learner, jax.eval_shape(experiment.learner.init, key)
+    init, update = jax.jit(learner.init, out_shardings=training.shardings(like, mesh)), training.jit_update(learner, mesh, like)
     checkpoints = training.Checkpoints(output / "checkpoints")
     try:
-        like = jax.eval_shape(init, key)
         resumed = checkpoints.latest() is not None
         state = checkpoints.restore(like) if resumed else init(key)
         first = int(state.step)
         if resumed:
             print(f"going on from update {first}", flush=True)
         else:
-            before = transcripts(experiment, state.params, SEED.value)
+            before = transcripts(experiment, on_one_device(state.params), SEED.value)
             (output / "transcripts.txt").write_text(f"===== before training\n{before}\n")
+            log_transcripts(output, before, first)
         with training.stop_on_signals() as should_stop, Progress(experiment, output, first, config.learner.num_updates) as progress:
             state = training.run(
                 update,
@@ -73,15 +78,17 @@ def train(assignments: list[str]) -> None:
         print(f"stopped after update {int(state.step)}; the same command goes on from there")
         return
 
-    began = time.perf_counter()
-    judged = judge(experiment, state.params, SEED.value, config.evaluation)
+    seconds, began = progress.seconds(), time.perf_counter()
+    params = on_one_device(state.params)
+    judged = judge(experiment, params, SEED.value, config.evaluation)
     lines = training.read_metrics(output / "metrics.jsonl")
     gap = max(judged["max_log_prob_gap"], *(line["max_log_prob_gap"] for line in lines))
     summary = {
         "preset": config.preset,
         "seed": SEED.value,
         "updates": int(state.step),
-        "seconds": round(progress.seconds(), 1),
+        "seconds": round(seconds, 1),
+        "devices": mesh.size,
         "seconds_evaluating": round(time.perf_counter() - began, 1),
         **judged,
         "max_log_prob_gap": gap,
@@ -89,7 +96,7 @@ def train(assignments: list[str]) -> None:
             ["experiments/train.py", f"--preset={config.preset}", f"--seed={SEED.value}", *(f"--config.{a}" for a in assignments)]
         ),
     }
-    _write_results(experiment, output, state.params, lines, summary)
+    _write_results(experiment, output, params, lines, summary)
     _write_json(summary_path, summary)
     _print_summary(summary, output)
 
@@ -119,6 +126,7 @@ def _write_results(experiment, output: pathlib.Path, params, lines: list[dict], 
     """Draws the learning curve and adds what the trained agent says to the transcripts."""
     from experiments.judge import transcripts
     from experiments.plots import learning_curve
+    from experiments.progress import log_transcripts
 
     marks = {"evaluation": summary["score"]}
     way = summary["ceiling"] - summary["floor"]
@@ -126,8 +134,9 @@ def _write_results(experiment, output: pathlib.Path, params, lines: list[dict], 
     title = f"{summary['preset']}, seed {summary['seed']}: {summary['fraction']:.0%} of the way to the optimum"
     learning_curve(output / "curve.png", [line["return"] for line in lines], summary["floor"], summary["ceiling"], title, marks)
     path = output / "transcripts.txt"
-    before = path.read_text().split("===== after training")[0]
-    path.write_text(f"{before}===== after training\n{transcripts(experiment, params, summary['seed'])}\n")
+    before, after = path.read_text().split("===== after training")[0], transcripts(experiment, params, summary["seed"])
+    path.write_text(f"{before}===== after training\n{after}\n")
+    log_transcripts(output, after, summary["updates"])
 
 
 def _print_summary(summary: dict, output: pathlib.Path) -> None:

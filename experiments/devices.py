@@ -1,0 +1,48 @@
+"""Which devices a training is divided among."""
+
+import os
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from arl import training
+from experiments import main
+
+
+def claim(wanted: int | None = None, blocks: int = 8) -> None:
+    """Makes a processor as many devices as it has cores to share `blocks` of lanes, or `wanted`; before anything is computed.
+
+    One program on all cores waits for the slowest core after every operation; a program on each core waits once an update.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", wanted or _largest_share(blocks, _num_cores()))  # of accelerators it says nothing
+
+
+def make_mesh(wanted: int | None = None, blocks: int = 8) -> Mesh:
+    """Returns a mesh over devices, among which blocks of lanes are divided evenly.
+
+    Args:
+      wanted: how many devices; None for as many as there are.
+      blocks: of lanes.
+
+    Raises:
+      UsageError: if there are not so many devices.
+    """
+    found = jax.device_count()
+    if wanted and wanted > found:
+        raise main.UsageError(f"there are {found} devices and not {wanted}; set --devices={found} or fewer")
+    return training.make_mesh(wanted or _largest_share(blocks, found))
+
+
+def on_one_device(params: Any) -> Any:
+    """Returns parameters that lie on every device of a mesh as arrays of the first device alone."""
+    return jax.device_put(params, jax.devices()[0])
+
+
+def _largest_share(blocks: int, most: int) -> int:
+    return max(number for number in range(1, most + 1) if blocks % number == 0)
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
