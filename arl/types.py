@@ -64,7 +64,7 @@ class Turn(NamedTuple):
     """What the model reads next, and what it is then asked to write.
 
     Attributes:
-      read: the text to be read.
+      read: the text to be read; not empty where the context begins anew.
       kind: int32 `[]`, `Kind` of the segment to be written.
       budget: int32 `[]`, tokens that it may hold, forced ones included; 0 only where `truncated`.
       grammar: int32 `[]`, state of the interaction's grammar in which the segment begins.
@@ -145,6 +145,7 @@ class Size(NamedTuple):
       turns: segments that a life can hold.
       life: tokens that a life can hold, read and written together.
       context: tokens that a live context can hold: those of a life, unless something is forgotten.
+      forgets: turns of a life that can begin the context anew.
     """
 
     read: int
@@ -152,6 +153,7 @@ class Size(NamedTuple):
     turns: int
     life: int
     context: int
+    forgets: int = 0
 
 
 class Interaction(NamedTuple):

@@ -109,6 +109,8 @@ def _open_folder(output: pathlib.Path, config: dict) -> None:
         if path.exists():
             if json.loads(path.read_text()) != wanted:
                 raise main.UsageError(f"{output} holds a run of another config or seed; name another --output, or remove it")
+        elif (output / "metrics.jsonl").exists() or (output / "checkpoints").exists():
+            raise main.UsageError(f"{output} holds parts of a run but no config.json; name another --output, or remove it")
         else:
             _write_json(path, wanted)
     except OSError as error:

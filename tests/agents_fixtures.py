@@ -81,9 +81,9 @@ def random_recipe(seed: int, full: bool = False):
             recipe = ("think", recipe, {"budget": draw.choice([1, 3]), "symbols": symbols, "stop": stop})
         else:
             carries = [agents.nothing(), agents.history(), agents.window(draw.choice([1, 6, 40]))]
-            # What was kept with some probability only cannot be seen from outside, where sizes are concerned: outermost alone.
-            annealed, stop, symbols = level > 0 and draw.random() < 0.5, draw.random() < 0.5, draw.choice([tiny.SYMBOLS, None])
+            annealed, stop, symbols = draw.random() < 0.5, draw.random() < 0.5, draw.choice([tiny.SYMBOLS, None])
             carries += [agents.reflection(draw.choice([1, 3]), symbols=symbols, stop=stop, annealed=annealed)] * 3
+            carries = [carry for carry in carries if carry.forgets or not build(recipe).size.forgets]
             options = {"carry": draw.choice(carries), "discount": draw.choice([1.0, 0.5]), "num_attempts": draw.choice([2, 3])}
             recipe = ("attempts", recipe, {**options, "name": f"level {level}"})
     return recipe

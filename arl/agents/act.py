@@ -59,7 +59,7 @@ def act(environment: Environment, *, illegal_penalty: float = 0.1, forgets: bool
         start=start,
         advance=advance,
         grammar=grammar,
-        size=Size(read=capacity, written=budget, turns=max_turns, life=life, context=turn_length if forgets else life),
+        size=Size(capacity, budget, max_turns, life, turn_length if forgets else life, max_turns if forgets else 0),
         expert=expert if environment.expert else None,
         anchor=(lambda carry: environment.anchor(carry[0])) if environment.anchor else None,
     )

@@ -110,6 +110,8 @@ def attempts(
         raise ValueError("a reflection needs a next attempt to be of use; set num_attempts >= 2, or carry=nothing()")
     if carry.budget < 0 or carry.window < 0:
         raise ValueError(f"a carry of {min(carry.budget, carry.window)} tokens is impossible; set it >= 0")
+    if not carry.forgets and inner.size.forgets:
+        raise ValueError("a history is lost where the interaction within begins its context anew; carry a window or a reflection")
     reflects, grammar = carry.budget > 0, inner.grammar
     ask = text.encode(tokenizer, carry.ask) if reflects else text.empty(0)
     if reflects:
@@ -199,9 +201,8 @@ def attempts(
 def _size(size: Size, num_attempts: int, carry: Carry, ask: int, kept: int) -> Size:
     """Returns the bounds of a life; `ask` and `kept` are numbers of tokens."""
     border = kept + (ask + carry.budget if carry.budget else 0)
-    # What is kept is read again wherever the interaction within forgets; one that does has contexts shorter than its life.
-    again_within = size.turns * kept if size.context < size.life else 0
-    life = num_attempts * size.life + (num_attempts - 1) * (border + again_within)
+    # What is kept is read again wherever the interaction within forgets.
+    life = num_attempts * size.life + (num_attempts - 1) * (border + size.forgets * kept)
     always_forgets = carry.forgets and not carry.annealed
     again = size.read if not (always_forgets or carry.budget) else 0  # the end of the attempt before, read in the same turn
     asked = ask if carry.budget else 0
@@ -211,4 +212,5 @@ def _size(size: Size, num_attempts: int, carry: Carry, ask: int, kept: int) -> S
         turns=num_attempts * size.turns + (num_attempts - 1 if carry.budget else 0),
         life=life,
         context=min(border + size.life, life) if always_forgets else life,
+        forgets=num_attempts * size.forgets + (num_attempts - 1 if carry.forgets or carry.annealed else 0),
     )

@@ -67,6 +67,7 @@ def think(
         turns=2 * size.turns,
         life=size.life + size.turns * extra,
         context=size.context + size.turns * extra,
+        forgets=size.forgets,
     )
     legal = text.pad_legal(jnp.ones(1, bool), grammar.num_choices)
 

@@ -43,7 +43,7 @@ def test_random_compositions_are_what_they_say(seed):
     plain.live(composed, plain.build(composed), range(4))
 
 
-INNER_FORGETS = [(name, True) for name in ("window 7", "history", "note and window")]
+INNER_FORGETS = [(name, True) for name in ("window 7", "note", "annealed", "note and window")]
 
 
 @pytest.mark.parametrize(("name", "forgets"), [*((name, False) for name in CARRIES), *INNER_FORGETS])
@@ -56,7 +56,7 @@ def test_each_carry_is_what_it_says(name, forgets):
         assert sum(not is_action for is_action in actions) == (2 if CARRIES[name].budget else 0)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, 4, 6, 10, 14, 17, 19])
+@pytest.mark.parametrize("seed", range(20))
 def test_bounds_of_random_compositions_are_true(seed):
     """Texts as long as they can be, every budget used up, and no attempt that ends early."""
     composed = plain.random_recipe(seed, full=True)
@@ -66,6 +66,12 @@ def test_bounds_of_random_compositions_are_true(seed):
         tokens, context = plain.extent(life)
         assert tokens <= size.life and context <= size.context and len(life) - 1 <= size.turns
         assert max(len(turn.read) for turn in life) <= size.read and max(turn.budget for turn in life) <= size.written
+
+
+@pytest.mark.parametrize("inner", [recipe(None, forgets=True)[1], recipe(agents.nothing()), recipe(note(annealed=True))])
+def test_a_history_needs_an_inner_context_that_goes_on(inner):
+    with pytest.raises(ValueError, match="carry a window or a reflection"):
+        plain.build(recipe(agents.history(), inner=inner))
 
 
 @pytest.mark.parametrize("name", ["nothing", "history", "note"])
