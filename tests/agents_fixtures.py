@@ -74,7 +74,8 @@ def random_recipe(seed: int, full: bool = False):
         environment = envs.time_limit(make_riddle(5, full), draw.choice([1, 2]))
     if draw.random() < 0.3:
         environment = envs.turn_cost(environment, 0.5)
-    recipe = ("act", environment, {"illegal_penalty": draw.choice([0.125, 1.0]), "forgets": draw.random() < 0.4})
+    options = {"illegal_penalty": draw.choice([0.125, 1.0]), "discount": draw.choice([1.0, 0.75]), "forgets": draw.random() < 0.4}
+    recipe = ("act", environment, options)
     for level, maker in enumerate(draw.choice([["attempts"], ["think", "attempts"], ["attempts", "think"], ["attempts", "attempts"]])):
         if maker == "think":
             symbols, stop = draw.choice([list(tiny.SYMBOLS), None]), draw.random() < 0.5
@@ -153,11 +154,13 @@ class PlainAct:
     def advance(self, key, written, legal):
         self.turns += 1
         over = self.turns >= self.max_steps
+        discount = self.options.get("discount", 1.0)
         if written not in legal:
-            return self._ask(reward=-self.options["illegal_penalty"], truncated=over)
+            return self._ask(reward=-self.options["illegal_penalty"], truncated=over, discount=discount)
         self.state, step = self.step(key, self.state, jnp.int32(STRINGS.index(written)))
         terminated = bool(step.terminated)
-        return self._ask(reward=float(step.reward), terminated=terminated, truncated=not terminated and (bool(step.truncated) or over))
+        truncated = not terminated and (bool(step.truncated) or over)
+        return self._ask(reward=float(step.reward), terminated=terminated, truncated=truncated, discount=discount)
 
 
 class PlainThink:
@@ -200,7 +203,7 @@ class PlainAttempts:
         self.transcript = list(turn.read)
         return turn
 
-    def _next(self, key, ended, note, reward, discount):
+    def _next(self, key, ended, note, reward):
         first, forget = self.inner.start(self.task), self.carry.forgets
         if self.carry.annealed:
             forget &= bool(jax.random.uniform(key) >= SETTING[self.options["name"]]["keep"])
@@ -209,14 +212,13 @@ class PlainAttempts:
         read = (self.kept if forget else ended + self.ask + note) + first.read
         self.transcript += self.ask + note + first.read
         self.attempt, self.reflecting = self.attempt + 1, False
-        discount *= self.options["discount"]
-        return dataclasses.replace(first, read=read, forget=forget, reward=reward, discount=discount, attempt=self.attempt)
+        return dataclasses.replace(first, read=read, forget=forget, reward=reward, discount=self.options["discount"], attempt=self.attempt)
 
     def advance(self, key, written, legal):
         key_inner, key_forget = jax.random.split(key)
         self.transcript += written
         if self.reflecting:
-            return self._next(key_forget, [], written, 0.0, 1.0)
+            return self._next(key_forget, [], written, 0.0)
         turn = self.inner.advance(key_inner, written, legal)
         is_last = self.attempt == self.options["num_attempts"] - 1
         before = self.kept if turn.forget else []
@@ -224,12 +226,12 @@ class PlainAttempts:
             self.transcript += turn.read
             return dataclasses.replace(turn, read=before + turn.read, attempt=self.attempt)
         if not self.carry.budget:
-            return self._next(key_forget, turn.read, [], turn.reward, turn.discount)
+            return self._next(key_forget, turn.read, [], turn.reward)
         self.reflecting = True
         self.transcript += turn.read + self.ask
         return dataclasses.replace(
             turn, read=before + turn.read + self.ask, kind=Kind.REFLECTION, budget=self.carry.budget, legal=None, symbols=self.letters,
-            stop=self.carry.stop, attempt=self.attempt, terminated=False, truncated=False,
+            stop=self.carry.stop, attempt=self.attempt, terminated=False, truncated=False, discount=1.0,
         )  # fmt: skip
 
 

@@ -1,13 +1,21 @@
 """From an environment to an interaction: the agent reads what the environment says and writes an action."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Environment, Interaction, Kind, Reward, Size, Written, make_turn, select
+from arl.types import Environment, Interaction, Kind, Reward, Size, State, Written, make_turn, select
 
 
-def act(environment: Environment, *, illegal_penalty: float = 0.1, forgets: bool = False) -> Interaction:
+Process = Callable[[State, State], jax.Array]
+"""`(state before, state after) -> float32 []`: what an action is worth on the way, such as the bits that its answer gave."""
+
+
+def act(
+    environment: Environment, *, illegal_penalty: float = 0.1, discount: float = 1.0, process: Process | None = None, forgets: bool = False
+) -> Interaction:
     """Returns the interaction in which every turn is one ACTION.
 
     An illegal text is an event of its own: it costs `illegal_penalty`, the environment stands still and says again what it said. A life
@@ -16,6 +24,8 @@ def act(environment: Environment, *, illegal_penalty: float = 0.1, forgets: bool
     Args:
       environment: the task.
       illegal_penalty: charged (as `process` reward) for an illegal text, in the environment's units.
+      discount: weight of all that follows an action, seen from before it.
+      process: paid (as `process` reward) for a legal action, by the environment's states before and after it; None for nothing.
       forgets: whether the context begins anew at every turn, for a task whose every description says all that matters.
 
     Returns:
@@ -48,8 +58,12 @@ def act(environment: Environment, *, illegal_penalty: float = 0.1, forgets: bool
         num_turns += 1
         terminated = written.is_legal & step.terminated
         truncated = ~terminated & ((written.is_legal & step.truncated) | (num_turns >= max_turns))
-        reward = Reward(outcome=jnp.where(written.is_legal, step.reward, 0.0), process=jnp.where(written.is_legal, 0.0, -illegal_penalty))
-        return ask(select(written.is_legal, stepped, state), num_turns, reward=reward, terminated=terminated, truncated=truncated)
+        on_the_way = process(state, stepped) if process else 0.0
+        reward = Reward(
+            outcome=jnp.where(written.is_legal, step.reward, 0.0), process=jnp.where(written.is_legal, on_the_way, -illegal_penalty)
+        )
+        stepped = select(written.is_legal, stepped, state)
+        return ask(stepped, num_turns, reward=reward, discount=discount, terminated=terminated, truncated=truncated)
 
     def expert(key, carry):
         state, _ = carry

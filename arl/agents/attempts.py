@@ -95,7 +95,7 @@ def attempts(
       tokenizer: that of `inner`.
       num_attempts: attempts in a life, `K`.
       carry: what crosses from one attempt to the next.
-      discount: weight of an attempt's future seen from the attempt before.
+      discount: weight of the next attempt seen from the end of the one before; what is within an attempt is discounted by `inner`.
       name: key of this combinator's part of `setting`.
 
     Returns:
@@ -143,7 +143,7 @@ def attempts(
         kept = text.concatenate(transcript, ask, note)
         # What is not forgotten need not be read again, but a reflection is, so that it always stands in the same place.
         before = text.concatenate(text.only_if(~forget, ended.read), text.only_if(forget, transcript), ask, note)
-        turn = fit(first, before, reward=ended.reward, forget=forget, discount=ended.discount * discount, attempt=state.attempt + 1)
+        turn = fit(first, before, reward=ended.reward, forget=forget, discount=jnp.float32(discount), attempt=state.attempt + 1)
         transcript = remember(transcript, ask, note, first.read)
         return AttemptsState(state.task, inner_state, state.attempt + 1, jnp.bool_(False), kept, transcript), turn
 
@@ -156,6 +156,7 @@ def attempts(
             budget=jnp.int32(carry.budget),
             grammar=jnp.int32(grammar.root),
             legal=jnp.ones(grammar.num_choices, bool),
+            discount=jnp.float32(1.0),
             attempt=state.attempt,
             terminated=jnp.bool_(False),
             truncated=jnp.bool_(False),
@@ -178,7 +179,7 @@ def attempts(
         attempt_ends = (turn.terminated | turn.truncated) & (state.attempt < num_attempts - 1)
         if not reflects:
             return select(attempt_ends, next_attempt(key_forget, setting, state, turn, text.empty(0)), goes_on)
-        silence = turn._replace(read=text.empty(0), reward=Reward(*map(jnp.zeros_like, turn.reward)), discount=jnp.float32(1.0))
+        silence = turn._replace(read=text.empty(0), reward=Reward(*map(jnp.zeros_like, turn.reward)))
         following = next_attempt(key_forget, setting, state, silence, text.cut(written.text, carry.budget))
         after_attempt = select(attempt_ends, reflect(inner_state, state, turn), goes_on)
         return select(state.is_reflecting, following, after_attempt)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from arl import agents, envs, text
@@ -73,3 +74,25 @@ def test_expert_and_anchor_are_those_of_the_environment():
 def test_an_environment_without_end_is_refused():
     with pytest.raises(ValueError, match=r"time_limit\(environment, num_steps\)"):
         agents.act(plain.make_riddle()._replace(max_steps=None))
+
+
+def test_what_is_paid_on_the_way_is_paid_for_legal_actions_alone():
+    """Such as the bits that an answer gave: a function of the states before and after."""
+    environment = envs.time_limit(envs.make_number_guess(tiny.TOKENIZER, 8), 5)
+
+    def bits(before, after):
+        return jnp.log2((before.inner.high - before.inner.low) / (after.inner.high - after.inner.low))
+
+    interaction = agents.act(environment, illegal_penalty=0.25, discount=0.5, process=bits)
+    state, _ = interaction.start(jax.random.key(0), {})
+    low, high = 0, 8
+    for guess in (3, 5):
+        said = text.pad(text.constant(text.token_ids(tiny.TOKENIZER, f" {guess}")), interaction.size.written)
+        illegal = interaction.advance(jax.random.key(1), {}, state, plain.Written(said, jnp.int32(-1), jnp.bool_(False)))[1]
+        assert (float(illegal.reward.process), float(illegal.discount)) == (-0.25, 0.5)
+        number = int(state[0].inner.number)
+        now = (guess, guess + 1) if guess == number else (max(low, guess + 1), high) if number > guess else (low, min(high, guess))
+        state, turn = interaction.advance(jax.random.key(1), {}, state, plain.Written(said, jnp.int32(guess), jnp.bool_(True)))
+        assert float(turn.reward.process) == pytest.approx(float(np.log2((high - low) / (now[1] - now[0]))))
+        assert (float(turn.reward.outcome), float(turn.discount)) == (-1.0, 0.5)
+        low, high = now

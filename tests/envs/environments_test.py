@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import text
+from arl import envs, text
 from arl.envs import make_bandit, make_frozen_lake, make_number_guess, time_limit, turn_cost
 from tests.second_tokenizer import second_tokenizer
 
@@ -20,6 +20,16 @@ MAKERS = {
     "number_guess_once": lambda t: make_number_guess(t, 8, one_guess=True),
     "bandit": lambda t: make_bandit(t, 3, 5, levels=(0.1, 0.5, 0.9)),
     "bandit_large": lambda t: make_bandit(t, 26, 40),
+    "combination_lock": envs.make_combination_lock,
+    "mastermind": lambda t: envs.make_mastermind(t, 2, 4),
+    "twenty_questions": envs.make_twenty_questions,
+    "corridor": lambda t: envs.make_corridor(t, 6, 4),
+    "minesweeper": envs.make_minesweeper,
+    "minesweeper_board": lambda t: envs.make_minesweeper(t, 3, 2, shows_board=True),
+    "arithmetic": envs.make_arithmetic,
+    "ledger": lambda t: envs.make_ledger(t, 16, 2),
+    "shifting_controls": lambda t: envs.make_shifting_controls(t, 4, 9),
+    "restless_bandit": envs.make_restless_bandit,
     "wrapped": lambda t: time_limit(turn_cost(make_number_guess(t, 8), 0.1), 4),
 }
 NUM_LANES, NUM_STEPS = 16, 12

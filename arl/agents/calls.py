@@ -1,0 +1,237 @@
+"""Tools, and the language of their calls: a name, then arguments, each one of some strings: ` number 37 X 84`.
+
+A calculator of two-digit factors has 8,100 calls. Their automaton has a state for each string of each argument, not for each call: what an
+argument says is told by the state in which its string was complete.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arl import text
+from arl.types import Grammar, State, Text
+
+
+class Tool(NamedTuple):
+    """A pure function that is called in text and answers in text.
+
+    Attributes:
+      name: what a call begins with; the space before it belongs to it.
+      arguments: the strings that each argument may be, in the order in which they are written; a word between two is an argument of one.
+      call: `(key, state, int32 [N]) -> Text`, given the state of the interaction in which it is called, and which string each of its `N`
+        arguments is. It changes nothing: its answer is all that comes of it.
+      capacity: tokens of its longest answer.
+    """
+
+    name: str
+    arguments: tuple[tuple[str, ...], ...]
+    call: Callable[[jax.Array, State, jax.Array], Text]
+    capacity: int
+
+
+class Calls(NamedTuple):
+    """The language of all calls of some tools, and of going on without one.
+
+    Attributes:
+      grammar: `S` states; choice 0 goes on, choice `i` calls tool `i - 1`.
+      argument: int32 `[S]`, index of the argument whose string is complete in a state, -1 where none is.
+      string: int32 `[S]`, index of that string, -1 where none is.
+      num_arguments: of the tool that has the most.
+    """
+
+    grammar: Grammar
+    argument: np.ndarray
+    string: np.ndarray
+    num_arguments: int
+
+
+class _States(NamedTuple):
+    """An automaton that grows: lists over its states. `edges[s]` are `{token id: state}`, states with larger numbers."""
+
+    edges: list[dict[int, int]]
+    choice: list[int]
+    argument: list[int]
+    string: list[int]
+
+
+def make_calls(tokenizer: Any, tools: Sequence[Tool], go_on: str, after: str = "") -> Calls:
+    """Returns the language of the calls of some tools.
+
+    Args:
+      tokenizer: a fast tokenizer with an end token.
+      tools: whose calls.
+      go_on: what is written in place of a call.
+      after: the end of the text that a call follows, where it matters to the tokenizer.
+
+    Raises:
+      ValueError: if a call could not be told, token by token, from another one or from `go_on`, or an argument can be nothing.
+    """
+    names = [go_on, *(tool.name for tool in tools)]
+    _check_names(tokenizer, names, after)
+    first = text.legal_strings(tokenizer, names, after)
+    none = [-1] * len(first.choice)
+    states = _States(_edges(first), [*none], [*none], [*none])
+    for choice in range(len(names)):
+        ends = np.flatnonzero(first.choice == choice).tolist()
+        strings = argument_grammars(tokenizer, tools[choice - 1], after) if choice else []
+        for index, grammar in enumerate(strings):
+            what = f"argument {index + 1} of tool {names[choice]!r}"
+            ends = _follow(states, ends, grammar, index, is_last=index == len(strings) - 1, what=what)
+        for end in ends:
+            states.choice[end] = choice
+    num_arguments = max((len(tool.arguments) for tool in tools), default=0)
+    grammar = _automaton(states, len(names), first.stop_id)
+    return Calls(grammar, np.asarray(states.argument, np.int32), np.asarray(states.string, np.int32), num_arguments)
+
+
+def argument_grammars(tokenizer: Any, tool: Tool, after: str = "") -> list[Grammar]:
+    """Returns the grammar of each argument of a tool, tokenised where it stands: behind its name and a typical string of those before.
+
+    Args:
+      tokenizer: a fast tokenizer with an end token.
+      tool: whose arguments.
+      after: see `make_calls`.
+
+    Raises:
+      ValueError: if an argument can be nothing, or two of its strings are the same.
+    """
+    grammars, before = [], after + tool.name
+    for index, strings in enumerate(tool.arguments):
+        if not strings:
+            raise ValueError(f"argument {index + 1} of tool {tool.name!r} can be nothing; give it at least one string")
+        grammars.append(text.legal_strings(tokenizer, strings, before))
+        before += strings[0]
+    return grammars
+
+
+def say_call(tokenizer: Any, tool: Tool, after: str = "") -> Callable[[jax.Array], Text]:
+    """Returns what writes a call of a tool, `int32 [N] -> Text`, from which string each of its `N` arguments is: words for an expert.
+
+    Args:
+      tokenizer: a fast tokenizer with an end token.
+      tool: to be called.
+      after: see `make_calls`.
+    """
+    name, grammars = text.encode(tokenizer, tool.name, after), argument_grammars(tokenizer, tool, after)
+
+    def say(arguments: jax.Array) -> Text:
+        return text.concatenate(name, *(text.say_choice(grammar, arguments[i]) for i, grammar in enumerate(grammars)))
+
+    return say
+
+
+def read_call(calls: Calls, said: Text) -> tuple[jax.Array, jax.Array]:
+    """Returns what a text calls, for one lane.
+
+    Args:
+      calls: the language.
+      said: ids `[capacity]`, without stop token.
+
+    Returns:
+      choice: int32 `[]`, 0 to go on, `i` for tool `i - 1`, -1 for a text that is not of the language.
+      arguments: int32 `[num_arguments]`, which string each is; of meaning as far as the tool has arguments.
+    """
+    grammar = calls.grammar
+    next_state = jnp.pad(jnp.asarray(grammar.next_state), ((0, 0), (0, 1)))  # a token that is not a letter leads to the dead state
+    argument, string = jnp.asarray(calls.argument), jnp.asarray(calls.string)
+
+    def walk(carry, inputs):
+        (state, arguments), (letter, is_said) = carry, inputs
+        state = jnp.where(is_said, next_state[state, letter], state)
+        is_complete = jnp.arange(calls.num_arguments) == argument[state]
+        return (state, jnp.where(is_complete, string[state], arguments)), None
+
+    begin = jnp.int32(grammar.root), jnp.zeros(calls.num_arguments, jnp.int32)
+    is_said = jnp.arange(said.ids.shape[-1]) < said.length
+    (state, arguments), _ = jax.lax.scan(walk, begin, (text.letter(grammar, said.ids), is_said))
+    return jnp.asarray(grammar.choice)[state], arguments
+
+
+def common_string(first: Grammar, second: Grammar) -> list[int] | None:
+    """Returns token ids of a string that both grammars accept from their first state, None if there is none or one is of free text.
+
+    Args:
+      first, second: grammars, of which the part that was added first counts.
+    """
+    edges = _edges(first), _edges(second)
+    paths: dict[tuple[int, int], list[int]] = {(1, 1): []}
+    waiting = list(paths)
+    while waiting:
+        a, b = pair = waiting.pop()
+        if first.is_accepting[a] and second.is_accepting[b]:
+            return paths[pair]
+        for token in edges[0][a].keys() & edges[1][b].keys():
+            following = edges[0][a][token], edges[1][b][token]
+            if following[0] == a or following[1] == b:
+                return None
+            if following not in paths:
+                paths[following] = [*paths[pair], token]
+                waiting.append(following)
+    return None
+
+
+def _check_names(tokenizer: Any, names: Sequence[str], after: str) -> None:
+    ids = [text.token_ids(tokenizer, name, after) for name in names]
+    for i, first in enumerate(ids):
+        for j, second in enumerate(ids):
+            if i != j and first == second[: len(first)]:
+                raise ValueError(f"{names[i]!r} cannot be told from the beginning of {names[j]!r}; give each tool, and go_on, its own word")
+
+
+def _edges(grammar: Grammar) -> list[dict[int, int]]:
+    return [{int(grammar.alphabet[i]): int(row[i]) for i in np.flatnonzero(row)} for row in grammar.next_state]
+
+
+def _follow(states: _States, ends: list[int], grammar: Grammar, argument: int, is_last: bool, what: str) -> list[int]:
+    """Adds an argument behind the states in which the one before it is complete; returns those in which this one is."""
+    shift, edges = len(states.edges) - 1, _edges(grammar)  # the dead state is shared
+    is_end = grammar.choice >= 0
+    if not is_last:  # what follows tells where it ends; it needs no stop token
+        for row in edges:
+            is_end[row.pop(grammar.stop_id, 0)] = False
+    states.edges.extend({token: state + shift for token, state in row.items()} for row in edges[1:])
+    states.choice.extend([-1] * (len(edges) - 1))
+    states.argument.extend(np.where(grammar.choice >= 0, argument, -1)[1:].tolist())
+    states.string.extend(grammar.choice[1:].tolist())
+    root = states.edges[grammar.root + shift]
+    for end in ends:
+        if states.edges[end].keys() & root.keys():
+            raise ValueError(f"{what} can begin with what goes on with the argument before; put an argument of one word between the two")
+        states.edges[end] |= root
+    return (np.flatnonzero(is_end) + shift).tolist()
+
+
+def _automaton(states: _States, num_choices: int, stop_id: int) -> Grammar:
+    """Returns the automaton, whose states are numbered so that all edges lead upwards."""
+    alphabet = np.unique([token for row in states.edges for token in row]).astype(np.int32)
+    next_state = np.zeros((len(states.edges), len(alphabet)), np.int32)
+    for state, row in enumerate(states.edges):
+        next_state[state, np.searchsorted(alphabet, list(row)).astype(np.int32)] = list(row.values())
+    choice, has_next = np.asarray(states.choice, np.int32), (next_state > 0).any(1)
+
+    runs: list[list[int]] = []
+    forced_state = np.arange(len(choice), dtype=np.int32)
+    for state, row in enumerate(states.edges):
+        run: list[int] = []
+        while len(row) == 1:  # where a text may end as well, the stop token is another way on
+            ((token, forced_state[state]),) = row.items()
+            run.append(token)
+            row = states.edges[forced_state[state]]
+        runs.append(run)
+    width = max(1, *map(len, runs))
+    return Grammar(
+        alphabet=alphabet,
+        next_state=next_state,
+        choice=choice,
+        is_accepting=choice >= 0,
+        is_final=(choice >= 0) & ~has_next,
+        forced=np.asarray([run + [0] * (width - len(run)) for run in runs], np.int32),
+        forced_length=np.asarray([len(run) for run in runs], np.int32),
+        forced_state=forced_state,
+        num_choices=num_choices,
+        stop_id=stop_id,
+        root=1,
+    )
