@@ -34,6 +34,11 @@ class Decoding:
         if not 0 <= self.min_p < 1:
             raise ValueError(f"min_p {self.min_p} is no probability below 1; set 0 <= decoding.min_p < 1")
 
+    @property
+    def narrows(self) -> bool:
+        """Whether letters may be dropped that could be sampled by the grammar."""
+        return self.temperature == 0 or self.top_k > 0 or self.top_p < 1 or self.min_p > 0
+
 
 def masked_log_probs(logits: jax.Array, support: jax.Array, temperature: float) -> jax.Array:
     """Returns log-probs renormalised over a support; sampler and learner both call this and nothing else.

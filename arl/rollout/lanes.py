@@ -27,6 +27,7 @@ class Lane(NamedTuple):
       num_sampled: int32 `[]`, tokens that this lane has ever sampled.
       turn, attempt, life: int32 `[]`, their indices.
       is_stopped: bool `[]`, whether the lane's life has ended and no other follows.
+      expert: `Text` that an expert would write in the present segment; None where none writes in the model's place.
     """
 
     key: jax.Array
@@ -47,6 +48,7 @@ class Lane(NamedTuple):
     attempt: jax.Array
     life: jax.Array
     is_stopped: jax.Array
+    expert: Text | None = None
 
 
 class Event(NamedTuple):
@@ -154,6 +156,11 @@ def _key(lane: Lane, purpose: int) -> jax.Array:
 def draw(lane: Lane) -> jax.Array:
     """Returns the uniform number, float32 `[]` in [0, 1), by which the lane's next token is sampled."""
     return jax.random.uniform(_key(lane, 0))
+
+
+def expert_key(lane: Lane) -> jax.Array:
+    """Returns the key by which an expert chooses what to write in the segment that the lane begins."""
+    return jax.random.fold_in(_key(lane, 0), 1)
 
 
 def write(interaction: Interaction, lane: Lane, letter: jax.Array) -> tuple[Lane, jax.Array, Text]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from arl import text
 from arl.rollout import decoding as decode
+from arl.rollout import expert as experts
 from arl.rollout import lanes as lane_steps
 from arl.rollout import schedule
 from arl.rollout.decoding import Decoding
@@ -34,6 +35,9 @@ class RolloutConfig:
       overhead: fixed cost of a call, in token slots.
       restarts: whether another life follows one that has ended in the same lane; otherwise the lane stops.
       decoding: how a token is chosen.
+      expert: whether the interaction's expert writes in the model's place, to be cloned. A slot then tells its token's log-prob under the
+        model. What the expert leaves open, or may not write, is drawn, and stands there as a letter without alternative: nobody learns
+        from it. An expert is asked at every call at which a lane begins a segment, for all of the call's lanes.
     """
 
     stream_length: int = 256
@@ -42,6 +46,7 @@ class RolloutConfig:
     overhead: float = 64.0
     restarts: bool = False
     decoding: Decoding = Decoding()
+    expert: bool = False
 
     @property
     def widest(self) -> int:
@@ -105,6 +110,13 @@ def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_si
             "decoding without a grammar needs the whole vocabulary as alphabet; use text.free(grammar, vocabulary_size), or set "
             "decoding.constrained=True"
         )
+    if config.expert and interaction.expert is None:
+        raise ValueError("nobody can write in the model's place here; give the environment an expert, or set rollout.expert=False")
+    if config.expert and config.decoding.narrows:
+        raise ValueError(
+            "an expert may write what greedy choice, top-k, top-p and min-p drop; set decoding.temperature > 0, top_k=0, top_p=1 and "
+            "min_p=0, or rollout.expert=False"
+        )
 
 
 def start_lanes(interaction: Interaction, setting: Setting, config: RolloutConfig, keys: jax.Array, start_keys: jax.Array) -> Lane:
@@ -121,7 +133,8 @@ def start_lanes(interaction: Interaction, setting: Setting, config: RolloutConfi
       A batch of `Lane`.
     """
     capacity = lane_steps.inbox_capacity(interaction, config.context_length if config.restarts else 0)
-    return lane_steps.open_lanes(interaction, setting, capacity, keys, start_keys)
+    lanes = lane_steps.open_lanes(interaction, setting, capacity, keys, start_keys)
+    return experts.first_texts(interaction, lanes) if config.expert else lanes
 
 
 def roll_out(
@@ -232,14 +245,10 @@ def _call(interaction, model, config, shape, params, setting, lanes, cache, stre
     is_writing = has_read_all & ~is_closing & ~is_last_slot
 
     logits = model.logits(params, features, interaction.grammar.alphabet)
-    if config.decoding.constrained:
-        support = text.support(interaction.grammar, rows.grammar, rows.legal)
-    else:
-        support = jnp.ones(logits.shape, bool)
-    support = decode.narrow(logits, support, config.decoding)
-    log_probs = decode.masked_log_probs(logits, support, config.decoding.temperature)
-    letter = decode.sample(jax.vmap(lane_steps.draw)(rows), log_probs, support)
+    letter, support, log_probs = _choose(interaction.grammar, config, rows, logits)
     after, event = _live_on(interaction, setting, config.restarts, rows, letter, is_writing, is_closing)
+    if config.expert:
+        after = experts.consult(interaction, after, event.ends_segment | event.ends_life)
 
     where = jnp.arange(lanes.position.shape[0]) if served is None else served
     has_value = (has_read_all | is_last_slot) & (count > 0)
@@ -261,6 +270,19 @@ def _call(interaction, model, config, shape, params, setting, lanes, cache, stre
     stream = _put(stream, (where, jnp.where(count > 0, slot, config.stream_length)), record)
     lanes = after if served is None else jax.tree.map(lambda all_, some: all_.at[served].set(some), lanes, after)
     return lanes, cache, stream
+
+
+def _choose(grammar, config: RolloutConfig, rows: Lane, logits) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the letters of the lanes `[b]`, what they were chosen among, bool `[b, U]`, and the log-probs of that."""
+    support = text.support(grammar, rows.grammar, rows.legal) if config.decoding.constrained else jnp.ones(logits.shape, bool)
+    support = decode.narrow(logits, support, config.decoding)
+    log_probs = decode.masked_log_probs(logits, support, config.decoding.temperature)
+    letter = decode.sample(jax.vmap(lane_steps.draw)(rows), log_probs, support)
+    if config.expert:
+        letter, is_followed = experts.follow(grammar, rows, letter)
+        support &= is_followed[:, None] | (jnp.arange(logits.shape[-1]) == letter[:, None])
+        log_probs = decode.masked_log_probs(logits, support, config.decoding.temperature)
+    return letter, support, log_probs
 
 
 def _live_on(interaction, setting, restarts, rows: Lane, letter, is_writing, is_closing) -> tuple[Lane, Event]:

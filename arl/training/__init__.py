@@ -6,6 +6,7 @@ from arl.training.credit import ESTIMATORS, Credit
 from arl.training.learner import Learner, TrainState, make_learner
 from arl.training.parallel import jit_update, make_mesh, pmap_update, replicate, shard_map_update, shardings, unreplicate
 from arl.training.run import MetricsFile, TrainingError, read_metrics, run, stop_on_signals
+from arl.training.warm_start import cloning_config, expert_rollout, in_turn, make_warm_start
 
 __all__ = [
     "ESTIMATORS",
@@ -18,7 +19,11 @@ __all__ = [
     "Schedule",
     "TrainState",
     "TrainingError",
+    "cloning_config",
+    "expert_rollout",
+    "in_turn",
     "make_learner",
+    "make_warm_start",
     "read_metrics",
     "jit_update",
     "make_mesh",

@@ -57,7 +57,7 @@ class LearnerConfig:
       trace: lambda of GAE.
       trace_counts: whether the trace fades by "segment" or by "token".
       normalize: whether advantages are standardised over the batch (for "grpo": by the deviation of their group).
-      policy_loss: "ppo" (clipped) or "policy_gradient".
+      policy_loss: "ppo" (clipped), "policy_gradient", or "cross_entropy": without a ratio, for tokens that the policy did not sample.
       ratio: importance ratio by "token" or by "sequence".
       clip_low, clip_high: the ratio counts within `[1 - clip_low, 1 + clip_high]`.
       aggregation: "token_mean", "sequence_mean" or "constant".
@@ -135,7 +135,7 @@ def check_config(config: LearnerConfig) -> None:
             raise ValueError(f"learner.entropy_scales names {name!r}, which is no kind of segment; set it to one of {', '.join(kinds)}")
     choices = {
         "trace_counts": ("segment", "token"),
-        "policy_loss": ("ppo", "policy_gradient"),
+        "policy_loss": ("ppo", "policy_gradient", "cross_entropy"),
         "ratio": ("token", "sequence"),
         "aggregation": ("token_mean", "sequence_mean", "constant"),
         "kl_estimator": ("k1", "k2", "k3"),

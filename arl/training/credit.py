@@ -69,6 +69,18 @@ def monte_carlo(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Cre
     return Credit(target, target, is_decision(stream), {})
 
 
+def cloning(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
+    """Credits each token of an expert alike, by 1; arguments and result as `Estimator`.
+
+    With `policy_loss="cross_entropy"` that is behaviour cloning (Pomerleau 1991), at every step. The gradient of "policy_gradient" and
+    "ppo" is that of the cross-entropy times the ratio: the same at the first step after a rollout, where all ratios are 1. From then on
+    tokens that have become likelier count for more, and "ppo" lets go of a token once its ratio leaves the clipped range.
+    """
+    del config
+    decides = is_decision(stream)
+    return Credit(stream.is_written * 1.0, _returns(stream, reward), decides, {"cloned_tokens": jnp.sum(decides * 1.0)})
+
+
 def grpo(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
     """Credits all tokens of a life by its return against its group's; arguments and result as `Estimator`."""
     life_return, is_whole = _lives(stream, reward)
@@ -86,6 +98,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "segment_gae": segment_gae,
     "reinforce": reinforce,
     "monte_carlo": monte_carlo,
+    "cloning": cloning,
     "grpo": grpo,
     "rloo": rloo,
 }

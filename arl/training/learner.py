@@ -16,7 +16,7 @@ from arl.training import loss as losses
 from arl.training.config import LearnerConfig
 from arl.training.credit import ESTIMATORS, GROUPED, Estimator, is_decision, total_reward
 from arl.training.loss import Batch
-from arl.training.metrics import stream_metrics
+from arl.training.metrics import imitation_metrics, stream_metrics
 from arl.types import Interaction, LanguageModel, Stream
 
 DATA_AXIS = "data"  # of a mesh: the lanes are divided along it
@@ -65,6 +65,7 @@ def make_learner(
     vocab_size: int,
     estimate: Estimator | None = None,
     setting: Any = None,
+    first_step: int = 0,
     axis_name: str | None = None,
     num_devices: int = 1,
     mesh: Mesh | None = None,
@@ -80,6 +81,7 @@ def make_learner(
       vocab_size: of the model, `V`.
       estimate: how rewards become advantages; None takes `config.credit` by name.
       setting: initial value of what `interaction.adapt` changes.
+      first_step: updates that others take before this learner's first one, a warm start; its schedules begin there.
       axis_name: of the devices under `jax.shard_map` or `jax.pmap`; each then holds `num_lanes / num_devices` lanes.
       num_devices: how many there are on that axis.
       mesh: whose axis `data` divides the lanes under `jax.jit`; instead of `axis_name`.
@@ -96,6 +98,12 @@ def make_learner(
     if estimate is None:
         if config.credit not in ESTIMATORS:
             raise ValueError(f"learner.credit is {config.credit!r}; set it to one of {', '.join(ESTIMATORS)}")
+        if rollout_config.expert != (config.credit == "cloning"):
+            raise ValueError(
+                "what an expert writes is cloned, and nothing else is; set rollout.expert=True and learner.credit='cloning', or neither"
+            )
+        if config.credit == "cloning" and config.normalize:
+            raise ValueError("nothing is left of advantages that are all 1 when they are standardised; set learner.normalize=False")
         estimate = ESTIMATORS[config.credit]
     if (config.credit in GROUPED or config.group_size > 1) and rollout_config.restarts:
         raise ValueError(
@@ -113,6 +121,8 @@ def make_learner(
     optimizer = make_optimizer(config)
     num_lanes, num_blocks = config.num_lanes // num_devices, config.blocks // num_devices
     temperature = rollout_config.decoding.temperature
+    # An expert's lanes are new at every update, so that a state has one form, whoever writes.
+    keeps_lanes = rollout_config.restarts and not rollout_config.expert
     roll_out = functools.partial(rollout.roll_out, interaction, model, rollout_config, axis_name=seed_axis)
     if mesh is not None:
         roll_out = on_each_device(roll_out, mesh)
@@ -129,24 +139,27 @@ def make_learner(
         fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
         return rollout.start_lanes(interaction, setting, rollout_config, fold(key_lane, index), fold(key_task, index // config.group_size))
 
+    def progress(step):
+        return (step - first_step if first_step else step) / config.num_updates
+
     def setting_of(state_setting, step):
-        scheduled = configs.setting_at(config.schedules, step / config.num_updates)
+        scheduled = configs.setting_at(config.schedules, progress(step))
         return {**(state_setting or {}), **scheduled}
 
     def init(key):
         key_model, key_run, key_lanes = jax.random.split(key, 3)
         params = model.init(key_model)
-        lanes = new_lanes(key_lanes, setting_of(setting, jnp.int32(0))) if rollout_config.restarts else None
+        lanes = new_lanes(key_lanes, setting_of(setting, jnp.int32(first_step))) if keeps_lanes else None
         reference = jax.tree.map(jnp.copy, params) if config.kl_weight else None
         return TrainState(params, optimizer.init(params), reference, lanes, setting, key_run, jnp.int32(0))
 
     def update(state: TrainState):
         key_lanes, key_epochs = jax.random.split(jax.random.fold_in(state.key, state.step))
         now = setting_of(state.setting, state.step)
-        lanes = state.lanes if rollout_config.restarts else new_lanes(key_lanes, now)
+        lanes = state.lanes if keeps_lanes else new_lanes(key_lanes, now)
         lanes, stream, usage = roll_out(state.params, now, lanes)
         batch, metrics = make_batch(state, stream)
-        entropy_weight = config.entropy(state.step / config.num_updates)
+        entropy_weight = config.entropy(progress(state.step))
         part_loss = functools.partial(losses.loss, model, interaction.grammar, config, temperature, entropy_weight)
         learn = functools.partial(take_epoch, optimizer, config, part_loss, batch, num_blocks, first(num_blocks), axis_name)
         keys = jax.random.split(key_epochs, config.epochs)
@@ -157,9 +170,11 @@ def make_learner(
         metrics |= {name: jnp.mean(value) for name, value in learned.items()}
         metrics["max_log_prob_gap"] = jax.lax.pmax(gap, axis_name) if axis_name else gap
         metrics |= stream_metrics(stream, usage, total)
+        if rollout_config.expert:
+            metrics |= imitation_metrics(stream.log_prob, batch.is_kept, total)
         metrics["entropy_weight"] = entropy_weight
         adapted = interaction.adapt(state.setting, metrics) if interaction.adapt else state.setting
-        lanes = lanes if rollout_config.restarts else None
+        lanes = lanes if keeps_lanes else state.lanes
         return TrainState(params, optimizer_state, state.reference, lanes, adapted, state.key, state.step + 1), metrics
 
     def make_batch(state: TrainState, stream: Stream) -> tuple[Batch, dict[str, jax.Array]]:

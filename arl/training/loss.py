@@ -101,10 +101,13 @@ def loss(
     ratio_of = objectives.token_ratio if config.ratio == "token" else objectives.sequence_ratio
     ends = () if config.ratio == "token" else (stream.ends_life,)
     ratio = ratio_of(log_prob, stream.log_prob, batch.decides, *ends)
+    is_clipped = jnp.zeros_like(batch.is_kept)
     if config.policy_loss == "ppo":
         policy, is_clipped = objectives.ppo_clip(ratio, batch.advantage, batch.is_kept, low=config.clip_low, high=config.clip_high)
+    elif config.policy_loss == "policy_gradient":
+        policy = objectives.policy_gradient(ratio, batch.advantage, batch.is_kept)
     else:
-        policy, is_clipped = objectives.policy_gradient(ratio, batch.advantage, batch.is_kept), jnp.zeros_like(batch.is_kept)
+        policy = jnp.where(batch.is_kept, -log_prob * batch.advantage, 0.0)
     if config.value_clip:
         values, _ = objectives.clipped_value_loss(value, stream.value, batch.target, stream.is_written, clip=config.value_clip)
     else:

@@ -63,6 +63,21 @@ def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) 
     }
 
 
+def imitation_metrics(log_prob: jax.Array, is_kept: jax.Array, total: Callable = lambda x: x) -> dict[str, jax.Array]:
+    """Returns how far a model is from its expert.
+
+    Args:
+      log_prob: float32 `[B, T]`, nats, of the expert's tokens under the model.
+      is_kept: bool `[B, T]`, those that it learns from.
+      total: adds sums up over devices.
+
+    Returns:
+      float32 `[]` by name: `negative_log_likelihood`, nats a token.
+    """
+    surprise, count = total(jnp.sum(jnp.where(is_kept, -log_prob, 0.0))), total(jnp.sum(is_kept * 1.0))
+    return {"negative_log_likelihood": surprise / jnp.maximum(count, 1.0)}
+
+
 def _last_event(stream: Stream) -> jax.Array:
     """Returns int32 `[B]`, the last slot of each lane at which something was decided or a life was closed."""
     index = jnp.arange(stream.token.shape[1])

@@ -1,0 +1,316 @@
+"""Behaviour cloning: its gradient, what it teaches, and the warm start of a run that can be stopped anywhere."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arl import agents, envs, rollout, training
+from arl.training import ESTIMATORS, Checkpoints, LearnerConfig, Schedule, parallel
+from arl.training import credit as credits
+from arl.training import loss as losses
+from arl.training.evaluation import live
+from arl.training.loss import Batch
+from tests import agents_fixtures as plain
+from tests import tiny
+
+CONFIG = LearnerConfig(
+    num_updates=3,
+    num_lanes=32,
+    blocks=8,
+    minibatches=2,
+    microbatch=16,
+    epochs=2,
+    adam_epsilon=1e-3,  # else rounding decides the direction of weights whose gradient is nearly 0
+    learning_rate=Schedule(1e-2, 1e-3),
+    entropy=Schedule(0.02, 0.0),
+    schedules={"attempts.keep": Schedule(0.75, 0.0)},
+)
+NUM_CLONED = 2
+
+
+@functools.cache
+def bisection():
+    """Guesses at a number below 8."""
+    return agents.act(envs.time_limit(envs.make_number_guess(tiny.TOKENIZER, 8), 4))
+
+
+@functools.cache
+def lifetimes():
+    """Two rounds of guesses, of different lengths, the old context kept or not; its expert leaves open what is noted between them."""
+    inner = agents.act(envs.time_limit(envs.make_number_guess(tiny.TOKENIZER, 4), 3))
+    return tiny.attempts(inner, 2, carry=agents.reflection(1, symbols=tiny.SYMBOLS, annealed=True))
+
+
+def make_learner(interaction, config=CONFIG, first_step=0, restarts=False, rollout_options=None, **options):
+    shape = tiny.config(interaction, restarts=restarts, **(rollout_options or {}))
+    arguments = (interaction, tiny.model(), shape, config)
+    return training.make_learner(*arguments, vocab_size=len(tiny.TOKENIZER), first_step=first_step, **options)
+
+
+def make_warm_start(interaction, config=CONFIG, num_updates=NUM_CLONED, restarts=False, rollout_options=None, **options):
+    shape = tiny.config(interaction, restarts=restarts, **(rollout_options or {}))
+    arguments = (interaction, tiny.model(), shape, config)
+    return training.make_warm_start(*arguments, num_updates=num_updates, vocab_size=len(tiny.TOKENIZER), **options)
+
+
+# ---------------------------------------------------------------- the gradient
+
+
+@functools.cache
+def expert_stream(restarts=False):
+    interaction = lifetimes()
+    shape = tiny.config(interaction, expert=True, restarts=restarts)
+    lanes = rollout.start_lanes(interaction, tiny.SETTING, shape, *tiny.keys(8))
+    roll = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, tiny.SETTING, lanes)[1], compiler_options=plain.QUICK)
+    return roll(tiny.params())
+
+
+def gradient(params, stream, **options):
+    """What the learner's loss gives, its value loss and entropy bonus left out."""
+    config = LearnerConfig(**{"credit": "cloning", "value_weight": 0.0, "normalize": False, **options})
+    credit = ESTIMATORS["cloning"](stream, credits.total_reward(stream.reward), config)
+    batch = Batch(stream, credit.advantage, credit.target, credit.is_kept, credits.is_decision(stream), jnp.zeros_like(stream.log_prob))
+    totals = losses.count(batch, config)
+    loss = lambda params: losses.loss(tiny.model(), lifetimes().grammar, config, 1.0, jnp.float32(0.0), totals, params, batch)[0]
+    return jax.jit(jax.value_and_grad(loss), compiler_options=plain.QUICK)(params)
+
+
+def cross_entropy(params, stream, weight=1.0):
+    """The mean, over tokens of the expert that have an alternative, of minus log-prob, from bits and logits."""
+    grammar, host = lifetimes().grammar, jax.tree.map(np.asarray, stream)
+    bits = np.unpackbits(host.support.view(np.uint8), axis=-1, bitorder="little")[..., : len(grammar.alphabet)].astype(bool)
+    is_choice = host.is_written & (bits.sum(-1) > 1)
+    assert 0 < is_choice.sum() < host.is_written.sum(), "some tokens have no alternative"
+
+    def mean(params):
+        logits = tiny.model().logits(params, tiny.model().score(params, stream.token, stream.begin), grammar.alphabet)
+        logits = jnp.where(bits, logits, -jnp.inf)
+        picked = jnp.take_along_axis(logits, host.written[..., None], -1)[..., 0]
+        surprise = jnp.where(is_choice, jax.nn.logsumexp(logits, -1) - jnp.where(is_choice, picked, 0.0), 0.0)
+        return jnp.sum(surprise * weight) / is_choice.sum()
+
+    return jax.jit(jax.value_and_grad(mean), compiler_options=plain.QUICK)(params)
+
+
+def assert_equal(found, wanted, rtol=1e-4):
+    found, wanted = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)]) for tree in (found, wanted))
+    assert np.linalg.norm(wanted) > 1e-2
+    assert np.linalg.norm(found - wanted) < rtol * np.linalg.norm(wanted)
+
+
+@functools.cache
+def moved_params():
+    """Not those that the stream was scored with."""
+    noise = lambda i, x: x + 0.3 * jnp.std(x) * jax.random.normal(jax.random.fold_in(jax.random.key(9), i), x.shape)
+    leaves, treedef = jax.tree.flatten(tiny.params())
+    return jax.tree.unflatten(treedef, [noise(i, x) for i, x in enumerate(leaves)])
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_its_loss_is_the_cross_entropy(restarts):
+    """And its value the negative log-likelihood, with the parameters that scored the stream and with any others."""
+    stream = expert_stream(restarts)
+    for params in (tiny.params(), moved_params()):
+        value, found = gradient(params, stream, policy_loss="cross_entropy")
+        wanted_value, wanted = cross_entropy(params, stream)
+        assert_equal(found, wanted)
+        np.testing.assert_allclose(value, wanted_value, rtol=1e-4)
+    kept = np.asarray(credits.is_decision(stream))
+    np.testing.assert_allclose(cross_entropy(tiny.params(), stream)[0], -np.asarray(stream.log_prob)[kept].mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("policy_loss", ["policy_gradient", "ppo"])
+def test_a_policy_gradient_is_that_of_the_cross_entropy_where_ratios_are_one(policy_loss):
+    stream = expert_stream()
+    assert_equal(gradient(tiny.params(), stream, policy_loss=policy_loss)[1], cross_entropy(tiny.params(), stream)[1])
+
+
+def test_later_a_policy_gradient_weighs_tokens_by_their_ratio():
+    stream, params = expert_stream(), moved_params()
+    log_prob, _, _ = losses.score(tiny.model(), lifetimes().grammar, params, stream, 1.0)
+    ratio = np.exp(np.asarray(log_prob - stream.log_prob))[np.asarray(credits.is_decision(stream))]
+    assert ratio.min() < 0.7 and ratio.max() > 1.3
+    found = gradient(params, stream, policy_loss="policy_gradient")[1]
+    assert_equal(found, cross_entropy(params, stream, jnp.exp(log_prob - stream.log_prob))[1])
+    with pytest.raises(AssertionError):
+        assert_equal(found, cross_entropy(params, stream)[1], rtol=0.05)
+
+
+def test_credit_is_one_and_values_are_returns():
+    stream = expert_stream()
+    reward = credits.total_reward(stream.reward)
+    found, wanted = (ESTIMATORS[name](stream, reward, CONFIG) for name in ("cloning", "monte_carlo"))
+    assert np.array_equal(found.advantage, np.asarray(stream.is_written) * 1.0) and np.array_equal(found.target, wanted.target)
+    assert np.array_equal(found.is_kept, credits.is_decision(stream)) and np.asarray(found.target).min() < -1
+    assert float(found.metrics["cloned_tokens"]) == np.asarray(found.is_kept).sum()
+
+
+# ---------------------------------------------------------------- what it teaches
+
+
+def test_the_model_becomes_its_expert():
+    """A number below 8: the bisection takes 2.625 guesses on average; random ones take 3.3 of the four allowed, and often miss."""
+    interaction, num_updates = bisection(), 60
+    config = LearnerConfig(
+        num_updates=1, num_lanes=64, blocks=1, minibatches=1, microbatch=64, epochs=2, learning_rate=Schedule(3e-2, 3e-3)
+    )
+    learner = make_warm_start(interaction, config, num_updates)
+    update, state, lines = jax.jit(learner.update, donate_argnums=0), jax.jit(learner.init)(jax.random.key(2)), []
+
+    @jax.jit
+    def play(params):
+        return live(interaction, tiny.model(), tiny.config(interaction), params, {}, jax.random.key(7), 256)[0]
+
+    before = play(state.params)
+    for _ in range(num_updates):
+        state, metrics = update(state)
+        lines.append({name: float(value) for name, value in metrics.items()})
+        assert lines[-1]["max_log_prob_gap"] < 1e-4
+    assert 1.8 < lines[0]["negative_log_likelihood"] < 2.4, "log 8 is 2.08"
+    assert lines[-1]["negative_log_likelihood"] < 0.2 and lines[-1]["policy_loss"] < lines[0]["policy_loss"]
+    for line in lines:
+        assert -3.1 < line["return"] < -2.1, "the lives are the expert's from the first update on"
+    after = play(state.params)
+    assert np.asarray(before.outcome).mean() < -3.0 and np.asarray(after.outcome).mean() > -2.8
+    assert lines[0]["explained_variance"] < 0.1 and lines[-1]["explained_variance"] > 0.35, "of 0.466: what is known of its returns"
+
+
+# ---------------------------------------------------------------- a run in two parts
+
+
+@functools.cache
+def run_parts(restarts):
+    """Both learners of a run, and its update."""
+    config = dataclasses.replace(CONFIG, kl_weight=0.1)
+    first = make_warm_start(lifetimes(), config, restarts=restarts)
+    then = make_learner(lifetimes(), config, first_step=NUM_CLONED, restarts=restarts)
+    return first, then, training.in_turn(NUM_CLONED, jax.jit(first.update), jax.jit(then.update))
+
+
+@functools.cache
+def whole_run(restarts):
+    """States before each update and after the last one, and what was told of each."""
+    _, then, update = run_parts(restarts)
+    states, lines = [jax.jit(then.init)(jax.random.key(0))], []
+    for _ in range(NUM_CLONED + CONFIG.num_updates):
+        state, metrics = update(states[-1])
+        states.append(state)
+        lines.append({name: float(value) for name, value in metrics.items()})
+    return states, lines
+
+
+def bits(tree):
+    is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return [np.asarray(jax.random.key_data(x) if is_key(x) else x).tobytes() for x in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_the_second_part_begins_with_the_parameters_of_the_first_alone(restarts):
+    states, lines = whole_run(restarts)
+    first, handed = states[0], states[NUM_CLONED]
+    assert bits(handed.params) != bits(first.params) and bits(handed.reference) == bits(handed.params)
+    assert bits(states[1].reference) == bits(first.reference) and bits(states[1].optimizer_state) != bits(first.optimizer_state)
+    assert bits(handed.optimizer_state) == bits(first.optimizer_state), "as if nothing had been learned"
+    assert bits(handed.lanes) == bits(first.lanes) and bits(handed.key) == bits(first.key)
+    assert (first.lanes is None) != restarts
+    assert [int(state.step) for state in states] == list(range(NUM_CLONED + CONFIG.num_updates + 1))
+    assert [("negative_log_likelihood" in line) for line in lines] == [True] * NUM_CLONED + [False] * CONFIG.num_updates
+    assert lines[NUM_CLONED]["kl_from_reference"] < lines[-1]["kl_from_reference"], "measured from where cloning ended"
+    assert jax.tree.structure(states[0]) == jax.tree.structure(states[-1])
+
+
+def test_schedules_begin_with_the_second_part():
+    _, lines = whole_run(False)
+    weights = [line["entropy_weight"] for line in lines]
+    np.testing.assert_allclose(weights, [0.0] * NUM_CLONED + [0.02, 0.02 * 2 / 3, 0.02 / 3], rtol=1e-5)
+    cloning = training.cloning_config(dataclasses.replace(CONFIG, schedules={"a.b": Schedule(0.5, 0.1), "c": Schedule(1.0, warmup=0.5)}), 7)
+    for progress in (0.0, 0.5, 1.0):
+        assert [float(schedule(progress)) for schedule in cloning.schedules.values()] == [0.5, 0.0], "they stand still"
+
+
+def test_the_second_part_alone_is_a_run_from_those_parameters():
+    """From step 0, in a learner that knows of no warm start, except for the keys of its updates: schedules, lanes and optimizer agree."""
+    states, lines = whole_run(True)
+    config = dataclasses.replace(CONFIG, kl_weight=0.1)
+    alone = make_learner(lifetimes(), config, restarts=True)
+    handed = states[NUM_CLONED]
+    _, metrics = jax.jit(alone.update)(handed._replace(step=jnp.int32(0)))
+    for name in ("return", "entropy_weight", "tokens", "max_log_prob_gap"):
+        np.testing.assert_allclose(float(metrics[name]), lines[NUM_CLONED][name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("stopped_at", [1, NUM_CLONED, NUM_CLONED + 1])
+def test_a_run_that_is_stopped_anywhere_goes_on_as_if_it_had_not_been(tmp_path, restarts, stopped_at):
+    _, then, update = run_parts(restarts)
+    wanted, lines = whole_run(restarts)
+    total, told = NUM_CLONED + CONFIG.num_updates, []
+    observe = lambda step, metrics, seconds: told.append((step, metrics))
+    for stops in (True, False):
+        checkpoints = Checkpoints(tmp_path)
+        like = jax.eval_shape(then.init, jax.random.key(0))
+        state = then.init(jax.random.key(0)) if stops else checkpoints.restore(like)
+        options = {"checkpoints": checkpoints, "checkpoint_every": 100, "observers": [observe]}
+        state = training.run(update, state, total, should_stop=lambda stops=stops: stops and len(told) == stopped_at, **options)
+        checkpoints.close()
+        assert int(state.step) == (stopped_at if stops else total)
+    assert bits(state) == bits(wanted[-1])
+    assert told == list(enumerate(lines))
+
+
+def test_vmap_over_seeds_is_a_loop_over_seeds():
+    learner, mapped = make_warm_start(lifetimes(), restarts=True), make_warm_start(lifetimes(), restarts=True, seed_axis="seed")
+    keys = jax.random.split(jax.random.key(5), 2)
+    init = make_learner(lifetimes(), first_step=NUM_CLONED, restarts=True).init
+    update = training.in_turn(NUM_CLONED, jax.jit(jax.vmap(mapped.update, axis_name="seed")), lambda state: pytest.fail("still cloning"))
+    states, metrics = update(jax.vmap(init)(keys))
+    for i in range(2):
+        state, wanted = jax.jit(learner.update)(init(keys[i]))
+        for a, b in zip(jax.tree.leaves(states.params), jax.tree.leaves(state.params), strict=True):
+            np.testing.assert_allclose(a[i], b, atol=1e-5, rtol=1e-4)
+        for name in ("return", "negative_log_likelihood", "cloned_tokens"):
+            np.testing.assert_allclose(metrics[name][i], wanted[name], rtol=1e-4, err_msg=name)
+
+
+def test_eight_devices_are_one():
+    init, mesh = make_learner(lifetimes(), restarts=True, first_step=NUM_CLONED).init, parallel.make_mesh(8)
+    wanted, metrics = jax.jit(make_warm_start(lifetimes(), restarts=True).update)(init(jax.random.key(0)))
+    state = init(jax.random.key(0))
+    update = parallel.jit_update(make_warm_start(lifetimes(), restarts=True, mesh=mesh), mesh, state)
+    state, found = update(state)
+    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(wanted.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)
+    for name in ("return", "negative_log_likelihood", "cloned_tokens", "policy_loss"):
+        np.testing.assert_allclose(found[name], metrics[name], rtol=2e-4, err_msg=name)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_a_learner_that_cannot_use_an_expert_is_refused():
+    cloning = dataclasses.replace(CONFIG, credit="cloning", normalize=False)
+    make_learner(lifetimes(), cloning, rollout_options={"expert": True})
+    for config, options in [(cloning, {}), (CONFIG, {"expert": True})]:
+        with pytest.raises(ValueError, match="set rollout.expert=True and learner.credit='cloning', or neither"):
+            make_learner(lifetimes(), config, rollout_options=options)
+    with pytest.raises(ValueError, match="set learner.normalize=False"):
+        make_learner(lifetimes(), dataclasses.replace(cloning, normalize=True), rollout_options={"expert": True})
+
+
+def test_a_warm_start_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="set it >= 1, or leave it out"):
+        make_warm_start(lifetimes(), num_updates=0)
+    with pytest.raises(ValueError, match="give the environment an expert"):
+        make_warm_start(tiny.agent("annealed")._replace(expert=None))
+
+
+def test_a_warm_start_fits_before_any_learner():
+    """Whatever decoding drops, groups and divergences there will be."""
+    config = dataclasses.replace(CONFIG, credit="grpo", group_size=8, kl_weight=0.1, kl_in_reward=True, normalize=True)
+    make_warm_start(lifetimes(), config, rollout_options={"decoding": rollout.Decoding(top_k=1)})
+    shape = training.expert_rollout(tiny.config(lifetimes(), decoding=rollout.Decoding(temperature=0.0, top_p=0.5)))
+    assert shape.expert and shape.decoding == rollout.Decoding()
