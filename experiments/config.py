@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from typing import Any
@@ -68,6 +69,12 @@ class AgentConfig:
     annealed: bool = False
     discount: float = 1.0
 
+    def __post_init__(self):
+        if self.illegal_penalty < 0:
+            raise ValueError(f"agent.illegal_penalty is {self.illegal_penalty}; set it >= 0, it is charged")
+        if not 0 <= self.discount <= 1:
+            raise ValueError(f"agent.discount is {self.discount}; set it between 0 and 1")
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelSizeConfig:
@@ -131,6 +138,8 @@ class Config:
 def nearest(name: str, choices: typing.Iterable[str]) -> str:
     """Returns the valid choice that is most like a wrong one, as words for a message."""
     choices = list(choices)
+    if not name:
+        return f"choose one of {', '.join(choices)}"
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.0)
     return f"did you mean {close[0]}?" if close else "there is none"
 
@@ -169,6 +178,8 @@ def from_dict(kind: Any, values: Any, path: str = "") -> Any:
         return values
     if kind is float and isinstance(values, int) and not isinstance(values, bool):
         return float(values)
+    if isinstance(values, float) and not math.isfinite(values):
+        raise ValueError(f"config{path} is {values}; set it to a finite number")
     if origin is None and (not isinstance(values, kind) or (kind is int and isinstance(values, bool))):
         raise ValueError(f"config{path} is {values!r}; it takes a value of type {kind.__name__}")
     return values
@@ -183,6 +194,8 @@ def override(config: Config, assignments: list[str]) -> Config:
     values = to_dict(config)
     for assignment in assignments:
         name, _, text = assignment.partition("=")
+        if name == "preset":
+            raise ValueError("config.preset is the name of a preset; choose it by --preset")
         *path, last = _path(values, name)
         inner = values
         for part in path:
