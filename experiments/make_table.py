@@ -46,7 +46,7 @@ def _replace(words: str, name: str, table: str) -> str:
 def speed_table() -> str:
     """Returns the ratios and shares of a benchmark as Markdown."""
     figures = json.loads(BENCHMARK.read_text())
-    shown = [name for name in figures if any(word in name for word in ("_over_", "utilisation", "compile", "share"))]
+    shown = [name for name in figures if any(word in name for word in ("_over_", "utilisation", "compile", "share", "steps_per_second"))]
     return "\n".join(["| figure | |", "|---|---|", *(f"| `{name}` | {figures[name]:.3g} |" for name in shown)])
 
 
