@@ -135,6 +135,10 @@ class Config:
             raise ValueError(f"checkpoint_every is {self.checkpoint_every}; set it >= 1")
 
 
+# What they hold is named by whoever sets it.
+_OPEN = (["learner", "schedules"], ["learner", "entropy_scales"])
+
+
 def nearest(name: str, choices: typing.Iterable[str]) -> str:
     """Returns the valid choice that is most like a wrong one, as words for a message."""
     choices = list(choices)
@@ -200,6 +204,8 @@ def override(config: Config, assignments: list[str]) -> Config:
         inner = values
         for part in path:
             inner = inner.setdefault(part, {})
+        if isinstance(inner.get(last), dict) and [*path, last] not in _OPEN:
+            raise ValueError(f"config.{name} has fields of its own; set one of {', '.join(inner[last])}")
         try:
             inner[last] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -210,11 +216,13 @@ def override(config: Config, assignments: list[str]) -> Config:
 def _path(values: dict, name: str) -> list[str]:
     """Splits a dotted name; names within `learner.schedules` hold a dot themselves ("learner.schedules.attempts.keep.start")."""
     parts = name.split(".")
+    if parts[:2] == ["learner", "schedules"] and ".".join(parts[2:]) in values["learner"]["schedules"]:
+        return [*parts[:2], ".".join(parts[2:])]
     if parts[:2] == ["learner", "schedules"] and len(parts) > 3:
         return [*parts[:2], ".".join(parts[2:-1]), parts[-1]]
     inner: Any = values
     for index, part in enumerate(parts):
-        if not isinstance(inner, dict) or (part not in inner and parts[:2] != ["learner", "entropy_scales"]):
+        if not isinstance(inner, dict) or (part not in inner and parts[:2] not in _OPEN):
             where = ".".join(["config", *parts[:index]])
             known = inner if isinstance(inner, dict) else []
             raise ValueError(f"there is no field {where}.{part}; {nearest(part, known)}")

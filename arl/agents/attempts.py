@@ -57,7 +57,12 @@ def reflection(budget: int, *, symbols=None, stop: bool = False, ask: str = " no
 
     Returns:
       The carry.
+
+    Raises:
+      ValueError: for a reflection without tokens.
     """
+    if budget < 1:
+        raise ValueError(f"a reflection of {budget} tokens says nothing; set budget (in configs note_budget) >= 1, or carry=nothing()")
     return Carry(budget=budget, symbols=None if symbols is None else tuple(symbols), stop=stop, ask=ask, annealed=annealed)
 
 

@@ -85,6 +85,24 @@ def test_checkpoint_cut_in_half_is_named_with_what_to_do(tmp_path, steps, advice
     checkpoints.close()
 
 
+def test_flipped_bit_is_noticed(tmp_path, monkeypatch):
+    """The store itself hands out whatever its files hold; one bit of one weight is as good as another run."""
+    save(tmp_path, [4])
+    checkpoints = Checkpoints(tmp_path)
+    restore = checkpoints._manager.restore
+
+    def flip_one_bit(*args, **options):
+        arrays = restore(*args, **options)
+        name = next(name for name, array in arrays.items() if array.dtype == jnp.float32)
+        bits = arrays[name].view(jnp.uint32)
+        return {**arrays, name: bits.at[(0,) * bits.ndim].set(bits[(0,) * bits.ndim] ^ 1).view(jnp.float32)}
+
+    monkeypatch.setattr(checkpoints._manager, "restore", flip_one_bit)
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoints.restore(make_state(0))
+    checkpoints.close()
+
+
 @pytest.mark.parametrize("change", ["shape", "type", "leaves"])
 def test_checkpoint_of_another_config_is_refused(tmp_path, change):
     save(tmp_path, [4])
