@@ -214,6 +214,8 @@ def benchmark(assignments: list[str]) -> None:
         if name not in SECTIONS:
             raise main.UsageError(f"there is no section {name}; {nearest(name, SECTIONS)}")
     output = pathlib.Path(OUTPUT.value)
+    if output.is_dir():
+        raise main.UsageError(f"{output} is a folder; name a file with --output")
     try:
         output.touch()
     except OSError as error:

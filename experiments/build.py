@@ -122,6 +122,8 @@ def make_agent(tokenizer: Any, task: Task, config: AgentConfig) -> Interaction:
     }
     if config.carry not in carries:
         raise ValueError(f"there is no carry {config.carry}; {nearest(config.carry, carries)}")
+    if config.annealed and config.carry != "reflection":
+        raise ValueError(f"only reflections are annealed, and agent.carry is {config.carry}; set agent.annealed=False")
     if config.num_attempts == 1 and config.carry == "nothing":
         return interaction
     return agents.attempts(
@@ -141,17 +143,20 @@ def _number_guess(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) 
     environment = envs.make_number_guess(tokenizer, size, one_guess=config.one_guess)
     symbols = tuple(f" {i}" for i in range(size))
     if config.one_guess:
+        cost = config.turn_cost * num_attempts
         floor, ceiling = number_guess.random_successes(size, num_attempts), number_guess.optimal_successes(size, num_attempts)
-        return Task(environment, floor, ceiling, 1.0, symbols)
-    limit = config.time_limit or None
-    floor, ceiling = -number_guess.random_num_guesses(size, limit), -number_guess.optimal_num_guesses(size, limit)
-    return Task(environment, floor * num_attempts, ceiling * num_attempts, 1.0 - (limit or np.inf), symbols)
+        return Task(environment, floor - cost, ceiling - cost, 1.0 - cost, symbols)
+    limit, price = config.time_limit or None, 1.0 + config.turn_cost
+    floor, ceiling = -price * number_guess.random_num_guesses(size, limit), -price * number_guess.optimal_num_guesses(size, limit)
+    return Task(environment, floor * num_attempts, ceiling * num_attempts, price * (1.0 - (limit or np.inf)), symbols)
 
 
 def _frozen_lake(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -> Task:
     horizon = config.time_limit
     if not horizon:
         raise ValueError("a lake without a time limit has no end; set environment.time_limit >= 1")
+    if config.turn_cost:
+        raise ValueError("the optimum of a lake whose steps cost something is not known; set environment.turn_cost=0")
     options = {"map": config.map, "is_slippery": config.is_slippery}
     environment = envs.make_frozen_lake(tokenizer, num_random_maps=config.num_random_maps, horizon=horizon, **options)
     maps = [config.map]
@@ -166,6 +171,8 @@ def _frozen_lake(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -
 def _bandit(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -> Task:
     size = (config.num_arms, config.num_pulls)
     environment = envs.make_bandit(tokenizer, *size)
-    ceiling = bandit.optimal_return(*size)
+    num_pulls = min(config.num_pulls, config.time_limit or config.num_pulls)
+    cost = config.turn_cost * num_pulls
+    floor, ceiling = bandit.random_return(config.num_arms, num_pulls) - cost, bandit.optimal_return(config.num_arms, num_pulls) - cost
     symbols = tuple(f" {chr(ord('A') + i)}" for i in range(config.num_arms))
-    return Task(environment, bandit.random_return(*size) * num_attempts, ceiling * num_attempts, ceiling, symbols)
+    return Task(environment, floor * num_attempts, ceiling * num_attempts, ceiling, symbols)

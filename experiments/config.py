@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from typing import Any
@@ -68,6 +69,12 @@ class AgentConfig:
     annealed: bool = False
     discount: float = 1.0
 
+    def __post_init__(self):
+        if self.illegal_penalty < 0:
+            raise ValueError(f"agent.illegal_penalty is {self.illegal_penalty}; set it >= 0, it is charged")
+        if not 0 <= self.discount <= 1:
+            raise ValueError(f"agent.discount is {self.discount}; set it between 0 and 1")
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelSizeConfig:
@@ -128,9 +135,15 @@ class Config:
             raise ValueError(f"checkpoint_every is {self.checkpoint_every}; set it >= 1")
 
 
+# What they hold is named by whoever sets it.
+_OPEN = (["learner", "schedules"], ["learner", "entropy_scales"])
+
+
 def nearest(name: str, choices: typing.Iterable[str]) -> str:
     """Returns the valid choice that is most like a wrong one, as words for a message."""
     choices = list(choices)
+    if not name:
+        return f"choose one of {', '.join(choices)}"
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.0)
     return f"did you mean {close[0]}?" if close else "there is none"
 
@@ -169,6 +182,8 @@ def from_dict(kind: Any, values: Any, path: str = "") -> Any:
         return values
     if kind is float and isinstance(values, int) and not isinstance(values, bool):
         return float(values)
+    if isinstance(values, float) and not math.isfinite(values):
+        raise ValueError(f"config{path} is {values}; set it to a finite number")
     if origin is None and (not isinstance(values, kind) or (kind is int and isinstance(values, bool))):
         raise ValueError(f"config{path} is {values!r}; it takes a value of type {kind.__name__}")
     return values
@@ -183,10 +198,14 @@ def override(config: Config, assignments: list[str]) -> Config:
     values = to_dict(config)
     for assignment in assignments:
         name, _, text = assignment.partition("=")
+        if name == "preset":
+            raise ValueError("config.preset is the name of a preset; choose it by --preset")
         *path, last = _path(values, name)
         inner = values
         for part in path:
             inner = inner.setdefault(part, {})
+        if isinstance(inner.get(last), dict) and [*path, last] not in _OPEN:
+            raise ValueError(f"config.{name} has fields of its own; set one of {', '.join(inner[last])}")
         try:
             inner[last] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -197,11 +216,13 @@ def override(config: Config, assignments: list[str]) -> Config:
 def _path(values: dict, name: str) -> list[str]:
     """Splits a dotted name; names within `learner.schedules` hold a dot themselves ("learner.schedules.attempts.keep.start")."""
     parts = name.split(".")
+    if parts[:2] == ["learner", "schedules"] and ".".join(parts[2:]) in values["learner"]["schedules"]:
+        return [*parts[:2], ".".join(parts[2:])]
     if parts[:2] == ["learner", "schedules"] and len(parts) > 3:
         return [*parts[:2], ".".join(parts[2:-1]), parts[-1]]
     inner: Any = values
     for index, part in enumerate(parts):
-        if not isinstance(inner, dict) or (part not in inner and parts[:2] != ["learner", "entropy_scales"]):
+        if not isinstance(inner, dict) or (part not in inner and parts[:2] not in _OPEN):
             where = ".".join(["config", *parts[:index]])
             known = inner if isinstance(inner, dict) else []
             raise ValueError(f"there is no field {where}.{part}; {nearest(part, known)}")

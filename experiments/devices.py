@@ -32,6 +32,10 @@ def make_mesh(wanted: int | None = None, blocks: int = 8) -> Mesh:
     found = jax.device_count()
     if wanted and wanted > found:
         raise main.UsageError(f"there are {found} devices and not {wanted}; set --devices={found} or fewer")
+    if wanted and blocks % wanted:
+        raise main.UsageError(
+            f"{blocks} blocks of lanes do not divide among {wanted} devices; set --devices={_largest_share(blocks, wanted)}"
+        )
     return training.make_mesh(wanted or _largest_share(blocks, found))
 
 

@@ -1,9 +1,11 @@
 """What the binaries share: flags, the compilation cache, and errors of one line."""
 
+import json
 import os
 import pathlib
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
@@ -14,11 +16,11 @@ class UsageError(Exception):
     """A flag or config that cannot be; the message is one sentence that says what to change."""
 
 
-def run(body: Callable[[list[str]], None]) -> int:
+def run(body: Callable[[list[str]], int | None]) -> int:
     """Parses the flags, calls `body` with the assignments of `--config.field=value`, and returns the exit code.
 
     Args:
-      body: of the binary.
+      body: of the binary; returns an exit code, or None when it is done.
 
     Returns:
       0 done, 2 bad flags or config, 1 anything else.
@@ -40,14 +42,15 @@ def run(body: Callable[[list[str]], None]) -> int:
                 raise UsageError(f"--config.{assignment} has no value; write --config.{assignment}=VALUE")
         if CACHE.value:
             _keep_compiled_programs()
-        body(assignments)
-        return 0
+        return body(assignments) or 0
     except flags.Error as error:
         return _say(" ".join(str(error).split()), 2)
     except (UsageError, ValueError) as error:
         if isinstance(error, ValueError) and not _is_ours(error):
             raise
         return _say(str(error), 2)
+    except OSError as error:
+        return _say(f"{error.filename or 'a file'}: {error.strerror or error}; free what it needs, or name another folder", 1)
     except KeyboardInterrupt:
         return _say("interrupted", 1)
     except Exception as error:
@@ -56,6 +59,21 @@ def run(body: Callable[[list[str]], None]) -> int:
         if isinstance(error, (CheckpointError, TrainingError)):
             return _say(str(error), 1)
         raise
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the object in a file.
+
+    Raises:
+      UsageError: if the file holds none.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} is damaged; restore it, or name another folder")
+    return values
 
 
 def _is_ours(error: ValueError) -> bool:

@@ -1,4 +1,4 @@
-"""Writes the results table of README.md from experiments/results/*.json, each the summary of a run that was made.
+"""Writes the tables of README.md from experiments/results/*.json: summaries of runs that were made, and a benchmark.
 
 experiments/make_table.py --collect=runs/reflection,runs/bandit   # copies summaries there first
 experiments/make_table.py                                         # writes the table
@@ -18,7 +18,7 @@ COLLECT = flags.DEFINE_list("collect", [], "Folders of finished runs whose summa
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
-BEGIN, END = "<!-- results: begin (experiments/make_table.py) -->", "<!-- results: end -->"
+BENCHMARK = RESULTS / "benchmark.json"
 
 
 def make_table(assignments: list[str]) -> None:
@@ -32,12 +32,25 @@ def make_table(assignments: list[str]) -> None:
         summary = json.loads(path.read_text())
         (RESULTS / f"{summary['preset']}-{summary['seed']}.json").write_text(json.dumps(summary, indent=2) + "\n")
     readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
+    words = _replace(readme.read_text(), "results", results_table())
+    readme.write_text(_replace(words, "speed", speed_table()))
 
 
-def table() -> str:
+def _replace(words: str, name: str, table: str) -> str:
+    """Returns a page with what stands between two marks replaced."""
+    begin, end = f"<!-- {name}: begin (experiments/make_table.py) -->", f"<!-- {name}: end -->"
+    before, _, rest = words.partition(begin)
+    return f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
+
+
+def speed_table() -> str:
+    """Returns the ratios and shares of a benchmark as Markdown."""
+    figures = json.loads(BENCHMARK.read_text())
+    shown = [name for name in figures if any(word in name for word in ("_over_", "utilisation", "compile", "share", "steps_per_second"))]
+    return "\n".join(["| figure | |", "|---|---|", *(f"| `{name}` | {figures[name]:.3g} |" for name in shown)])
+
+
+def results_table() -> str:
     """Returns the table as Markdown: a row a preset, over all of its seeds."""
     by_preset = collections.defaultdict(list)
     for path in sorted(RESULTS.glob("*-*.json")):

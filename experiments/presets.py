@@ -69,7 +69,7 @@ def frozen_lake(map: str = "4x4", time_limit: int = 64) -> Config:
     )
 
 
-def frozen_lake_group(credit: str) -> Config:
+def frozen_lake_group(credit: str, entropy: float, learning_rate: float) -> Config:
     """The slippery lake by a group objective: whole lives from the same start, compared with each other."""
     return Config(
         environment=EnvironmentConfig(name="frozen_lake", time_limit=64),
@@ -83,8 +83,8 @@ def frozen_lake_group(credit: str) -> Config:
             microbatch=64,
             credit=credit,
             value_weight=0.0,
-            entropy=Schedule(0.01, 0.0, until=0.9),
-            learning_rate=Schedule(2e-3, 0.0, since=0.5),
+            entropy=Schedule(entropy, 0.0, until=0.9),
+            learning_rate=Schedule(learning_rate, 0.0, since=0.5),
         ),
         evaluation=EvaluationConfig(num_lives=8192),
     )
@@ -109,14 +109,14 @@ def bandit() -> Config:
 
 PRESETS = {
     "reflection": reflection,
-    "reflection_16": lambda: reflection(16, 5, num_updates=1000, entropy=0.03),
-    "reflection_text": lambda: reflection(symbols="any", note=0.2),
+    "reflection_16": lambda: reflection(16, 5, symbols="any", num_updates=1000, entropy=0.03, note=0.1),
+    "reflection_text": lambda: reflection(symbols="any", note=0.05, num_updates=800),
     "history": history,
     "number_guess": number_guess,
     "frozen_lake": frozen_lake,
     "frozen_lake_8x8": lambda: frozen_lake("8x8", 200),
-    "frozen_lake_grpo": lambda: frozen_lake_group("grpo"),
-    "frozen_lake_rloo": lambda: frozen_lake_group("rloo"),
+    "frozen_lake_grpo": lambda: frozen_lake_group("grpo", 0.06, 1e-3),
+    "frozen_lake_rloo": lambda: frozen_lake_group("rloo", 0.01, 2e-3),
     "bandit": bandit,
 }
 

@@ -1,5 +1,6 @@
 """What a person sees while an agent trains: a line that moves, and TensorBoard."""
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -22,6 +23,14 @@ def log_transcripts(output: pathlib.Path, transcripts: str, step: int) -> None:
         writer.add_text("transcripts", indented, step)
 
 
+def _last_seconds(path: pathlib.Path) -> float:
+    """Returns the seconds in the last whole line of a file of times; a run may have been killed while it wrote one."""
+    for line in reversed(path.read_text(errors="replace").splitlines() if path.exists() else []):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return float(json.loads(line)["seconds"])
+    return 0.0
+
+
 class Progress:
     """A live line (a line every twentieth part of the run where output is no terminal), TensorBoard scalars, and the time taken."""
 
@@ -32,9 +41,7 @@ class Progress:
         self._experiment, self._first, self._num_updates = experiment, first, num_updates
         self._writer = tensorboardX.SummaryWriter(str(output / TENSORBOARD), purge_step=first)
         self._times = output / "times.jsonl"
-        self._spent = 0.0
-        if self._times.exists():
-            self._spent = sum(json.loads(line)["seconds"] for line in self._times.read_text().splitlines()[-1:] if line.endswith("}"))
+        self._spent = _last_seconds(self._times)
         self._began = time.perf_counter()
         self._after_compilation: float | None = None
         self._bar = rich_progress.Progress(
@@ -71,7 +78,7 @@ class Progress:
         left = since_start / max(updates, 1) * (self._num_updates - step - 1)
         fraction = evaluation.fraction_of_the_way(metrics["return"], self._experiment.floor, self._experiment.ceiling)
         said = (
-            f"return {metrics['return']:.3f}, {fraction:4.0%} of the optimum, entropy {metrics['entropy']:.2f}, "
+            f"return {metrics['return']:.3f}, {fraction:4.0%} of the way, entropy {metrics['entropy']:.2f}, "
             f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
         )
         self._bar.update(self._task, completed=step + 1, description="training", said=said)

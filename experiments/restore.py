@@ -1,6 +1,5 @@
 """A finished or running run, read back from its folder."""
 
-import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -38,9 +37,13 @@ def restore(folder: str, step: int | None = None) -> Run:
     path = pathlib.Path(folder) / "config.json"
     if not folder or not path.is_file():
         raise main.UsageError(f"there is no run in {folder or 'a folder without a name'}; name the --output of a training with --run")
-    values = json.loads(path.read_text())
-    seed = values.pop("seed")
+    values = main.read_json(path)
+    seed = values.pop("seed", None)
+    if not isinstance(seed, int):
+        raise main.UsageError(f"{path} names no seed; restore it, or name another folder")
     experiment = build(from_dict(Config, values))
+    if not (path.parent / "checkpoints").is_dir():
+        raise main.UsageError(f"there is no checkpoint in {folder} yet; train first")
     checkpoints = training.Checkpoints(path.parent / "checkpoints")
     try:
         state = checkpoints.restore(jax.eval_shape(experiment.learner.init, jax.random.key(seed)), step)

@@ -7,10 +7,13 @@
 A second run in the same folder resumes; a finished one is left as it is. Exit codes: 0 done, 2 bad flags or config, 1 anything else.
 """
 
+import fcntl
 import json
 import pathlib
+import shlex
 import sys
 import time
+from typing import IO
 
 from absl import flags
 
@@ -22,7 +25,7 @@ DEVICES = flags.DEFINE_integer("devices", None, "Devices that share the lanes; a
 OUTPUT = flags.DEFINE_string("output", "", "Folder of the run; runs/<preset> if not given.")
 
 
-def train(assignments: list[str]) -> None:
+def train(assignments: list[str]) -> int | None:
     """Trains, evaluates, and writes config.json, metrics.jsonl, curve.png, transcripts.txt, checkpoints/ and summary.json."""
     from experiments import config as configs
     from experiments.build import build
@@ -34,12 +37,13 @@ def train(assignments: list[str]) -> None:
     mesh = make_mesh(DEVICES.value, config.learner.blocks)
     experiment = build(config, mesh)
     output = pathlib.Path(OUTPUT.value or f"runs/{config.preset}")
-    _open_folder(output, configs.to_dict(config))
+    told = {"seed": SEED.value, **json.loads(json.dumps(configs.to_dict(config)))}
+    _check_folder(output, told)
     summary_path = output / "summary.json"
     if summary_path.exists():
         print(f"{output} holds a finished run; remove it, or name another --output, to train anew.")
-        _print_summary(json.loads(summary_path.read_text()), output)
-        return
+        _print_summary(main.read_json(summary_path), output)
+        return None
 
     import jax
 
@@ -47,10 +51,12 @@ def train(assignments: list[str]) -> None:
     from experiments.judge import judge, transcripts
     from experiments.progress import Progress, log_transcripts
 
-    print(f"{config.preset}: random {experiment.floor:.3g}, optimum {experiment.ceiling:.3g}; writing to {output}", flush=True)
     key = jax.random.key(SEED.value)
     learner, like = experiment.learner, jax.eval_shape(experiment.learner.init, key)
-    init, update = jax.jit(learner.init, out_shardings=training.shardings(like, mesh)), training.jit_update(learner, mesh, like)
+    init = jax.jit(learner.init, out_shardings=training.shardings(like, mesh))
+    traced = training.jit_update(learner, mesh, like).trace(like)  # what cannot be is refused before anything is written
+    lock = _open_folder(output, told)
+    print(f"{config.preset}: random {experiment.floor:.3g}, optimum {experiment.ceiling:.3g}; writing to {output}", flush=True)
     checkpoints = training.Checkpoints(output / "checkpoints")
     try:
         resumed = checkpoints.latest() is not None
@@ -64,7 +70,7 @@ def train(assignments: list[str]) -> None:
             log_transcripts(output, before, first)
         with training.stop_on_signals() as should_stop, Progress(experiment, output, first, config.learner.num_updates) as progress:
             state = training.run(
-                update,
+                traced.lower().compile(),
                 state,
                 config.learner.num_updates,
                 checkpoints=checkpoints,
@@ -76,8 +82,9 @@ def train(assignments: list[str]) -> None:
         checkpoints.close()
     if int(state.step) < config.learner.num_updates:
         print(f"stopped after update {int(state.step)}; the same command goes on from there")
-        return
+        return 1
 
+    print("evaluating on held-out lives", flush=True)
     seconds, began = progress.seconds(), time.perf_counter()
     params = on_one_device(state.params)
     judged = judge(experiment, params, SEED.value, config.evaluation)
@@ -92,27 +99,38 @@ def train(assignments: list[str]) -> None:
         "seconds_evaluating": round(time.perf_counter() - began, 1),
         **judged,
         "max_log_prob_gap": gap,
-        "command": " ".join(
+        "command": shlex.join(
             ["experiments/train.py", f"--preset={config.preset}", f"--seed={SEED.value}", *(f"--config.{a}" for a in assignments)]
         ),
     }
     _write_results(experiment, output, params, lines, summary)
     _write_json(summary_path, summary)
     _print_summary(summary, output)
+    lock.close()
+    return None
 
 
-def _open_folder(output: pathlib.Path, config: dict) -> None:
-    """Makes the folder of a run, or refuses one that belongs to another."""
+def _check_folder(output: pathlib.Path, config: dict) -> None:
+    """Refuses a folder that belongs to another run."""
+    path = output / "config.json"
+    if path.exists():
+        if main.read_json(path) != config:
+            raise main.UsageError(f"{output} holds a run of another config or seed; name another --output, or remove it")
+    elif (output / "metrics.jsonl").exists() or (output / "checkpoints").exists():
+        raise main.UsageError(f"{output} holds parts of a run but no config.json; name another --output, or remove it")
+
+
+def _open_folder(output: pathlib.Path, config: dict) -> IO:
+    """Makes the folder of a run; nobody else trains in it while what is returned is open."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        path, wanted = output / "config.json", {"seed": SEED.value, **json.loads(json.dumps(config))}
-        if path.exists():
-            if json.loads(path.read_text()) != wanted:
-                raise main.UsageError(f"{output} holds a run of another config or seed; name another --output, or remove it")
-        elif (output / "metrics.jsonl").exists() or (output / "checkpoints").exists():
-            raise main.UsageError(f"{output} holds parts of a run but no config.json; name another --output, or remove it")
-        else:
-            _write_json(path, wanted)
+        lock = (output / ".lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not (output / "config.json").exists():
+            _write_json(output / "config.json", config)
+        return lock
+    except BlockingIOError as error:
+        raise main.UsageError(f"another training is writing to {output}; wait for it, or name another --output") from error
     except OSError as error:
         raise main.UsageError(f"cannot write to {output} ({error.strerror}); name another --output") from error
 
@@ -136,7 +154,8 @@ def _write_results(experiment, output: pathlib.Path, params, lines: list[dict], 
     title = f"{summary['preset']}, seed {summary['seed']}: {summary['fraction']:.0%} of the way to the optimum"
     learning_curve(output / "curve.png", [line["return"] for line in lines], summary["floor"], summary["ceiling"], title, marks)
     path = output / "transcripts.txt"
-    before, after = path.read_text().split("===== after training")[0], transcripts(experiment, params, summary["seed"])
+    before = path.read_text(errors="replace") if path.exists() else ""
+    before, after = before.split("===== after training")[0], transcripts(experiment, params, summary["seed"])
     path.write_text(f"{before}===== after training\n{after}\n")
     log_transcripts(output, after, summary["updates"])
 

@@ -57,7 +57,12 @@ def reflection(budget: int, *, symbols=None, stop: bool = False, ask: str = " no
 
     Returns:
       The carry.
+
+    Raises:
+      ValueError: for a reflection without tokens.
     """
+    if budget < 1:
+        raise ValueError(f"a reflection of {budget} tokens says nothing; set budget (in configs note_budget) >= 1, or carry=nothing()")
     return Carry(budget=budget, symbols=None if symbols is None else tuple(symbols), stop=stop, ask=ask, annealed=annealed)
 
 
@@ -205,7 +210,9 @@ def _size(size: Size, num_attempts: int, carry: Carry, ask: int, kept: int) -> S
     # What is kept is read again wherever the interaction within forgets.
     life = num_attempts * size.life + (num_attempts - 1) * (border + size.forgets * kept)
     always_forgets = carry.forgets and not carry.annealed
-    again = size.read if not (always_forgets or carry.budget) else 0  # the end of the attempt before, read in the same turn
+    again = (
+        size.read if num_attempts > 1 and not (always_forgets or carry.budget) else 0
+    )  # the end of the attempt before, read in the same turn
     asked = ask if carry.budget else 0
     return Size(
         read=kept + size.read + max(again, asked),

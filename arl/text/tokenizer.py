@@ -1,5 +1,6 @@
 """Tokenizers: the small one that ships with `arl`, or any fast tokenizer of `transformers`; strings into token ids, on the host."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -19,6 +20,7 @@ def load_tokenizer(name_or_path: str | pathlib.Path | None = None) -> Any:
     Raises:
       ValueError: if there is no fast tokenizer, or it has no end token.
     """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns that it found no PyTorch, which a tokenizer does not need
     from transformers import AutoTokenizer, PreTrainedTokenizerFast  # here, because it takes seconds to import
 
     if name_or_path is None or str(name_or_path) == "small":

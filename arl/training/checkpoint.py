@@ -1,6 +1,7 @@
 """Checkpoints of everything that crosses from one update to the next, written while training goes on."""
 
 import pathlib
+import zlib
 from typing import Any
 
 import jax
@@ -8,6 +9,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from arl.training.learner import TrainState
+
+_CHECKSUM = "checksum"
 
 
 class CheckpointError(Exception):
@@ -20,8 +23,10 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path, keep: int = 3):
         """Opens a folder of checkpoints, of which the newest `keep` are kept."""
         self.folder = pathlib.Path(folder).absolute()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise CheckpointError(f"{self.folder} is no folder, and checkpoints need one; remove it, or name another")
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=ocp.StandardCheckpointHandler())
 
     def save(self, state: TrainState) -> None:
         """Begins to write a state; training need not wait. What is already there is left as it is.
@@ -53,24 +58,31 @@ class Checkpoints:
         step = self.latest() if step is None else step
         if step is None or step not in self._manager.all_steps():
             raise CheckpointError(
-                f"there is no checkpoint {'' if step is None else step} in {self.folder}; train first, or name another step"
+                f"there is no checkpoint {'' if step is None else f'{step} '}in {self.folder}; train first, or name another step"
             )
         leaves, treedef = jax.tree.flatten(like)
-        wanted = jax.eval_shape(lambda: {_name(i): _data(_zeros(leaf)) for i, leaf in enumerate(leaves) if leaf.size})
+        wanted = {_name(i): jax.eval_shape(lambda leaf=leaf: _data(_zeros(leaf))) for i, leaf in enumerate(leaves) if leaf.size}
+        wanted[_CHECKSUM] = jax.ShapeDtypeStruct((), np.uint32)
         try:
-            saved = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
-            # The store hands out another shape, or casts to another type, without a word.
+            # The store hands out another shape, or casts to another type, without a word: ask what it holds first.
             written = self._manager.item_metadata(step)
-            differ = [name for name, leaf in wanted.items() if (written[name].shape, written[name].dtype) != (leaf.shape, leaf.dtype)]
-            if differ or set(written) != set(wanted):
-                raise ValueError("other arrays")
+            found = {name: (written[name].shape, written[name].dtype) for name in written}
+            is_ours = found == {name: (leaf.shape, leaf.dtype) for name, leaf in wanted.items()}
+            saved = self._manager.restore(step, args=ocp.args.StandardRestore(wanted)) if is_ours else {}
+            if is_ours and _checksum(saved) != saved[_CHECKSUM]:
+                raise ValueError("its bytes are not those that were written")
             # Copies: what the store handed out may be its own memory, and the first update gives its buffers away.
-            arrays = [jax.numpy.array(saved[_name(i)], copy=True) if leaf.size else _zeros(leaf) for i, leaf in enumerate(leaves)]
+            arrays = [
+                jax.numpy.array(saved[_name(i)], copy=True) if leaf.size else _zeros(leaf) for i, leaf in enumerate(leaves) if is_ours
+            ]
         except Exception as error:
+            has_older = any(other < step for other in self._manager.all_steps())
+            advice = "remove that folder to go on from the one before it" if has_older else "there is none before it, train anew elsewhere"
+            raise CheckpointError(f"checkpoint {self.folder / str(step)} is damaged ({type(error).__name__}); {advice}") from error
+        if not is_ours:
             raise CheckpointError(
-                f"checkpoint {self.folder / str(step)} is damaged or from another configuration ({type(error).__name__}); "
-                "remove that folder to go on from the one before it"
-            ) from error
+                f"checkpoint {self.folder / str(step)} is from another configuration; use the one that it was trained with"
+            )
         restored = [jax.random.wrap_key_data(x) if _is_key(leaf) and leaf.size else x for leaf, x in zip(leaves, arrays, strict=True)]
         return jax.tree.unflatten(treedef, restored)
 
@@ -82,7 +94,16 @@ class Checkpoints:
 
 def _to_arrays(state: TrainState) -> dict[str, Any]:
     # On the host before the next update begins, which may write over the buffers. Arrays of no size cannot be stored, and need not be.
-    return {_name(i): np.asarray(_data(leaf)) for i, leaf in enumerate(jax.tree.leaves(state)) if leaf.size}
+    arrays = {_name(i): np.asarray(_data(leaf)) for i, leaf in enumerate(jax.tree.leaves(state)) if leaf.size}
+    return {**arrays, _CHECKSUM: _checksum(arrays)}
+
+
+def _checksum(arrays: dict[str, Any]) -> np.uint32:
+    """Returns the CRC-32 of all arrays: the store itself does not notice a flipped bit."""
+    checksum = 0
+    for name in sorted(arrays.keys() - {_CHECKSUM}):
+        checksum = zlib.crc32(np.ascontiguousarray(arrays[name]).view(np.uint8), checksum)
+    return np.uint32(checksum)
 
 
 def _name(index: int) -> str:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 from arl.types import Kind
 
+MOST = 2**31 - 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
@@ -114,6 +116,10 @@ def check_config(config: LearnerConfig) -> None:
     for name in ("num_updates", "num_lanes", "group_size", "blocks", "epochs", "minibatches", "microbatch", "constant_tokens"):
         if getattr(config, name) < 1:
             raise ValueError(f"learner.{name} is {getattr(config, name)}; set it >= 1")
+    for name in ("num_updates", "num_lanes"):
+        if getattr(config, name) > MOST:
+            raise ValueError(f"learner.{name} is {getattr(config, name)}; set it <= {MOST}, what an int32 can count")
+    _check_ranges(config)
     if config.num_lanes % config.group_size:
         raise ValueError(
             f"groups of {config.group_size} do not divide {config.num_lanes} lanes; set learner.num_lanes to a multiple of the group size"
@@ -143,6 +149,30 @@ def check_config(config: LearnerConfig) -> None:
     for name, options in choices.items():
         if getattr(config, name) not in options:
             raise ValueError(f"learner.{name} is {getattr(config, name)!r}; set it to one of {', '.join(options)}")
+
+
+def _check_ranges(config: LearnerConfig) -> None:
+    """Refuses numbers that mean nothing where they stand."""
+    ranges = {
+        "reward_scale": (config.reward_scale > 0, "above 0"),
+        "max_gradient_norm": (config.max_gradient_norm > 0, "above 0"),
+        "adam_epsilon": (config.adam_epsilon > 0, "above 0"),
+        "clip_high": (config.clip_high > 0, "above 0"),
+        "clip_low": (0 < config.clip_low <= 1, "above 0 and at most 1"),
+        "trace": (0 <= config.trace <= 1, "between 0 and 1"),
+        "adam_b1": (0 <= config.adam_b1 < 1, "at least 0 and below 1"),
+        "adam_b2": (0 <= config.adam_b2 < 1, "at least 0 and below 1"),
+        **{name: (getattr(config, name) >= 0, "at least 0") for name in ("value_weight", "value_clip", "kl_weight", "weight_decay")},
+    }
+    for name, (is_possible, words) in ranges.items():
+        if not is_possible:
+            raise ValueError(f"learner.{name} is {getattr(config, name)}; set it {words}")
+    for name in ("learning_rate", "entropy"):
+        schedule = getattr(config, name)
+        if not isinstance(schedule, Schedule):
+            raise ValueError(f"learner.{name} is {schedule!r}; set it to a Schedule(start, end)")
+        if min(schedule.start, schedule.end) < 0:
+            raise ValueError(f"learner.{name} falls to {min(schedule.start, schedule.end)}; set learner.{name}.start and .end at least 0")
 
 
 def setting_at(schedules: dict[str, Schedule], progress: jax.Array | float) -> dict:

@@ -43,7 +43,7 @@ def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) 
     for kind in WRITTEN_KINDS:
         is_kind = stream.is_written & (stream.kind == Kind[kind.upper()])
         sums[f"written/{kind}"] = jnp.sum(is_kind)
-        sums[f"entropy/{kind}"] = -jnp.sum(jnp.where(is_kind, stream.log_prob, 0.0))
+        sums[f"entropy/{kind}"] = jnp.sum(jnp.where(is_kind, -stream.log_prob, 0.0))
     sums = total({name: value.astype(jnp.float32) for name, value in sums.items()})
     lives = jnp.maximum(sums["lives"], 1.0)
     returns = {name: value / lives for name, value in sums.items() if name.startswith("return/")}

@@ -72,8 +72,17 @@ class MetricsFile:
     """One line of JSON an update; the same run gives the same bytes."""
 
     def __init__(self, path: pathlib.Path, step: int):
-        """Opens a file for the updates from `step` on; what a run that was killed wrote beyond it is cut off."""
-        lines = path.read_text().splitlines(keepends=True)[:step] if path.exists() else []
+        """Opens a file for the updates from `step` on; what a run that was killed wrote beyond it is cut off.
+
+        Raises:
+          TrainingError: if the lines of the updates before `step` are not all there.
+        """
+        lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)[:step] if path.exists() else []
+        whole = [index for index, line in enumerate(lines) if _update_of(line) == index]
+        if len(whole) < step:
+            raise TrainingError(
+                f"{path} lacks some of the {step} updates that its checkpoint has; restore that file, or train anew elsewhere"
+            )
         part = path.with_suffix(".part")  # renamed when whole: a run may be killed at any moment
         part.write_text("".join(lines))
         part.replace(path)
@@ -84,6 +93,14 @@ class MetricsFile:
         del seconds
         self._file.write(json.dumps({"update": step, **metrics}) + "\n")
         self._file.flush()
+
+
+def _update_of(line: str) -> int | None:
+    """Returns the number of the update that a line is about, None if it is not whole."""
+    try:
+        return json.loads(line)["update"] if line.endswith("}\n") else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:

@@ -4,17 +4,30 @@ import json
 
 import pytest
 
+from arl.envs import bandit, number_guess
 from experiments.build import build
 from experiments.config import Config, from_dict, override, to_dict
 from experiments.presets import PRESETS, get_preset
 
 WRONG = [
+    ("history", "learner.learning_rate.start=1e999", "finite"),
+    ("history", "learner.learning_rate.start=-1", "learner.learning_rate.start"),
+    ("history", "learner.adam_b2=1", "learner.adam_b2"),
+    ("history", "learner.max_gradient_norm=0", "learner.max_gradient_norm"),
+    ("history", "learner.trace=5", "learner.trace"),
+    ("history", "learner.num_lanes=16000000000", "learner.num_lanes"),
+    ("history", "agent.illegal_penalty=-1", "agent.illegal_penalty"),
+    ("history", "agent.annealed=True", "agent.annealed=False"),
+    ("history", "preset=other", "--preset"),
     ("history", "learner.num_updats=3", "num_updates"),
     ("history", "learnr.num_updates=3", "learner"),
     ("history", "learner.num_updates=many", "type int"),
     ("history", "learner.num_updates=None", "type int"),
     ("history", "learner.entropy=0.1", "start"),
     ("history", "learner.entropy.strat=0.1", "start"),
+    ("history", "learner={'num_lanes': 40}", "has fields of its own"),
+    ("reflection", "learner.schedules.attempts.keep=0.5", "set one of start, end"),
+    ("reflection", "agent.note_budget=0", "note_budget) >= 1"),
     ("history", "learner.schedules=3", "config.learner.schedules.NAME"),
     ("history", "learner.credit=gea", "gae"),
     ("history", "learner.group_size=7", "multiple"),
@@ -77,3 +90,23 @@ def test_preset_can_be_built_and_has_a_way_to_go(name):
     experiment = build(get_preset(name))
     assert experiment.floor < experiment.ceiling
     assert experiment.rollout.context_length >= experiment.interaction.size.context
+
+
+@pytest.mark.parametrize(
+    ("preset", "assignments", "floor", "ceiling"),
+    [
+        ("reflection", ["environment.turn_cost=0.5"], 0.5 - 2.0, 2.375 - 2.0),
+        ("number_guess", ["environment.turn_cost=0.5"], None, -1.5 * number_guess.optimal_num_guesses(32, 10)),
+        ("bandit", ["environment.time_limit=3"], 1.5, bandit.optimal_return(2, 3)),
+        ("bandit", ["environment.time_limit=3", "environment.turn_cost=0.25"], 0.75, bandit.optimal_return(2, 3) - 0.75),
+    ],
+)
+def test_floor_and_ceiling_are_those_of_the_task_as_it_is_played(preset, assignments, floor, ceiling):
+    experiment = build(override(get_preset(preset), assignments))
+    assert experiment.ceiling == pytest.approx(ceiling)
+    assert floor is None or experiment.floor == pytest.approx(floor)
+
+
+def test_a_lake_whose_steps_cost_is_refused():
+    with pytest.raises(ValueError, match="environment.turn_cost=0"):
+        build(override(get_preset("frozen_lake"), ["environment.turn_cost=0.1"]))

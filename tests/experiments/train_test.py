@@ -1,5 +1,6 @@
 """The binaries as a user starts them: killed and resumed, finished, damaged, wrongly asked."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -111,7 +112,7 @@ def test_interrupted_and_resumed_is_never_stopped(finished, tmp_path, number):
     process = start("train", *SMALL, f"--output={folder}")
     interrupt(process, folder, random.randrange(8, NUM_UPDATES // 2), number)
     code, _, errors = end(process)
-    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0), errors
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 1), errors
     assert not (folder / "summary.json").exists()
     code, output, errors = end(start("train", *SMALL, f"--output={folder}"))
     assert code == 0 and "going on from update" in output, errors
@@ -153,6 +154,50 @@ def test_damaged_checkpoint_is_named_and_nothing_is_lost(finished, tmp_path):
     code, _, errors = end(start("train", *SMALL, f"--output={folder}"))
     assert code == 1 and str(newest) in one_sentence(errors)
     assert (folder / "metrics.jsonl").read_bytes() == metrics and newest.exists()
+
+
+def damaged(finished, tmp_path, name: str, words: bytes) -> pathlib.Path:
+    """A copy of a run of which one file holds other words."""
+    folder = tmp_path / name.replace(".", "_")
+    shutil.copytree(finished, folder)
+    if name != "summary.json":
+        (folder / "summary.json").unlink()
+    (folder / name).write_bytes(words)
+    return folder
+
+
+def test_damaged_files_are_named(finished, tmp_path):
+    """At once, and not when all has been computed; none of them is changed."""
+    lines = (finished / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    asked = {
+        ("config.json", b"{"): 2,
+        ("summary.json", b"[]"): 2,
+        ("metrics.jsonl", b"".join(lines[:-3])): 1,
+        ("metrics.jsonl ", b"".join([*lines[:4], b"garbage}\n", *lines[5:]])): 1,
+    }
+    folders = {damaged(finished, tmp_path / str(i), name.strip(), words): code for i, ((name, words), code) in enumerate(asked.items())}
+    before = [path.read_bytes() for folder in folders for path in sorted(folder.glob("*.json*")) if path.name != "times.jsonl"]
+    processes = [start("train", *SMALL, f"--output={folder}") for folder in folders]
+    for process, wanted in zip(processes, folders.values(), strict=True):
+        code, _, errors = end(process)
+        assert code == wanted and str(tmp_path) in one_sentence(errors)
+    assert before == [path.read_bytes() for folder in folders for path in sorted(folder.glob("*.json*")) if path.name != "times.jsonl"]
+
+
+def test_two_trainings_do_not_share_a_folder(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / "summary.json").unlink()
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, _, errors = end(start("train", *SMALL, f"--output={folder}"))
+    assert code == 2 and "another training" in one_sentence(errors)
+
+
+def test_what_cannot_be_traced_leaves_no_folder(tmp_path):
+    folder = tmp_path / "run"
+    code, _, errors = end(start("train", *SMALL, "--config.learner.credit=grpo", "--config.rollout.restarts=False", f"--output={folder}"))
+    assert code == 2 and one_sentence(errors) and not folder.exists()
 
 
 def test_what_is_not_a_number_ends_a_run_at_its_update(tmp_path):

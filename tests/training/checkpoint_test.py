@@ -72,14 +72,34 @@ def test_empty_folder_says_so(tmp_path):
     checkpoints.close()
 
 
-def test_checkpoint_cut_in_half_names_the_folder_to_remove(tmp_path):
-    save(tmp_path, [4])
+@pytest.mark.parametrize(("steps", "advice"), [([3, 4], "remove that folder"), ([4], "there is none before it")])
+def test_checkpoint_cut_in_half_is_named_with_what_to_do(tmp_path, steps, advice):
+    """The last one left is not to be removed: it may be worth a rescue."""
+    save(tmp_path, steps)
     for path in (path for path in (tmp_path / "4").rglob("*") if path.is_file()):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(CheckpointError) as caught:
         checkpoints.restore(make_state(0))
-    assert str(tmp_path / "4") in str(caught.value) and "remove" in str(caught.value)
+    assert str(tmp_path / "4") in str(caught.value) and advice in str(caught.value)
+    checkpoints.close()
+
+
+def test_flipped_bit_is_noticed(tmp_path, monkeypatch):
+    """The store itself hands out whatever its files hold; one bit of one weight is as good as another run."""
+    save(tmp_path, [4])
+    checkpoints = Checkpoints(tmp_path)
+    restore = checkpoints._manager.restore
+
+    def flip_one_bit(*args, **options):
+        arrays = restore(*args, **options)
+        name = next(name for name, array in arrays.items() if array.dtype == jnp.float32)
+        bits = arrays[name].view(jnp.uint32)
+        return {**arrays, name: bits.at[(0,) * bits.ndim].set(bits[(0,) * bits.ndim] ^ 1).view(jnp.float32)}
+
+    monkeypatch.setattr(checkpoints._manager, "restore", flip_one_bit)
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoints.restore(make_state(0))
     checkpoints.close()
 
 
