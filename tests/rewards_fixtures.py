@@ -1,0 +1,131 @@
+"""What the tests of reward components share: an interaction that plays a script, lives at random, and the laws of what only pays."""
+
+import functools
+import random
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arl import text
+from arl.types import Grammar, Interaction, Kind, Reward, Size, Text, Turn, Written, make_turn
+from tests import agents_fixtures as plain
+from tests import tiny
+
+WORDS = text.any_text(tiny.TOKENIZER, tiny.SYMBOLS, stop=True)
+BUDGET = 4
+
+
+def scripted(anchors, kinds=Kind.ACTION, rewards=(), truncated: bool = False) -> Interaction:
+    """An interaction that passes the anchors one by one, whatever is written, in segments of the kinds; `rewards` follow each of them."""
+    num_turns = len(anchors) - 1
+    kinds = np.broadcast_to(kinds, num_turns + 1)
+    paid = [Reward(), *rewards, *[Reward()] * (num_turns - len(rewards))]
+    paid = Reward(*(np.array(values, np.float32) for values in zip(*paid, strict=True)))
+    anchor = lambda state: jnp.asarray(np.array(anchors, np.uint32))[state]
+
+    def ask(state):
+        is_over = state == num_turns
+        reward = jax.tree.map(lambda values: jnp.asarray(values)[state], paid)
+        ends = {"terminated": is_over & (not truncated), "truncated": is_over & truncated}
+        budget = jnp.where(ends["truncated"], 0, BUDGET)
+        return state, make_turn(text.constant([7]), jnp.asarray(kinds)[state], budget, 1, jnp.ones(1, bool), reward=reward, **ends)
+
+    return Interaction(
+        start=lambda key, setting: ask(jnp.int32(0)),
+        advance=lambda key, setting, state, written: ask(state + 1),
+        grammar=WORDS,
+        size=Size(1, BUDGET, num_turns, num_turns * (1 + BUDGET) + 1, num_turns * (1 + BUDGET) + 1),
+        adapt=lambda setting, outcomes: {**setting, "seen": outcomes},
+        expert=lambda key, state: Text(jnp.full(BUDGET, state), state % BUDGET),
+        anchor=anchor,
+    )
+
+
+def play(interaction: Interaction, lengths, setting=None) -> tuple[list, list[Turn]]:
+    """States and turns of a life of a script in which segments of these lengths are written."""
+    state, turn = interaction.start(jax.random.key(0), setting or {})
+    states, turns = [state], [turn]
+    for index in range(interaction.size.turns):
+        written = Written(Text(jnp.zeros(BUDGET, jnp.int32), lengths[index]), jnp.int32(0), jnp.bool_(True))
+        state, turn = interaction.advance(jax.random.key(index), setting or {}, state, written)
+        states.append(state), turns.append(turn)
+    return states, turns
+
+
+def paid(turns: list[Turn], component: str) -> list[float]:
+    """What each segment of a life earned of a component."""
+    return [float(getattr(turn.reward, component)) for turn in turns[1:]]
+
+
+def check_laws(make, script: Interaction, setting):
+    """What only pays changes nothing but the reward, for one lane as for many, compiled or not."""
+    interaction = make(script)
+    assert interaction.grammar is script.grammar and interaction.size == script.size and interaction.adapt is script.adapt
+    lengths = jax.random.randint(jax.random.key(0), (3, script.size.turns), 0, BUDGET + 1)
+    eager = play(interaction, lengths[0], setting)
+    lives = jax.jit(jax.vmap(functools.partial(play, interaction), (0, None)), compiler_options=plain.QUICK)(lengths, setting)
+    one = jax.jit(functools.partial(play, interaction), compiler_options=plain.QUICK)
+    same(eager, one(lengths[0], setting))
+    for lane, row in enumerate(lengths):
+        same(jax.tree.map(lambda x, lane=lane: x[lane], lives), one(row, setting))
+    for state, turn, inner_state, inner_turn in zip(*eager, *play(script, lengths[0], setting), strict=True):
+        same(turn._replace(reward=0), inner_turn._replace(reward=0))
+        same(interaction.expert(jax.random.key(0), state), script.expert(jax.random.key(0), inner_state))
+        assert int(interaction.anchor(state)) == int(script.anchor(inner_state))
+
+
+def same(found, wanted):
+    """Whether two trees are the same to the last bit, types included."""
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    assert jax.tree.map(lambda x: jnp.asarray(x).dtype, found) == jax.tree.map(lambda x: jnp.asarray(x).dtype, wanted)
+
+
+class Segment(NamedTuple):
+    """A segment as it was written: the turn that asked for it, its tokens, and the turn that followed."""
+
+    asked: Turn
+    written: list[int]
+    is_legal: bool
+    followed: Turn
+
+
+def any_writing(draw: random.Random, grammar: Grammar, turn: Turn) -> list[int]:
+    """What somebody might write: mostly what the grammar allows, sometimes not."""
+    written, state, budget = [], int(turn.grammar), int(turn.budget)
+    if draw.random() < 0.15:
+        return [draw.choice(grammar.alphabet.tolist()) for _ in range(draw.randint(1, budget))]
+    while len(written) < budget and not grammar.is_final[state]:
+        letter = draw.choice(np.flatnonzero(grammar.next_state[state]).tolist())
+        if grammar.alphabet[letter] == grammar.stop_id:
+            break
+        written.append(int(grammar.alphabet[letter]))
+        state = int(grammar.next_state[state, letter])
+    return written
+
+
+def live(interaction: Interaction, setting, seeds, write=any_writing) -> list[tuple]:
+    """Whole lives at random: for each seed its first state and its segments."""
+    grammar, capacity, lives = interaction.grammar, interaction.size.written, []
+
+    @functools.partial(jax.jit, compiler_options=plain.QUICK)
+    def advance(key, state, turn, said):
+        choice, is_legal = text.parse(grammar, turn.grammar, said)
+        is_legal &= turn.legal[jnp.maximum(choice, 0)]
+        return is_legal, interaction.advance(key, setting, state, Written(said, jnp.where(is_legal, choice, -1), is_legal))
+
+    start = jax.jit(interaction.start, compiler_options=plain.QUICK)
+    for seed in seeds:
+        draw, segments = random.Random(seed), []
+        first, turn = start(jax.random.key(seed), setting)
+        state, turn = jax.device_get((first, turn))
+        while not turn.terminated and not turn.truncated:
+            written = write(draw, grammar, turn)
+            ids = np.array(written + [0] * (capacity - len(written)), np.int32)
+            is_legal, (state, followed) = advance(jax.random.key(len(segments)), state, turn, Text(ids, np.int32(len(written))))
+            followed = jax.device_get(followed)
+            segments.append(Segment(turn, written, bool(is_legal), followed))
+            turn = followed
+        lives.append((first, segments))
+    return lives
