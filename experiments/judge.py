@@ -31,12 +31,11 @@ def judge(experiment: Experiment, params: Any, seed: int, config: EvaluationConf
     summarise = functools.partial(
         evaluation.summarise, floor=experiment.floor, ceiling=experiment.ceiling, success_at=experiment.success_at
     )
-    num_attempts = experiment.config.agent.num_attempts
     lives, stream = live_with(experiment.interaction)
     ablations = {}
     if experiment.config.agent.carry == "reflection":
         for how in ("shuffled", "blanked"):
-            ablated = evaluation.ablated(experiment.interaction, stream, Kind.REFLECTION, how, num_attempts)
+            ablated = evaluation.ablated(experiment.interaction, stream, Kind.REFLECTION, how)
             ablations[how] = summarise(live_with(ablated)[0])["fraction"]
     return {**summarise(lives), "ablations": ablations}
 

@@ -2,7 +2,19 @@
 
 from arl.agents.act import act
 from arl.agents.attempts import Carry, attempts, history, nothing, reflection, window
-from arl.agents.intervene import replace_segments, segments
+from arl.agents.intervene import replace_by_expert, replace_segments, segments
 from arl.agents.think import think
 
-__all__ = ["Carry", "act", "attempts", "history", "nothing", "reflection", "replace_segments", "segments", "think", "window"]
+__all__ = [
+    "Carry",
+    "act",
+    "attempts",
+    "history",
+    "nothing",
+    "reflection",
+    "replace_by_expert",
+    "replace_segments",
+    "segments",
+    "think",
+    "window",
+]

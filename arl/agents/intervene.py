@@ -1,59 +1,90 @@
 """An intervention on what an agent wrote: does what it says to itself matter, and is it this that matters?"""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from arl import text
 from arl.types import Interaction, Kind, State, Text, Turn, Written
 
 
 class IntervenedState(NamedTuple):
-    """State of `replace_segments`.
+    """State of `replace_segments` and `replace_by_expert`.
 
     Attributes:
       inner: state of the interaction within.
       kind: int32 `[]`, `Kind` of the segment that is being written.
-      attempt: int32 `[]`, the attempt that it belongs to.
+      index: int32 `[]`, segments of the kind in question that this life has written before.
       life: int32 `[]`, which of the other lives speaks in this one.
     """
 
     inner: State
     kind: jax.Array
-    attempt: jax.Array
+    index: jax.Array
     life: jax.Array
 
 
 def replace_segments(inner: Interaction, kind: Kind, others: Text) -> Interaction:
     """Returns `inner`, which hears another life's segments of a kind in place of those written in it.
 
-    The segment is written all the same; what is replaced is what follows from it. One other life, drawn at the start, speaks throughout.
+    The segment is written all the same; what is replaced is what follows from it. One other life, drawn at the start, speaks throughout:
+    its first segment for the first, its second for the second; after its last one, that one again.
 
     Args:
       inner: the interaction to intervene in.
       kind: of the segments that are replaced.
-      others: what other lives wrote, ids `[P, K, capacity]` by life and attempt. Empty texts blank the segments out.
+      others: what other lives wrote, ids `[P, S, capacity]` by life and order. Empty texts blank the segments out.
 
     Returns:
       The interaction; its state is an `IntervenedState`.
     """
     capacity = inner.size.written
     others = Text(jnp.asarray(others.ids)[..., :capacity], jnp.minimum(jnp.asarray(others.length), capacity))
-    num_lives, num_attempts, width = others.ids.shape
+    num_lives, num_segments, width = others.ids.shape
 
-    def watch(life: jax.Array, state: State, turn: Turn) -> tuple[IntervenedState, Turn]:
-        return IntervenedState(state, turn.kind, turn.attempt, life), turn
+    def say(key: jax.Array, state: IntervenedState) -> Text:
+        del key
+        index = (state.life, jnp.minimum(state.index, num_segments - 1))
+        return Text(jnp.pad(others.ids[index], (0, capacity - width)), others.length[index])
+
+    return _intervene(inner, kind, num_lives, say)
+
+
+def replace_by_expert(inner: Interaction, kind: Kind) -> Interaction:
+    """Returns `inner`, which hears its expert's segments of a kind in place of those written in it.
+
+    Args:
+      inner: the interaction to intervene in, with an expert.
+      kind: of the segments that are replaced.
+
+    Returns:
+      The interaction; its state is an `IntervenedState`.
+
+    Raises:
+      ValueError: if there is no expert.
+    """
+    expert, capacity = inner.expert, inner.size.written
+    if expert is None:
+        raise ValueError("nobody can speak in the agent's place here; give the environment an expert, or shuffle or blank the segments")
+    return _intervene(inner, kind, 1, lambda key, state: text.pad(expert(key, state.inner), capacity))
+
+
+def _intervene(inner: Interaction, kind: Kind, num_lives: int, say: Callable[[jax.Array, IntervenedState], Text]) -> Interaction:
+    """Returns `inner`, which hears `say(key, state)` for its segments of a kind."""
 
     def start(key, setting):
         life = jax.random.randint(jax.random.fold_in(key, 1), (), 0, num_lives)
-        return watch(life, *inner.start(key, setting))
+        state, turn = inner.start(key, setting)
+        return IntervenedState(state, turn.kind, jnp.int32(0), life), turn
 
-    def advance(key, setting, state: IntervenedState, written: Written):
-        index = (state.life, jnp.clip(state.attempt, 0, num_attempts - 1))
-        ids = jnp.pad(others.ids[index], (0, capacity - width))
+    def advance(key, setting, state: IntervenedState, written: Written) -> tuple[IntervenedState, Turn]:
         is_replaced = state.kind == kind
-        heard = Text(jnp.where(is_replaced, ids, written.text.ids), jnp.where(is_replaced, others.length[index], written.text.length))
-        return watch(state.life, *inner.advance(key, setting, state.inner, written._replace(text=heard)))
+        said = say(jax.random.fold_in(key, 1), state)
+        heard = Text(jnp.where(is_replaced, said.ids, written.text.ids), jnp.where(is_replaced, said.length, written.text.length))
+        inner_state, turn = inner.advance(key, setting, state.inner, written._replace(text=heard))
+        return IntervenedState(inner_state, turn.kind, state.index + is_replaced, state.life), turn
 
     return inner._replace(
         start=start,
@@ -63,25 +94,24 @@ def replace_segments(inner: Interaction, kind: Kind, others: Text) -> Interactio
     )
 
 
-def segments(tokens: jax.Array, is_kind: jax.Array, attempt: jax.Array, num_attempts: int, capacity: int) -> Text:
-    """Returns what was sampled in segments of one kind, by lane and attempt, for lanes of one life each.
+def segments(tokens: jax.Array, is_kind: jax.Array, ends_segment: jax.Array, num_segments: int, capacity: int) -> Text:
+    """Returns what was sampled in segments of one kind, by lane and order, for lanes of one life each.
 
     Args:
-      tokens: int32 `[B, T]`, token ids sampled.
+      tokens: int32 `[B, T]`, token ids sampled; negative ones (a stop token's place, say) are left out.
       is_kind: bool `[B, T]`, where one was sampled in a segment of that kind.
-      attempt: int32 `[B, T]`.
-      num_attempts: `K`.
+      ends_segment: bool `[B, T]`, where a segment ended.
+      num_segments: `S`; later segments are left out.
       capacity: tokens of the longest segment.
 
     Returns:
-      Text, ids `[B, K, capacity]`.
+      Text, ids `[B, S, capacity]`.
     """
-
-    def of_attempt(index):
-        is_here = is_kind & (attempt == index)
-        place = jnp.where(is_here, jnp.cumsum(is_here, axis=1) - 1, capacity)
-        lane = jnp.arange(len(tokens))[:, None]
-        ids = jnp.zeros((len(tokens), capacity), jnp.int32).at[lane, place].set(tokens, mode="drop")
-        return Text(ids, jnp.minimum(jnp.sum(is_here, axis=1), capacity))
-
-    return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *[of_attempt(index) for index in range(num_attempts)])
+    lane, ends = jnp.arange(len(tokens))[:, None], is_kind & ends_segment
+    segment = jnp.cumsum(ends, axis=1) - ends
+    is_said = is_kind & (tokens >= 0)
+    one_hot = is_said[..., None] & (segment[..., None] == jnp.arange(num_segments))
+    place = jnp.sum(jnp.where(one_hot, jnp.cumsum(one_hot, axis=1) - 1, 0), axis=-1)
+    ids = jnp.zeros((len(tokens), num_segments, capacity), jnp.int32)
+    ids = ids.at[lane, jnp.where(is_said, segment, num_segments), place].set(tokens, mode="drop")
+    return Text(ids, jnp.minimum(jnp.sum(one_hot, axis=1), capacity))

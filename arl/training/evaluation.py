@@ -11,7 +11,7 @@ import numpy as np
 from arl import agents, rollout, text
 from arl.rollout import RolloutConfig
 from arl.training.credit import total_reward
-from arl.types import Interaction, Kind, LanguageModel, Setting, Stream
+from arl.types import Interaction, Kind, LanguageModel, Setting, Stream, Text
 
 
 class Lives(NamedTuple):
@@ -115,30 +115,74 @@ def _gap(interaction: Interaction, model: LanguageModel, config: RolloutConfig, 
     return jax.lax.map(of_lane, stream, batch_size=min(16, len(stream.token)))
 
 
-def ablated(interaction: Interaction, stream: Stream, kind: Kind, how: str, num_attempts: int) -> Interaction:
-    """Returns the interaction with its segments of a kind shuffled between lives, or blanked.
+ABLATIONS = ("shuffled", "blanked", "expert")
+
+
+def ablated(interaction: Interaction, stream: Stream, kind: Kind, how: str) -> Interaction:
+    """Returns the interaction with its segments of a kind shuffled between lives, blanked, or said by its expert.
 
     Args:
       interaction: what the lives did.
       stream: `[N, T]`, lives lived without the ablation, from which the segments are taken.
       kind: of the segments.
-      how: "shuffled" or "blanked".
-      num_attempts: `K`.
+      how: "shuffled", "blanked" or "expert".
 
     Returns:
       The interaction.
 
     Raises:
-      ValueError: for another `how`.
+      ValueError: for another `how`, or if there is no expert.
     """
-    if how not in ("shuffled", "blanked"):
-        raise ValueError(f"there is no ablation {how!r}; choose shuffled or blanked")
-    tokens = jnp.asarray(interaction.grammar.alphabet)[stream.written]
-    is_kind = stream.is_written & (stream.kind == kind) & (tokens != interaction.grammar.stop_id)
-    notes = agents.segments(tokens, is_kind, stream.attempt, num_attempts, interaction.size.written)
+    if how not in ABLATIONS:
+        raise ValueError(f"there is no ablation {how!r}; choose one of {', '.join(ABLATIONS)}")
+    if how == "expert":
+        return agents.replace_by_expert(interaction, kind)
+    notes = written_segments(interaction, stream, kind)
     if how == "blanked":
         notes = notes._replace(length=jnp.zeros_like(notes.length))
     return agents.replace_segments(interaction, kind, notes)
+
+
+def written_segments(interaction: Interaction, stream: Stream, kind: Kind) -> Text:
+    """Returns what lives wrote in segments of a kind, ids `[N, S, capacity]` by life and order, without stop tokens.
+
+    Args:
+      interaction: what the lives did.
+      stream: `[N, T]`, on the host: the number `S` of segments is read from it.
+      kind: of the segments.
+    """
+    is_kind = stream.is_written & (stream.kind == kind)
+    num_segments = max(1, int(np.max(np.sum(np.asarray(is_kind & stream.ends_segment), axis=1))))
+    tokens = jnp.asarray(interaction.grammar.alphabet)[stream.written]
+    said = jnp.where(tokens == interaction.grammar.stop_id, -1, tokens)
+    return agents.segments(said, jnp.asarray(is_kind), jnp.asarray(stream.ends_segment), num_segments, interaction.size.written)
+
+
+def mutual_information(first: np.ndarray, second: np.ndarray) -> float:
+    """Estimates the mutual information of two discrete variables, such as a note and the hidden task that it is about.
+
+    The plug-in estimate is biased upwards where there are many values and few samples; what is left when `second` is shuffled, averaged
+    over a few fixed shuffles, is taken off. (Plug-in estimate and its bias: Paninski 2003, "Estimation of entropy and mutual information".)
+
+    Args:
+      first: integers `[N]` or `[N, ...]`; a row is one value.
+      second: integers `[N]` or `[N, ...]`.
+
+    Returns:
+      Bits, at least 0.
+    """
+    first, second = (np.unique(np.asarray(x).reshape(len(x), -1), axis=0, return_inverse=True)[1].ravel() for x in (first, second))
+
+    def entropy(values: np.ndarray) -> float:
+        share = np.unique(values, return_counts=True)[1] / len(values)
+        return float(-np.sum(share * np.log2(share)))
+
+    def plug_in(other: np.ndarray) -> float:
+        return entropy(first) + entropy(other) - entropy(first * (other.max() + 1) + other)
+
+    random = np.random.default_rng(0)
+    bias = np.mean([plug_in(random.permutation(second)) for _ in range(8)])
+    return max(0.0, plug_in(second) - float(bias))
 
 
 def fraction_of_the_way(value: float, floor: float, ceiling: float) -> float:

@@ -85,14 +85,37 @@ def test_expert_and_anchor_pass_through():
     assert int(interaction.anchor(state)) == int(INNER.anchor(state.inner))
 
 
-def test_segments_are_what_was_written_by_lane_and_attempt():
+def test_the_experts_segments_are_heard():
+    """In place of the guesses: whatever is said, the hidden number is found as fast as it can be."""
+    turns = live(agents.replace_by_expert(INNER, Kind.ACTION))
+    state, _ = INNER.start(jax.random.key(0), {})
+    first = INNER.expert(jax.random.key(1), state)
+    said, is_legal = text.parse(INNER.grammar, turns[0].grammar, first)
+    _, wanted = INNER.advance(jax.random.key(0), {}, state, plain.Written(first, said, is_legal))
+    assert bool(is_legal) and plain.ids(turns[1].read) == plain.ids(wanted.read)
+
+
+def test_an_agent_without_an_expert_cannot_be_replaced_by_it():
+    with pytest.raises(ValueError, match="give the environment an expert"):
+        agents.replace_by_expert(INNER._replace(expert=None), Kind.ACTION)
+
+
+def test_segments_are_what_was_written_by_lane_and_order():
     """Against a loop over a rolled-out batch."""
     _, stream, _ = tiny.roll("reflection", *tiny.keys(5))
     grammar = tiny.agent("reflection").grammar
     tokens, is_note = grammar.alphabet[stream.written], stream.is_written & (stream.kind == Kind.REFLECTION)
-    found = agents.segments(jnp.asarray(tokens), jnp.asarray(is_note), jnp.asarray(stream.attempt), 3, 2)
+    found = agents.segments(jnp.asarray(tokens), jnp.asarray(is_note), jnp.asarray(stream.ends_segment), 3, 2)
     for lane in range(5):
-        for attempt in range(3):
-            wanted = tokens[lane][is_note[lane] & (stream.attempt[lane] == attempt)].tolist()
-            assert np.asarray(found.ids)[lane, attempt, : int(found.length[lane, attempt])].tolist() == wanted
-            assert len(wanted) == (2 if attempt < 2 else 0)
+        for index in range(3):  # the attempt's number is that of its reflection
+            wanted = tokens[lane][is_note[lane] & (stream.attempt[lane] == index)].tolist()
+            assert np.asarray(found.ids)[lane, index, : int(found.length[lane, index])].tolist() == wanted
+            assert len(wanted) == (2 if index < 2 else 0)
+
+
+def test_segments_are_told_apart_within_an_attempt_and_tokens_can_be_left_out():
+    tokens = jnp.array([[5, 6, 7, -1, 8, 9]])
+    is_kind = jnp.array([[True, True, False, True, True, True]])
+    ends = jnp.array([[True, False, True, True, True, False]])
+    found = agents.segments(tokens, is_kind, ends, 3, 4)
+    assert [row[:n] for row, n in zip(found.ids[0].tolist(), found.length[0].tolist(), strict=True)] == [[5], [6], [8]]

@@ -126,7 +126,7 @@ def test_ablated_lives_hear_what_others_wrote(how):
     tokens = np.asarray(tiny.agent(name).grammar.alphabet)[source.written]
     is_note = source.is_written & (source.kind == Kind.REFLECTION)
     written = [[tuple(tokens[i][is_note[i] & (source.attempt[i] == k)].tolist()) for k in range(3)] for i in range(NUM_LIVES)]
-    interaction = evaluation.ablated(tiny.agent(name), source, Kind.REFLECTION, how, 3)
+    interaction = evaluation.ablated(tiny.agent(name), source, Kind.REFLECTION, how)
     arguments = (interaction, tiny.model(), tiny.config(interaction), tiny.params(), tiny.SETTING, jax.random.key(7), NUM_LIVES, 3)
     lives, stream = jax.tree.map(np.asarray, jax.jit(lambda: evaluation.live(*arguments))())
     assert lives.is_finished.all()
@@ -143,8 +143,8 @@ def test_ablated_lives_hear_what_others_wrote(how):
 
 def test_other_ablations_are_refused():
     _, source = live("reflection", 3)
-    with pytest.raises(ValueError, match="choose shuffled or blanked"):
-        evaluation.ablated(tiny.agent("reflection"), source, Kind.REFLECTION, "burnt", 3)
+    with pytest.raises(ValueError, match="choose one of shuffled, blanked, expert"):
+        evaluation.ablated(tiny.agent("reflection"), source, Kind.REFLECTION, "burnt")
 
 
 @pytest.mark.parametrize(("successes", "number"), [(30, 100), (1, 4), (50, 50)])
@@ -186,3 +186,23 @@ def test_a_summary_by_hand():
 def test_where_a_cost_is_measured_the_way_goes_down():
     """Guesses that cost 1 each: 6 at random, 4 at best."""
     assert evaluation.fraction_of_the_way(-5.0, floor=-6.0, ceiling=-4.0) == pytest.approx(0.5)
+
+
+def test_mutual_information_is_that_of_known_channels():
+    """A copy tells all of two bits, one of its bits tells one, noise and a constant tell nothing, a noisy copy what its capacity is."""
+    random = np.random.default_rng(1)
+    task = random.integers(4, size=8192)
+    assert evaluation.mutual_information(task, task) == pytest.approx(2.0, abs=0.01)
+    assert evaluation.mutual_information(np.stack([task % 2, np.zeros_like(task)], 1), task) == pytest.approx(1.0, abs=0.01)
+    assert evaluation.mutual_information(random.integers(4, size=8192), task) == pytest.approx(0.0, abs=0.01)
+    assert evaluation.mutual_information(np.zeros(8192, int), task) == 0.0
+    bit = task % 2
+    flipped = np.where(random.random(8192) < 0.1, 1 - bit, bit)
+    capacity = 1 + 0.1 * np.log2(0.1) + 0.9 * np.log2(0.9)
+    assert evaluation.mutual_information(flipped, bit) == pytest.approx(capacity, abs=0.03)
+
+
+def test_mutual_information_of_few_samples_is_not_taken_for_knowledge():
+    """As many notes as samples: the plug-in estimate alone would say that they tell everything."""
+    random = np.random.default_rng(2)
+    assert evaluation.mutual_information(np.arange(64), random.integers(8, size=64)) < 0.2
