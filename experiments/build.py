@@ -3,33 +3,15 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-import numpy as np
 from jax.sharding import Mesh
 
 from arl import agents, envs, models, rollout, text, training
-from arl.envs import bandit, frozen_lake, number_guess
 from arl.rollout import RolloutConfig
 from arl.training import Learner
-from arl.types import Environment, Interaction, LanguageModel
+from arl.types import Interaction, Kind, LanguageModel
+from experiments import tasks
 from experiments.config import AgentConfig, Config, EnvironmentConfig, nearest
-
-
-class Task(NamedTuple):
-    """An environment and what is known of it.
-
-    Attributes:
-      environment: the task.
-      floor: expected outcome of an episode of random actions.
-      ceiling: the best expected outcome, or a bound above it.
-      success_at: outcome from which a life counts as a success.
-      symbols: strings of one token that stand for its actions; what a note may be made of.
-    """
-
-    environment: Environment
-    floor: float
-    ceiling: float
-    success_at: float
-    symbols: tuple[str, ...]
+from experiments.tasks import Task
 
 
 class Experiment(NamedTuple):
@@ -42,6 +24,7 @@ class Experiment(NamedTuple):
       model: that writes.
       rollout: how they are rolled out.
       learner: how they are learned from.
+      warm_start: the learner of the first `config.warm_start` updates; None if there are none.
       floor, ceiling, success_at: of a life's outcome.
     """
 
@@ -51,6 +34,7 @@ class Experiment(NamedTuple):
     model: LanguageModel
     rollout: RolloutConfig
     learner: Learner
+    warm_start: Learner | None
     floor: float
     ceiling: float
     success_at: float
@@ -63,7 +47,7 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
       ValueError: in one sentence that says what to change, for whatever cannot be.
     """
     tokenizer = text.load_tokenizer()
-    task = make_task(tokenizer, config.environment, config.agent)
+    task = make_task(tokenizer, config.environment, config.agent.num_attempts)
     interaction = make_agent(tokenizer, task, config.agent)
     _check_schedules(config)
     filled = dataclasses.replace(
@@ -76,13 +60,22 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
     rollout.check_rollout(interaction, filled, len(tokenizer))
     size = dataclasses.asdict(config.model)
     model = models.make_language_model(models.preset(size.pop("preset"), len(tokenizer), context_length=filled.context_length, **size))
-    learner = training.make_learner(interaction, model, filled, config.learner, vocab_size=len(tokenizer), mesh=mesh)
-    return Experiment(config, tokenizer, interaction, model, filled, learner, task.floor, task.ceiling, task.success_at)
+    parts, warm_start = (interaction, model, filled, config.learner), None
+    options = {"vocab_size": len(tokenizer), "mesh": mesh}
+    learner = training.make_learner(*parts, first_step=config.warm_start, **options)
+    if config.warm_start:
+        warm_start = training.make_warm_start(*parts, num_updates=config.warm_start, **options)
+    return Experiment(
+        config, tokenizer, interaction, model, filled, learner, warm_start, task.floor, task.ceiling, task.success_at
+    )
 
 
 def _check_schedules(config: Config) -> None:
     """Refuses a schedule that nothing follows, and an agent that misses its own."""
-    known = ["attempts.keep"] if config.agent.carry == "reflection" and config.agent.annealed else []
+    agent = config.agent
+    known = ["attempts.keep"] if agent.carry == "reflection" and agent.annealed else []
+    known += ["remember.keep"] if agent.memory_slots and agent.annealed else []
+    known += [f"reward.{component}" for component in agent.weighed]
     for name in config.learner.schedules:
         if name not in known:
             raise ValueError(
@@ -90,15 +83,15 @@ def _check_schedules(config: Config) -> None:
             )
     for name in known:
         if name not in config.learner.schedules:
-            raise ValueError(f"an annealed agent follows {name}; set learner.schedules.{name}.start, or agent.annealed=False")
+            raise ValueError(f"this agent follows {name}; set learner.schedules.{name}.start, or agent.annealed=False and agent.weighed=()")
 
 
-def make_task(tokenizer: Any, config: EnvironmentConfig, agent: AgentConfig) -> Task:
-    """Returns the environment of a config, with the exact floor and ceiling of a life in it."""
-    makers = {"number_guess": _number_guess, "frozen_lake": _frozen_lake, "bandit": _bandit}
-    if config.name not in makers:
-        raise ValueError(f"there is no environment {config.name}; {nearest(config.name, makers)}")
-    task = makers[config.name](tokenizer, config, agent.num_attempts)
+def make_task(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -> Task:
+    """Returns the environment of a config within its limits, and the exact floor and ceiling of a life in it."""
+    names = [field.name for field in dataclasses.fields(config) if dataclasses.is_dataclass(getattr(config, field.name))]
+    if config.name not in names:
+        raise ValueError(f"there is no environment {config.name}; {nearest(config.name, names)}")
+    task = getattr(config, config.name).make(tokenizer, tasks.Limits(config.time_limit, config.turn_cost, num_attempts))
     environment = task.environment
     if config.time_limit:
         environment = envs.time_limit(environment, config.time_limit)
@@ -108,10 +101,55 @@ def make_task(tokenizer: Any, config: EnvironmentConfig, agent: AgentConfig) -> 
 
 
 def make_agent(tokenizer: Any, task: Task, config: AgentConfig) -> Interaction:
-    """Returns the interaction of a config: act, think, attempts, from the inside out."""
-    interaction = agents.act(task.environment, illegal_penalty=config.illegal_penalty, forgets=config.forgets)
+    """Returns the interaction of a config, from the inside out: act, tools, thoughts, memory, attempts, and what is paid for it all."""
+    interaction = agents.act(
+        task.environment,
+        illegal_penalty=config.illegal_penalty,
+        discount=config.turn_discount,
+        process=_pay_bits(task, config),
+        forgets=config.forgets,
+    )
+    if config.tools:
+        interaction = _with_tools(tokenizer, interaction, task, config)
     if config.think_budget:
         interaction = agents.think(interaction, tokenizer, budget=config.think_budget, stop=config.think_stop)
+    if config.memory_slots:
+        interaction = _with_memory(tokenizer, interaction, task, config)
+    return _paid(_with_attempts(tokenizer, interaction, task, config), config)
+
+
+def _pay_bits(task: Task, config: AgentConfig) -> agents.Process | None:
+    if not config.bits:
+        return None
+    if task.bits is None:
+        raise ValueError("nobody counts what the answers of this environment tell; set agent.bits=0, or take mastermind or twenty_questions")
+    return lambda before, after, bits=task.bits: config.bits * bits(before, after)
+
+
+def _with_tools(tokenizer: Any, inner: Interaction, task: Task, config: AgentConfig) -> Interaction:
+    known = [*task.offers, "imagine"]
+    if wrong := [name for name in config.tools if name not in known]:
+        raise ValueError(f"this task offers no tool {wrong[0]}; {nearest(wrong[0], known)}")
+    tools = [task.offers[name].tool if name in task.offers else agents.imagine(tokenizer, task.environment) for name in config.tools]
+    expert_call = next((task.offers[name].expert_call for name in config.tools if name in task.offers), None)
+    return agents.use_tools(inner, tokenizer, tools, max_calls=config.max_calls, ask=tasks.ASK, expert_call=expert_call)
+
+
+def _with_memory(tokenizer: Any, inner: Interaction, task: Task, config: AgentConfig) -> Interaction:
+    return agents.remember(
+        inner,
+        tokenizer,
+        num_slots=config.memory_slots,
+        budget=config.memory_budget,
+        every=config.memory_every,
+        symbols=_note_symbols(task, config),
+        stop=config.note_stop,
+        annealed=config.annealed,
+        expert_note=task.expert_note,
+    )
+
+
+def _with_attempts(tokenizer: Any, inner: Interaction, task: Task, config: AgentConfig) -> Interaction:
     carries = {
         "nothing": agents.nothing,
         "window": lambda: agents.window(config.window),
@@ -122,13 +160,25 @@ def make_agent(tokenizer: Any, task: Task, config: AgentConfig) -> Interaction:
     }
     if config.carry not in carries:
         raise ValueError(f"there is no carry {config.carry}; {nearest(config.carry, carries)}")
-    if config.annealed and config.carry != "reflection":
-        raise ValueError(f"only reflections are annealed, and agent.carry is {config.carry}; set agent.annealed=False")
+    if config.annealed and config.carry != "reflection" and not config.memory_slots:
+        raise ValueError(f"only reflections and memory are annealed, and agent.carry is {config.carry}; set agent.annealed=False")
     if config.num_attempts == 1 and config.carry == "nothing":
-        return interaction
-    return agents.attempts(
-        interaction, tokenizer, num_attempts=config.num_attempts, carry=carries[config.carry](), discount=config.discount
-    )
+        return inner
+    return agents.attempts(inner, tokenizer, num_attempts=config.num_attempts, carry=carries[config.carry](), discount=config.discount)
+
+
+def _paid(interaction: Interaction, config: AgentConfig) -> Interaction:
+    """Returns the interaction with prices of tokens, pay for what is new, and scheduled weights of all components."""
+    kinds = {kind.name.lower(): kind for kind in Kind if kind > Kind.OBSERVATION}
+    if wrong := [name for name in config.prices if name not in kinds]:
+        raise ValueError(f"agent.prices names {wrong[0]}, which is no kind of segment; {nearest(wrong[0], kinds)}")
+    if config.prices:
+        interaction = agents.price(interaction, {kinds[name]: price for name, price in config.prices.items()})
+    if config.explore:
+        interaction = agents.explore(interaction, scale=config.explore)
+    if config.weighed:
+        interaction = agents.weigh(interaction, scheduled=config.weighed)
+    return interaction
 
 
 def _note_symbols(task: Task, config: AgentConfig) -> tuple[str, ...] | None:
@@ -136,43 +186,3 @@ def _note_symbols(task: Task, config: AgentConfig) -> tuple[str, ...] | None:
     if config.note_symbols not in choices:
         raise ValueError(f"notes cannot be written in {config.note_symbols}; {nearest(config.note_symbols, choices)}")
     return choices[config.note_symbols]
-
-
-def _number_guess(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -> Task:
-    size = config.num_numbers
-    environment = envs.make_number_guess(tokenizer, size, one_guess=config.one_guess)
-    symbols = tuple(f" {i}" for i in range(size))
-    if config.one_guess:
-        cost = config.turn_cost * num_attempts
-        floor, ceiling = number_guess.random_successes(size, num_attempts), number_guess.optimal_successes(size, num_attempts)
-        return Task(environment, floor - cost, ceiling - cost, 1.0 - cost, symbols)
-    limit, price = config.time_limit or None, 1.0 + config.turn_cost
-    floor, ceiling = -price * number_guess.random_num_guesses(size, limit), -price * number_guess.optimal_num_guesses(size, limit)
-    return Task(environment, floor * num_attempts, ceiling * num_attempts, price * (1.0 - (limit or np.inf)), symbols)
-
-
-def _frozen_lake(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -> Task:
-    horizon = config.time_limit
-    if not horizon:
-        raise ValueError("a lake without a time limit has no end; set environment.time_limit >= 1")
-    if config.turn_cost:
-        raise ValueError("the optimum of a lake whose steps cost something is not known; set environment.turn_cost=0")
-    options = {"map": config.map, "is_slippery": config.is_slippery}
-    environment = envs.make_frozen_lake(tokenizer, num_random_maps=config.num_random_maps, horizon=horizon, **options)
-    maps = [config.map]
-    if config.num_random_maps:
-        maps = envs.random_maps(config.num_random_maps, config.map)
-    floor = np.mean([frozen_lake.random_return(m, config.is_slippery, horizon) for m in maps])
-    ceiling = np.mean([frozen_lake.optimal_return(m, config.is_slippery, horizon) for m in maps])
-    symbols = (" left", " down", " right", " up")
-    return Task(environment, float(floor) * num_attempts, float(ceiling) * num_attempts, 1.0, symbols)
-
-
-def _bandit(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -> Task:
-    size = (config.num_arms, config.num_pulls)
-    environment = envs.make_bandit(tokenizer, *size)
-    num_pulls = min(config.num_pulls, config.time_limit or config.num_pulls)
-    cost = config.turn_cost * num_pulls
-    floor, ceiling = bandit.random_return(config.num_arms, num_pulls) - cost, bandit.optimal_return(config.num_arms, num_pulls) - cost
-    symbols = tuple(f" {chr(ord('A') + i)}" for i in range(config.num_arms))
-    return Task(environment, floor * num_attempts, ceiling * num_attempts, ceiling, symbols)

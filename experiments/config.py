@@ -10,6 +10,7 @@ from typing import Any
 
 from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig
+from experiments import tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,24 +18,27 @@ class EnvironmentConfig:
     """Which task. Options of other environments than `name` are not looked at.
 
     Attributes:
-      name: "number_guess", "frozen_lake" or "bandit".
-      num_numbers, one_guess: of number_guess.
-      map, is_slippery, num_random_maps: of frozen_lake.
-      num_arms, num_pulls: of bandit.
+      name: of one of the fields below.
       time_limit: steps after which an episode is truncated; 0 for none.
       turn_cost: charged for every step, in the environment's units.
+      number_guess, ...: the options of each environment, see `experiments/tasks.py`.
     """
 
     name: str = "number_guess"
-    num_numbers: int = 8
-    one_guess: bool = True
-    map: str = "4x4"
-    is_slippery: bool = True
-    num_random_maps: int = 0
-    num_arms: int = 2
-    num_pulls: int = 10
     time_limit: int = 0
     turn_cost: float = 0.0
+    number_guess: tasks.NumberGuess = tasks.NumberGuess()
+    frozen_lake: tasks.FrozenLake = tasks.FrozenLake()
+    bandit: tasks.Bandit = tasks.Bandit()
+    combination_lock: tasks.CombinationLock = tasks.CombinationLock()
+    mastermind: tasks.Mastermind = tasks.Mastermind()
+    twenty_questions: tasks.TwentyQuestions = tasks.TwentyQuestions()
+    corridor: tasks.Corridor = tasks.Corridor()
+    minesweeper: tasks.Minesweeper = tasks.Minesweeper()
+    arithmetic: tasks.Arithmetic = tasks.Arithmetic()
+    ledger: tasks.Ledger = tasks.Ledger()
+    shifting_controls: tasks.ShiftingControls = tasks.ShiftingControls()
+    restless_bandit: tasks.RestlessBandit = tasks.RestlessBandit()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,22 +48,39 @@ class AgentConfig:
     Attributes:
       illegal_penalty: charged for an illegal text.
       forgets: whether each turn's description is all that the model sees.
+      turn_discount: weight of what follows an action.
+      bits: paid for each bit that an answer tells, where the environment says how many.
+      tools: called before an action: "calculator" and "table" where the task offers them, "imagine" everywhere.
+      max_calls: of tools, before each action.
       think_budget: tokens of a thought before each action; 0 for none.
       think_stop: whether the model ends its own thoughts.
+      memory_slots: notes that are kept while the context is cut; 0 for no memory.
+      memory_budget: tokens of such a note.
+      memory_every: turns from one note to the next.
       num_attempts: attempts at one task in a life, `K`.
       carry: "nothing", "window", "history" or "reflection".
       window: tokens that are carried by "window".
       note_budget: tokens of a reflection.
-      note_symbols: "numbers" (those of the task) or "any" (the whole tokenizer).
-      note_stop: whether the model ends its own reflections.
-      annealed: whether forgetting follows the schedule "attempts.keep".
+      note_symbols: "numbers" (those of the task) or "any" (the whole tokenizer); of reflections and of memory.
+      note_stop: whether the model ends its own reflections and notes.
+      annealed: whether forgetting follows the schedules "attempts.keep" (of reflections) and "remember.keep" (of memory).
       discount: weight of the next attempt.
+      prices: of a token written, by kind of segment ("think", "reflection", ...), in the environment's units.
+      explore: paid for every state that is new in a life, in the environment's units; 0 for nothing.
+      weighed: components of the reward ("outcome", "process", "exploration", "efficiency") that follow a schedule "reward.<component>".
     """
 
     illegal_penalty: float = 0.1
     forgets: bool = False
+    turn_discount: float = 1.0
+    bits: float = 0.0
+    tools: tuple[str, ...] = ()
+    max_calls: int = 1
     think_budget: int = 0
     think_stop: bool = True
+    memory_slots: int = 0
+    memory_budget: int = 1
+    memory_every: int = 4
     num_attempts: int = 1
     carry: str = "nothing"
     window: int = 16
@@ -68,12 +89,17 @@ class AgentConfig:
     note_stop: bool = False
     annealed: bool = False
     discount: float = 1.0
+    prices: dict[str, float] = dataclasses.field(default_factory=dict)
+    explore: float = 0.0
+    weighed: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if self.illegal_penalty < 0:
-            raise ValueError(f"agent.illegal_penalty is {self.illegal_penalty}; set it >= 0, it is charged")
-        if not 0 <= self.discount <= 1:
-            raise ValueError(f"agent.discount is {self.discount}; set it between 0 and 1")
+        for name in ("illegal_penalty", "bits", "explore"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"agent.{name} is {getattr(self, name)}; set it >= 0")
+        for name in ("discount", "turn_discount"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"agent.{name} is {getattr(self, name)}; set it between 0 and 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +144,7 @@ class Config:
     Attributes:
       preset: its name.
       environment, agent, model, rollout, learner, evaluation: see there.
+      warm_start: updates of behaviour cloning from the expert, before those of the learner.
       checkpoint_every: updates between two checkpoints.
     """
 
@@ -128,15 +155,23 @@ class Config:
     rollout: RolloutConfig = RolloutConfig(stream_length=0, context_length=0)
     learner: LearnerConfig = dataclasses.field(default_factory=LearnerConfig)
     evaluation: EvaluationConfig = EvaluationConfig()
+    warm_start: int = 0
     checkpoint_every: int = 50
+
+    @property
+    def num_updates(self) -> int:
+        """Updates of the whole run."""
+        return self.warm_start + self.learner.num_updates
 
     def __post_init__(self):
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every is {self.checkpoint_every}; set it >= 1")
+        if self.warm_start < 0:
+            raise ValueError(f"warm_start is {self.warm_start}; set it >= 0")
 
 
 # What they hold is named by whoever sets it.
-_OPEN = (["learner", "schedules"], ["learner", "entropy_scales"])
+_OPEN = (["learner", "schedules"], ["learner", "entropy_scales"], ["agent", "prices"])
 
 
 def nearest(name: str, choices: typing.Iterable[str]) -> str:

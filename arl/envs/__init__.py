@@ -26,7 +26,7 @@ from arl.envs.number_guess import make_number_guess
 from arl.envs.restless_bandit import make_restless_bandit
 from arl.envs.shifting_controls import make_shifting_controls
 from arl.envs.twenty_questions import make_twenty_questions
-from arl.envs.wrappers import time_limit, turn_cost
+from arl.envs.wrappers import time_limit, turn_cost, unwrapped
 
 __all__ = [
     "arithmetic",
@@ -56,4 +56,5 @@ __all__ = [
     "time_limit",
     "turn_cost",
     "twenty_questions",
+    "unwrapped",
 ]

@@ -20,6 +20,17 @@ class TimeLimitState(NamedTuple):
     num_steps: jax.Array
 
 
+def unwrapped(state: Any) -> Any:
+    """Returns the state of the environment within all wrappers.
+
+    Args:
+      state: of an environment, wrapped or not.
+    """
+    while isinstance(state, TimeLimitState):
+        state = state.inner
+    return state
+
+
 def time_limit(environment: Environment, num_steps: int) -> Environment:
     """Returns the environment with its episodes cut after a number of steps: truncated, not terminated, unless the task ends just then.
 

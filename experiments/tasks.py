@@ -1,0 +1,346 @@
+"""The environments by name: what of each can be set, and the floor and ceiling of a life of several attempts in it.
+
+Each class below is one environment: its fields are its options, `make` is the task that they describe.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arl import agents, envs, text
+from arl.agents import Tool
+from arl.envs import arithmetic, bandit, combination_lock, corridor, frozen_lake, ledger, mastermind, minesweeper, number_guess
+from arl.envs import restless_bandit, shifting_controls, twenty_questions
+from arl.types import Environment, State, Text
+
+ASK = " hint"  # what is read before a tool may be called
+
+
+class Limits(NamedTuple):
+    """What holds for every environment.
+
+    Attributes:
+      steps: of an episode, after which it is truncated; 0 for no limit.
+      cost: charged for every step, in the environment's units.
+      num_attempts: episodes in a life, all of the same task.
+    """
+
+    steps: int
+    cost: float
+    num_attempts: int
+
+
+class Offer(NamedTuple):
+    """A tool that a task offers.
+
+    Attributes:
+      tool: to be called.
+      expert_call: `(key, state, number of calls made) -> Text`, what an expert would call; see `agents.use_tools`.
+    """
+
+    tool: Tool
+    expert_call: Callable[[jax.Array, State, jax.Array], Text]
+
+
+class Task(NamedTuple):
+    """An environment and what is known of it.
+
+    Attributes:
+      environment: the task, without its limits.
+      floor: expected outcome of a life of random actions.
+      ceiling: the best expected outcome of a life that remembers all, or a bound above it.
+      success_at: outcome from which a life counts as a success.
+      symbols: strings of one token; what a note may be made of.
+      bits: `(state before, state after) -> float32 []`, what an answer told; None where that is not known.
+      offers: tools by name.
+      expert_note: `(key, state) -> Text`, what an expert notes down; None where there is none.
+    """
+
+    environment: Environment
+    floor: float
+    ceiling: float
+    success_at: float
+    symbols: tuple[str, ...]
+    bits: agents.Process | None = None
+    offers: dict[str, Offer] = {}
+    expert_note: agents.ExpertNote | None = None
+
+
+def letters(number: int) -> tuple[str, ...]:
+    """Returns " A", " B", ..."""
+    return tuple(f" {chr(ord('A') + i)}" for i in range(number))
+
+
+def numbers(number: int) -> tuple[str, ...]:
+    """Returns " 0", " 1", ..."""
+    return tuple(f" {i}" for i in range(number))
+
+
+def _priced(least: Callable[[int | None], float], random: Callable[[int | None], float], limits: Limits) -> tuple[float, float, float]:
+    """Returns floor, ceiling and success of a life whose steps cost 1 each, and after whose first episode one step an episode is enough.
+
+    Args:
+      least: smallest expected number of steps of an episode, by its limit.
+      random: expected number of random steps, by its limit.
+      limits: of an episode.
+    """
+    steps, price = limits.steps or None, 1.0 + limits.cost
+    again = limits.num_attempts - 1
+    return -price * random(steps) * limits.num_attempts, -price * (least(steps) + again), price * (1.0 - (steps or np.inf))
+
+
+def _whole(limits: Limits, num_steps: int, name: str) -> float:
+    """Returns what the steps of a life cost whose episodes always have `num_steps` steps; refuses to cut them."""
+    if limits.steps and limits.steps < num_steps:
+        raise ValueError(f"an episode of {name} is its {num_steps} steps; set environment.time_limit=0, or at least {num_steps}")
+    return limits.cost * num_steps * limits.num_attempts
+
+
+def _free(limits: Limits, name: str) -> None:
+    if limits.cost or limits.steps:
+        raise ValueError(f"the optimum of {name} under limits is not known; set environment.turn_cost=0 and environment.time_limit=0")
+
+
+@dataclasses.dataclass(frozen=True)
+class NumberGuess:
+    """Options of `envs.make_number_guess`."""
+
+    num_numbers: int = 8
+    one_guess: bool = True
+
+    def make(self, tokenizer: Any, limits: Limits) -> Task:
+        """Returns the task."""
+        size, symbols = self.num_numbers, numbers(self.num_numbers)
+        environment = envs.make_number_guess(tokenizer, size, one_guess=self.one_guess)
+        if self.one_guess:
+            attempts, cost = limits.num_attempts, limits.cost * limits.num_attempts
+            floor, ceiling = number_guess.random_successes(size, attempts), number_guess.optimal_successes(size, attempts)
+            return Task(environment, floor - cost, ceiling - cost, 1.0 - cost, symbols)
+        least, random = number_guess.optimal_num_guesses, number_guess.random_num_guesses
+        return Task(environment, *_priced(lambda steps: least(size, steps), lambda steps: random(size, steps), limits), symbols)
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenLake:
+    """Options of `envs.make_frozen_lake`; with random maps, which one it is stays hidden."""
+
+    map: str = "4x4"
+    is_slippery: bool = True
+    num_random_maps: int = 0
+
+    def make(self, tokenizer: Any, limits: Limits) -> Task:
+        """Returns the task; the ceiling is that of one who knows the map."""
+        horizon, attempts = limits.steps, limits.num_attempts
+        if not horizon:
+            raise ValueError("a lake without a time limit has no end; set environment.time_limit >= 1")
+        if limits.cost:
+            raise ValueError("the optimum of a lake whose steps cost something is not known; set environment.turn_cost=0")
+        options = {"map": self.map, "is_slippery": self.is_slippery, "num_random_maps": self.num_random_maps, "horizon": horizon}
+        maps = envs.random_maps(self.num_random_maps, self.map) if self.num_random_maps else [self.map]
+        floor = np.mean([frozen_lake.random_return(m, self.is_slippery, horizon) for m in maps])
+        ceiling = np.mean([frozen_lake.optimal_return(m, self.is_slippery, horizon) for m in maps])
+        environment = envs.make_frozen_lake(tokenizer, **options)
+        return Task(environment, float(floor) * attempts, float(ceiling) * attempts, 1.0, (" left", " down", " right", " up"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Bandit:
+    """Options of `envs.make_bandit`."""
+
+    num_arms: int = 2
+    num_pulls: int = 10
+
+    def make(self, tokenizer: Any, limits: Limits) -> Task:
+        """Returns the task; several attempts at the same arms are as good as one long one."""
+        num_pulls = min(self.num_pulls, limits.steps or self.num_pulls) * limits.num_attempts
+        cost = limits.cost * num_pulls
+        floor, ceiling = bandit.random_return(self.num_arms, num_pulls) - cost, bandit.optimal_return(self.num_arms, num_pulls) - cost
+        environment = envs.make_bandit(tokenizer, self.num_arms, self.num_pulls)
+        return Task(environment, floor, ceiling, ceiling, letters(self.num_arms))
+
+
+@dataclasses.dataclass(frozen=True)
+class CombinationLock:
+    """Options of `envs.make_combination_lock`."""
+
+    length: int = 2
+    num_digits: int = 4
+
+    def make(self, tokenizer: Any, limits: Limits) -> Task:
+        """Returns the task."""
+        cost = _whole(limits, self.length, "combination_lock")
+        size = (self.length, self.num_digits, limits.num_attempts)
+        floor, ceiling = combination_lock.random_successes(*size) - cost, combination_lock.optimal_successes(*size) - cost
+        environment = envs.make_combination_lock(tokenizer, self.length, self.num_digits)
+        return Task(environment, floor, ceiling, 1.0 - cost, numbers(self.num_digits))
+
+
+@dataclasses.dataclass(frozen=True)
+class Mastermind:
+    """Options of `envs.make_mastermind`."""
+
+    num_pegs: int = 2
+    num_colors: int = 4
+
+    def make(self, tokenizer: Any, limits: Limits) -> Task:
+        """Returns the task."""
+        size = (self.num_pegs, self.num_colors)
+        least, random = mastermind.optimal_num_guesses, mastermind.random_num_guesses
+        bounds = _priced(lambda steps: least(*size, steps), lambda steps: random(*size, steps), limits)
+        symbols = letters(self.num_colors) + numbers(self.num_pegs + 1)
+        return Task(envs.make_mastermind(tokenizer, *size), *bounds, symbols, bits=_unwrapped(mastermind.bits))
+
+
+@dataclasses.dataclass(frozen=True)
+class TwentyQuestions:
+    """Options of `envs.make_twenty_questions`."""
+
+    num_objects: int = 4
+    num_attributes: int = 3
+
+    def make(self, tokenizer: Any, limits: Limits) -> Task:
+        """Returns the task."""
+        size = (self.num_objects, self.num_attributes)
+        least, random = twenty_questions.optimal_num_moves, twenty_questions.random_num_moves
+        bounds = _priced(lambda steps: least(*size, steps), lambda steps: random(*size, steps), limits)
+        symbols = letters(self.num_objects) + numbers(self.num_attributes + 1)
+        return Task(envs.make_twenty_questions(tokenizer, *size), *bounds, symbols, bits=_unwrapped(twenty_questions.bits))
+
+
+@dataclasses.dataclass(frozen=True)
+class Corridor:
+    """Options of `envs.make_corridor`."""
+
+    length: int = 8
+    num_cues: int = 2
+    is_distracting: bool = True
+
+    def make(self, tokenizer: Any, limits: Limits) -> Task:
+        """Returns the task; an expert notes down the cue."""
+        cost = _whole(limits, self.length + 1, "corridor")
+        floor, ceiling = (x * limits.num_attempts - cost for x in (corridor.random_return(self.num_cues), corridor.optimal_return()))
+        doors = corridor.door_names(self.num_cues)
+        names = jnp.asarray([text.token_ids(tokenizer, door) for door in doors], jnp.int32)
+
+        def expert_note(key: jax.Array, state: State) -> Text:
+            del key
+            return Text(names[envs.unwrapped(agents.environment_state(state)).cue], jnp.int32(names.shape[1]))
+
+        environment = envs.make_corridor(tokenizer, self.length, self.num_cues, self.is_distracting)
+        return Task(environment, floor, ceiling, 1.0 - cost, doors, expert_note=expert_note)
+
+
+@dataclasses.dataclass(frozen=True)
+class Minesweeper:
+    """Options of `envs.make_minesweeper`."""
+
+    size: int = 3
+    num_mines: int = 2
+    shows_board: bool = False
+
+    def make(self, tokenizer: Any, limits: Limits) -> Task:
+        """Returns the task; above 3x3 the ceiling is a bound, that of one who knows the board after the first cell."""
+        _free(limits, "minesweeper")
+        best = minesweeper.optimal_return if self.size <= 3 else minesweeper.bound_return
+        floor = minesweeper.random_return(self.num_mines, limits.num_attempts)
+        ceiling = best(self.size, self.num_mines, limits.num_attempts)
+        environment = envs.make_minesweeper(tokenizer, self.size, self.num_mines, self.shows_board)
+        return Task(environment, floor, ceiling, 1.0, numbers(self.size**2))
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    """Options of `envs.make_arithmetic`; it offers a calculator."""
+
+    num_digits: int = 2
+    digits_per_action: int = 1
+
+    def make(self, tokenizer: Any, limits: Limits) -> Task:
+        """Returns the task."""
+        cost = _whole(limits, 2 * self.num_digits // self.digits_per_action, "arithmetic")
+        floor, ceiling = (best(self.num_digits) * limits.num_attempts - cost for best in (arithmetic.random_return, arithmetic.optimal_return))
+        tool = agents.calculator(tokenizer, self.num_digits, self.digits_per_action)
+        say, first = agents.say_call(tokenizer, tool, ASK), 10 ** (self.num_digits - 1)
+
+        def expert_call(key: jax.Array, state: State, num_calls: jax.Array) -> Text:
+            del key
+            at = envs.unwrapped(agents.environment_state(state))
+            factors = jnp.stack([at.left - first, jnp.int32(0), at.right - first])
+            return text.only_if((num_calls == 0) & (at.num_written == 0), say(factors))
+
+        environment = envs.make_arithmetic(tokenizer, self.num_digits, self.digits_per_action)
+        return Task(environment, floor, ceiling, 1.0 - cost, numbers(10), offers={"calculator": Offer(tool, expert_call)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Ledger:
+    """Options of `envs.make_ledger`; it offers its table."""
+
+    num_entries: int = 64
+    num_hops: int = 1
+
+    def make(self, tokenizer: Any, limits: Limits) -> Task:
+        """Returns the task."""
+        cost = _whole(limits, 1, "ledger")
+        attempts, size = limits.num_attempts, self.num_entries
+        floor, ceiling = ledger.random_return(size) * attempts - cost, 1.0 * attempts - cost
+        look_up = lambda state, row: ledger.look_up(envs.unwrapped(state), row)
+        tool = agents.table(tokenizer, look_up, size)
+        say = agents.say_call(tokenizer, tool, ASK)
+
+        def expert_call(key: jax.Array, state: State, num_calls: jax.Array) -> Text:
+            del key
+            at = envs.unwrapped(agents.environment_state(state))
+            row = jax.lax.fori_loop(0, num_calls, lambda _, row: ledger.look_up(at, row), at.row)
+            return text.only_if(num_calls < self.num_hops, say(row[None]))
+
+        environment = envs.make_ledger(tokenizer, size, self.num_hops)
+        return Task(environment, floor, ceiling, 1.0 - cost, numbers(size), offers={"table": Offer(tool, expert_call)})
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftingControls:
+    """Options of `envs.make_shifting_controls`; a hazard of 0 stands for one shift in the middle third."""
+
+    num_actions: int = 3
+    num_steps: int = 20
+    hazard: float = 0.0
+    starts_plain: bool = False
+
+    def make(self, tokenizer: Any, limits: Limits) -> Task:
+        """Returns the task; the ceiling is what a Bayes filter earned in 10,000 games."""
+        cost = _whole(limits, self.num_steps, "shifting_controls")
+        if limits.num_attempts > 1:
+            raise ValueError("the optimum of several attempts at shifting_controls is not known; set agent.num_attempts=1")
+        size, options = (self.num_actions, self.num_steps), {"hazard": self.hazard or None, "starts_plain": self.starts_plain}
+        floor, ceiling = shifting_controls.random_return(*size), shifting_controls.adaptive_return(*size, **options)[0]
+        environment = envs.make_shifting_controls(tokenizer, *size, **options)
+        return Task(environment, floor - cost, ceiling - cost, ceiling - cost, (" left", " right", " up", " down")[: self.num_actions])
+
+
+@dataclasses.dataclass(frozen=True)
+class RestlessBandit:
+    """Options of `envs.make_restless_bandit`."""
+
+    num_pulls: int = 20
+    shift_probability: float = 0.05
+    pay_probability: float = 0.9
+
+    def make(self, tokenizer: Any, limits: Limits) -> Task:
+        """Returns the task."""
+        cost = _whole(limits, self.num_pulls, "restless_bandit")
+        if limits.num_attempts > 1:
+            raise ValueError("the optimum of several attempts at restless_bandit is not known; set agent.num_attempts=1")
+        options = (self.num_pulls, self.shift_probability, self.pay_probability)
+        floor, ceiling = restless_bandit.random_return(self.num_pulls), restless_bandit.optimal_return(*options)
+        environment = envs.make_restless_bandit(tokenizer, *options)
+        return Task(environment, floor - cost, ceiling - cost, ceiling - cost, letters(2))
+
+
+def _unwrapped(bits: agents.Process) -> agents.Process:
+    """Returns `bits` of states within wrappers."""
+    return lambda before, after: bits(envs.unwrapped(before), envs.unwrapped(after))
