@@ -152,10 +152,15 @@ def test_adapt_passes_through():
         (dict(num_attempts=0), "num_attempts >= 1"),
         (dict(num_attempts=1, carry=tiny.NOTE), "num_attempts >= 2"),
         (dict(num_attempts=2, carry=agents.window(-1)), ">= 0"),
-        (dict(num_attempts=2, carry=agents.reflection(-2)), ">= 0"),
+        (dict(num_attempts=2, carry=agents.Carry(budget=-2)), ">= 0"),
         (dict(num_attempts=2, carry=agents.reflection(2, symbols=["not one token"])), "must be one token"),
     ],
 )
 def test_what_cannot_be_is_refused(options, words):
     with pytest.raises(ValueError, match=words):
         agents.attempts(tiny.guess(), tiny.TOKENIZER, **options)
+
+
+def test_reflection_without_tokens_is_refused():
+    with pytest.raises(ValueError, match="set budget .* >= 1"):
+        agents.reflection(0)
