@@ -8,7 +8,13 @@ from experiments.config import AgentConfig, Config, EnvironmentConfig, Evaluatio
 
 
 def reflection(
-    num_numbers: int = 8, num_attempts: int = 4, symbols: str = "numbers", num_updates: int = 600, entropy: float = 0.06, note: float = 1.0
+    num_numbers: int = 8,
+    num_attempts: int = 4,
+    symbols: str = "numbers",
+    num_updates: int = 600,
+    entropy: float = 0.06,
+    note: float = 1.0,
+    keep: Schedule = Schedule(0.8, 0.0, until=0.5),
 ) -> Config:
     """One guess an attempt at a hidden number; a note of three tokens is all that crosses to the next attempt.
 
@@ -27,7 +33,7 @@ def reflection(
             entropy=Schedule(entropy, 0.0, until=0.9, since=0.4),
             entropy_scales={"action": 2.5, "reflection": note},
             learning_rate=Schedule(1e-3, 0.0, since=0.4),
-            schedules={"attempts.keep": Schedule(0.8, 0.0, until=0.5)},
+            schedules={"attempts.keep": keep},
         ),
     )
 
@@ -107,9 +113,14 @@ def bandit() -> Config:
     )
 
 
+def reflection_16() -> Config:
+    """The same with 16 numbers and 5 guesses: the search is learned first, while everything is kept, and then the language of the notes."""
+    return reflection(16, 5, num_updates=2000, entropy=0.04, note=0.3, keep=Schedule(1.0, 0.0, since=0.15, until=0.7))
+
+
 PRESETS = {
     "reflection": reflection,
-    "reflection_16": lambda: reflection(16, 5, symbols="any", num_updates=1000, entropy=0.03, note=0.1),
+    "reflection_16": reflection_16,
     "reflection_text": lambda: reflection(symbols="any", note=0.05, num_updates=800),
     "history": history,
     "number_guess": number_guess,

@@ -46,7 +46,7 @@ class Progress:
         self._after_compilation: float | None = None
         self._bar = rich_progress.Progress(
             "[progress.description]{task.description}",
-            rich_progress.BarColumn(),
+            rich_progress.BarColumn(bar_width=10),  # the whole line fits a terminal of 80 columns
             rich_progress.MofNCompleteColumn(),
             "{task.fields[said]}",
             disable=not sys.stdout.isatty(),
@@ -78,10 +78,10 @@ class Progress:
         left = since_start / max(updates, 1) * (self._num_updates - step - 1)
         fraction = evaluation.fraction_of_the_way(metrics["return"], self._experiment.floor, self._experiment.ceiling)
         said = (
-            f"return {metrics['return']:.3f}, {fraction:4.0%} of the way, entropy {metrics['entropy']:.2f}, "
+            f"return {metrics['return']:.3f} ({fraction:.0%} of the way), "
             f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
         )
-        self._bar.update(self._task, completed=step + 1, description="training", said=said)
+        self._bar.update(self._task, completed=step + 1, description="", said=said)
         if self._bar.disable and (
             step == self._first or (step + 1) % max(self._num_updates // 20, 1) == 0 or step + 1 == self._num_updates
         ):
