@@ -65,9 +65,7 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
     learner = training.make_learner(*parts, first_step=config.warm_start, **options)
     if config.warm_start:
         warm_start = training.make_warm_start(*parts, num_updates=config.warm_start, **options)
-    return Experiment(
-        config, tokenizer, interaction, model, filled, learner, warm_start, task.floor, task.ceiling, task.success_at
-    )
+    return Experiment(config, tokenizer, interaction, model, filled, learner, warm_start, task.floor, task.ceiling, task.success_at)
 
 
 def _check_schedules(config: Config) -> None:
@@ -122,7 +120,9 @@ def _pay_bits(task: Task, config: AgentConfig) -> agents.Process | None:
     if not config.bits:
         return None
     if task.bits is None:
-        raise ValueError("nobody counts what the answers of this environment tell; set agent.bits=0, or take mastermind or twenty_questions")
+        raise ValueError(
+            "nobody counts what the answers of this environment tell; set agent.bits=0, or take mastermind or twenty_questions"
+        )
     return lambda before, after, bits=task.bits: config.bits * bits(before, after)
 
 

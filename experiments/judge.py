@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -33,11 +34,17 @@ def judge(experiment: Experiment, params: Any, seed: int, config: EvaluationConf
     )
     lives, stream = live_with(experiment.interaction)
     ablations = {}
-    if experiment.config.agent.carry == "reflection":
-        for how in ("shuffled", "blanked"):
-            ablated = evaluation.ablated(experiment.interaction, stream, Kind.REFLECTION, how)
-            ablations[how] = summarise(live_with(ablated)[0])["fraction"]
+    for how, kind in itertools.product(("shuffled", "blanked"), kinds := _kinds_of_notes(experiment)):
+        ablated = evaluation.ablated(experiment.interaction, stream, kind, how)
+        name = how if len(kinds) == 1 else f"{kind.name.lower()} {how}"
+        ablations[name] = summarise(live_with(ablated)[0])["fraction"]
     return {**summarise(lives), "ablations": ablations}
+
+
+def _kinds_of_notes(experiment: Experiment) -> list[Kind]:
+    """Returns the kinds of segments by which the agent tells itself something."""
+    agent = experiment.config.agent
+    return [Kind.REFLECTION] * (agent.carry == "reflection") + [Kind.NOTE] * bool(agent.memory_slots)
 
 
 def live(experiment: Experiment, params: Any, seed: int, config: EvaluationConfig, interaction: Any) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ import dataclasses
 from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig, Schedule
 from experiments.config import AgentConfig, Config, EnvironmentConfig, EvaluationConfig, nearest
+from experiments.tasks import Arithmetic, Bandit, CombinationLock, Corridor, FrozenLake, Ledger, Mastermind, NumberGuess, TwentyQuestions
 
 
 def reflection(
@@ -22,7 +23,7 @@ def reflection(
     the end never. The entropy bonus is large on actions, so that no guess dies before the notes can tell the numbers apart.
     """
     return Config(
-        environment=EnvironmentConfig(num_numbers=num_numbers, one_guess=True),
+        environment=EnvironmentConfig(number_guess=NumberGuess(num_numbers)),
         agent=AgentConfig(num_attempts=num_attempts, carry="reflection", note_budget=3, note_symbols=symbols, annealed=True),
         rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 6),)),
         learner=LearnerConfig(
@@ -41,7 +42,7 @@ def reflection(
 def history() -> Config:
     """The same task when everything crosses: learned in seconds."""
     return Config(
-        environment=EnvironmentConfig(num_numbers=8, one_guess=True),
+        environment=EnvironmentConfig(number_guess=NumberGuess(8)),
         agent=AgentConfig(num_attempts=4, carry="history"),
         rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 5),)),
         learner=LearnerConfig(num_updates=150, num_lanes=320, microbatch=40),
@@ -51,7 +52,7 @@ def history() -> Config:
 def number_guess() -> Config:
     """Many guesses an episode at a number below 32, each at the price of 1, history kept."""
     return Config(
-        environment=EnvironmentConfig(num_numbers=32, one_guess=False, time_limit=10),
+        environment=EnvironmentConfig(number_guess=NumberGuess(32, one_guess=False), time_limit=10),
         rollout=RolloutConfig(stream_length=36, context_length=0, widths=((1, 3), (4, 3))),
         learner=LearnerConfig(
             num_updates=800,
@@ -67,7 +68,7 @@ def number_guess() -> Config:
 def frozen_lake(map: str = "4x4", time_limit: int = 64) -> Config:
     """The slippery lake, by PPO; every turn begins the context anew, since the position is all that matters."""
     return Config(
-        environment=EnvironmentConfig(name="frozen_lake", map=map, time_limit=time_limit),
+        environment=EnvironmentConfig(name="frozen_lake", frozen_lake=FrozenLake(map), time_limit=time_limit),
         agent=AgentConfig(forgets=True),
         rollout=RolloutConfig(stream_length=96, context_length=0, widths=((1, 3),), restarts=True),
         learner=LearnerConfig(num_updates=300, num_lanes=256, microbatch=64, entropy=Schedule(0.03, 0.0, until=0.9)),
@@ -99,7 +100,7 @@ def frozen_lake_group(credit: str, entropy: float, learning_rate: float) -> Conf
 def bandit() -> Config:
     """Two Bernoulli arms, ten pulls, history kept: explore, then exploit."""
     return Config(
-        environment=EnvironmentConfig(name="bandit", num_arms=2, num_pulls=10),
+        environment=EnvironmentConfig(name="bandit", bandit=Bandit(2, 10)),
         rollout=RolloutConfig(stream_length=36, context_length=0, widths=((1, 3),)),
         learner=LearnerConfig(
             num_updates=300,
@@ -118,6 +119,93 @@ def reflection_16() -> Config:
     return reflection(16, 5, num_updates=2000, entropy=0.04, note=0.3, keep=Schedule(1.0, 0.0, since=0.15, until=0.7))
 
 
+def combination_lock() -> Config:
+    """A code is entered digit by digit and answered as a whole: what an answer tells must cross to the next attempt as a note."""
+    config = reflection(num_attempts=4, num_updates=800, entropy=0.04, note=0.3, keep=Schedule(1.0, 0.0, since=0.15, until=0.7))
+    return dataclasses.replace(
+        config, environment=EnvironmentConfig(name="combination_lock", combination_lock=CombinationLock(2, 3)), rollout=whole_lives()
+    )
+
+
+def corridor(slots: int = 1) -> Config:
+    """A cue, then a walk of four times the context: without slots each turn begins the context anew, and the cue is lost."""
+    return Config(
+        environment=EnvironmentConfig(name="corridor", corridor=Corridor(length=16)),
+        agent=AgentConfig(memory_slots=slots, memory_every=4, annealed=slots > 0, forgets=slots == 0),
+        rollout=whole_lives(),
+        learner=learning(400, 320, entropy=0.01, schedules={"remember.keep": Schedule(0.8, 0.0, until=0.5)} if slots else {}),
+    )
+
+
+def arithmetic(*tools: str) -> Config:
+    """A product of two numbers, with or without a calculator; the expert shows how it is called, then rewards take over."""
+    return Config(
+        environment=EnvironmentConfig(name="arithmetic", arithmetic=Arithmetic(2)),
+        agent=AgentConfig(tools=tools, illegal_penalty=0.1),
+        rollout=whole_lives(),
+        learner=learning(300, 320, entropy=0.003),
+        warm_start=300,
+    )
+
+
+def ledger(*tools: str) -> Config:
+    """A number out of a table that stands in no text, with or without the tool that looks it up."""
+    return Config(
+        environment=EnvironmentConfig(name="ledger", ledger=Ledger(64)),
+        agent=AgentConfig(tools=tools, illegal_penalty=0.1),
+        rollout=whole_lives(),
+        learner=learning(300, 320, entropy=0.003),
+        warm_start=100,
+    )
+
+
+def mastermind() -> Config:
+    """A hidden code is bought by guesses, each at the price of 1; bits are paid for on the way, less and less."""
+    return Config(
+        environment=EnvironmentConfig(name="mastermind", mastermind=Mastermind(2, 4), time_limit=8),
+        agent=AgentConfig(bits=1.0, weighed=("process",)),
+        rollout=whole_lives(),
+        learner=learning(600, 320, entropy=0.03, reward_scale=0.2, schedules={"reward.process": Schedule(1.0, 0.0, until=0.5)}),
+    )
+
+
+def twenty_questions() -> Config:
+    """An object of a table that is new in every life is found by questions, each at the price of 1."""
+    return Config(
+        environment=EnvironmentConfig(name="twenty_questions", twenty_questions=TwentyQuestions(4, 3), time_limit=8),
+        agent=AgentConfig(bits=1.0, weighed=("process",)),
+        rollout=whole_lives(),
+        learner=learning(1000, 320, entropy=0.02, reward_scale=0.2, schedules={"reward.process": Schedule(1.0, 0.0, until=0.5)}),
+    )
+
+
+def adaptation(name: str, forgets: bool = False) -> Config:
+    """Rules that change within a life: what happened is seen, or, for a memoryless agent, is not."""
+    return Config(
+        environment=EnvironmentConfig(name=name),
+        agent=AgentConfig(forgets=forgets),
+        rollout=whole_lives(),
+        learner=learning(600, 320, entropy=0.02, reward_scale=0.2, trace=0.9),
+    )
+
+
+def whole_lives() -> RolloutConfig:
+    """Streams and contexts as long as a life can be."""
+    return RolloutConfig(stream_length=0, context_length=0, widths=((1, 6),))
+
+
+def learning(num_updates: int, num_lanes: int, *, entropy: float, **options) -> LearnerConfig:
+    """What the presets of cognition share."""
+    return LearnerConfig(
+        num_updates=num_updates,
+        num_lanes=num_lanes,
+        microbatch=40,
+        entropy=Schedule(entropy, 0.0, until=0.9),
+        learning_rate=Schedule(1e-3, 0.0, since=0.4),
+        **options,
+    )
+
+
 PRESETS = {
     "reflection": reflection,
     "reflection_16": reflection_16,
@@ -129,6 +217,19 @@ PRESETS = {
     "frozen_lake_grpo": lambda: frozen_lake_group("grpo", 0.06, 1e-3),
     "frozen_lake_rloo": lambda: frozen_lake_group("rloo", 0.01, 2e-3),
     "bandit": bandit,
+    "combination_lock": combination_lock,
+    "corridor": corridor,
+    "corridor_blind": lambda: corridor(slots=0),
+    "arithmetic": lambda: arithmetic("calculator"),
+    "arithmetic_blind": arithmetic,
+    "ledger": lambda: ledger("table"),
+    "ledger_blind": ledger,
+    "mastermind": mastermind,
+    "twenty_questions": twenty_questions,
+    "shifting_controls": lambda: adaptation("shifting_controls"),
+    "shifting_controls_memoryless": lambda: adaptation("shifting_controls", forgets=True),
+    "restless_bandit": lambda: adaptation("restless_bandit"),
+    "restless_bandit_memoryless": lambda: adaptation("restless_bandit", forgets=True),
 }
 
 

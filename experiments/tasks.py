@@ -13,8 +13,20 @@ import numpy as np
 
 from arl import agents, envs, text
 from arl.agents import Tool
-from arl.envs import arithmetic, bandit, combination_lock, corridor, frozen_lake, ledger, mastermind, minesweeper, number_guess
-from arl.envs import restless_bandit, shifting_controls, twenty_questions
+from arl.envs import (
+    arithmetic,
+    bandit,
+    combination_lock,
+    corridor,
+    frozen_lake,
+    ledger,
+    mastermind,
+    minesweeper,
+    number_guess,
+    restless_bandit,
+    shifting_controls,
+    twenty_questions,
+)
 from arl.types import Environment, State, Text
 
 ASK = " hint"  # what is read before a tool may be called
@@ -223,12 +235,12 @@ class Corridor:
         """Returns the task; an expert notes down the cue."""
         cost = _whole(limits, self.length + 1, "corridor")
         floor, ceiling = (x * limits.num_attempts - cost for x in (corridor.random_return(self.num_cues), corridor.optimal_return()))
-        doors = corridor.door_names(self.num_cues)
-        names = jnp.asarray([text.token_ids(tokenizer, door) for door in doors], jnp.int32)
+        doors = tuple(f" {name}" for name in corridor.door_names(self.num_cues))
+        names = text.stack([text.token_ids(tokenizer, door) for door in doors])
 
         def expert_note(key: jax.Array, state: State) -> Text:
             del key
-            return Text(names[envs.unwrapped(agents.environment_state(state)).cue], jnp.int32(names.shape[1]))
+            return text.lookup(names, envs.unwrapped(agents.environment_state(state)).cue)
 
         environment = envs.make_corridor(tokenizer, self.length, self.num_cues, self.is_distracting)
         return Task(environment, floor, ceiling, 1.0 - cost, doors, expert_note=expert_note)
@@ -262,7 +274,9 @@ class Arithmetic:
     def make(self, tokenizer: Any, limits: Limits) -> Task:
         """Returns the task."""
         cost = _whole(limits, 2 * self.num_digits // self.digits_per_action, "arithmetic")
-        floor, ceiling = (best(self.num_digits) * limits.num_attempts - cost for best in (arithmetic.random_return, arithmetic.optimal_return))
+        floor, ceiling = (
+            best(self.num_digits) * limits.num_attempts - cost for best in (arithmetic.random_return, arithmetic.optimal_return)
+        )
         tool = agents.calculator(tokenizer, self.num_digits, self.digits_per_action)
         say, first = agents.say_call(tokenizer, tool, ASK), 10 ** (self.num_digits - 1)
 

@@ -54,7 +54,8 @@ def train(assignments: list[str]) -> int | None:
     key = jax.random.key(SEED.value)
     learner, like = experiment.learner, jax.eval_shape(experiment.learner.init, key)
     init = jax.jit(learner.init, out_shardings=training.shardings(like, mesh))
-    traced = training.jit_update(learner, mesh, like).trace(like)  # what cannot be is refused before anything is written
+    # What cannot be is refused before anything is written.
+    traced = [training.jit_update(part, mesh, like).trace(like) for part in (experiment.warm_start, learner) if part]
     lock = _open_folder(output, told)
     print(f"{config.preset}: random {experiment.floor:.3g}, optimum {experiment.ceiling:.3g}; writing to {output}", flush=True)
     checkpoints = training.Checkpoints(output / "checkpoints")
@@ -68,11 +69,12 @@ def train(assignments: list[str]) -> int | None:
             before = transcripts(experiment, on_one_device(state.params), SEED.value)
             (output / "transcripts.txt").write_text(f"===== before training\n{before}\n")
             log_transcripts(output, before, first)
-        with training.stop_on_signals() as should_stop, Progress(experiment, output, first, config.learner.num_updates) as progress:
+        with training.stop_on_signals() as should_stop, Progress(experiment, output, first, config.num_updates) as progress:
+            compiled = [part.lower().compile() for part in traced]
             state = training.run(
-                traced.lower().compile(),
+                training.in_turn(config.warm_start, compiled[0], compiled[-1]),
                 state,
-                config.learner.num_updates,
+                config.num_updates,
                 checkpoints=checkpoints,
                 checkpoint_every=config.checkpoint_every,
                 observers=[training.MetricsFile(output / "metrics.jsonl", first), progress],
@@ -80,7 +82,7 @@ def train(assignments: list[str]) -> int | None:
             )
     finally:
         checkpoints.close()
-    if int(state.step) < config.learner.num_updates:
+    if int(state.step) < config.num_updates:
         print(f"stopped after update {int(state.step)}; the same command goes on from there")
         return 1
 

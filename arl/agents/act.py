@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from arl import text
 from arl.types import Environment, Interaction, Kind, Reward, Size, State, Written, make_turn, select
 
-
 Process = Callable[[State, State], jax.Array]
 """`(state before, state after) -> float32 []`: what an action is worth on the way, such as the bits that its answer gave."""
 

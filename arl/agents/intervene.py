@@ -16,13 +16,13 @@ class IntervenedState(NamedTuple):
     Attributes:
       inner: state of the interaction within.
       kind: int32 `[]`, `Kind` of the segment that is being written.
-      index: int32 `[]`, segments of the kind in question that this life has written before.
+      order: int32 `[]`, segments of the kind in question that this life has written before.
       life: int32 `[]`, which of the other lives speaks in this one.
     """
 
     inner: State
     kind: jax.Array
-    index: jax.Array
+    order: jax.Array
     life: jax.Array
 
 
@@ -46,7 +46,7 @@ def replace_segments(inner: Interaction, kind: Kind, others: Text) -> Interactio
 
     def say(key: jax.Array, state: IntervenedState) -> Text:
         del key
-        index = (state.life, jnp.minimum(state.index, num_segments - 1))
+        index = (state.life, jnp.minimum(state.order, num_segments - 1))
         return Text(jnp.pad(others.ids[index], (0, capacity - width)), others.length[index])
 
     return _intervene(inner, kind, num_lives, say)
@@ -84,7 +84,7 @@ def _intervene(inner: Interaction, kind: Kind, num_lives: int, say: Callable[[ja
         said = say(jax.random.fold_in(key, 1), state)
         heard = Text(jnp.where(is_replaced, said.ids, written.text.ids), jnp.where(is_replaced, said.length, written.text.length))
         inner_state, turn = inner.advance(key, setting, state.inner, written._replace(text=heard))
-        return IntervenedState(inner_state, turn.kind, state.index + is_replaced, state.life), turn
+        return IntervenedState(inner_state, turn.kind, state.order + is_replaced, state.life), turn
 
     return inner._replace(
         start=start,
