@@ -90,6 +90,8 @@ def make_task(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -> T
     if config.name not in names:
         raise ValueError(f"there is no environment {config.name}; {nearest(config.name, names)}")
     task = getattr(config, config.name).make(tokenizer, tasks.Limits(config.time_limit, config.turn_cost, num_attempts))
+    if not task.floor < task.ceiling:
+        raise ValueError(f"nothing can be learned in {num_attempts} attempt at this task; set agent.num_attempts >= 2")
     environment = task.environment
     if config.time_limit:
         environment = envs.time_limit(environment, config.time_limit)

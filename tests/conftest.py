@@ -6,6 +6,7 @@ import pathlib
 import platform
 
 import hypothesis
+import pytest
 
 
 def _cpu_name() -> str:
@@ -33,3 +34,13 @@ os.environ.setdefault("MPLBACKEND", "agg")
 # Compilation makes any deadline meaningless; on CI the same examples are drawn each time.
 hypothesis.settings.register_profile("arl", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 hypothesis.settings.load_profile("arl")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def optimizations(request):
+    """Compiles a file's programs with few optimizations, in half the time; as users do where the file says `OPTIMIZED = True`."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -14,6 +14,7 @@ from arl.types import Kind
 from tests import agents_fixtures as plain
 from tests import tiny
 
+OPTIMIZED = True  # rounding is that of programs as users compile them
 NAMES = tuple(tiny.COMPOSITIONS)
 
 

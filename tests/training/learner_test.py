@@ -12,6 +12,7 @@ from arl import agents, rollout, training
 from arl.training import LearnerConfig, Schedule, parallel
 from tests import tiny
 
+OPTIMIZED = True  # rounding is that of programs as users compile them
 CONFIG = LearnerConfig(
     num_updates=20,
     num_lanes=32,

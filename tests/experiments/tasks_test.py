@@ -1,0 +1,89 @@
+"""Tasks by name: what each can earn, in attempts, under limits, and what it offers."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from arl import text
+from arl.envs import bandit, combination_lock, mastermind, number_guess
+from arl.types import Written
+from experiments import tasks
+from experiments.build import build, make_agent, make_task
+from experiments.config import AgentConfig, EnvironmentConfig, override
+from experiments.presets import get_preset
+from tests import tiny
+
+NAMES = [field.name for field in dataclasses.fields(EnvironmentConfig) if field.name not in ("name", "time_limit", "turn_cost")]
+
+
+def task(name, num_attempts=1, **options):
+    return make_task(tiny.TOKENIZER, EnvironmentConfig(name=name, **options), num_attempts)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_task_has_a_way_to_go_and_symbols_of_one_token(name):
+    limit = 12 if name in ("frozen_lake", "mastermind", "twenty_questions") else 0
+    found = task(name, 1 if name in ("shifting_controls", "restless_bandit") else 2, time_limit=limit)
+    assert found.floor < found.ceiling
+    assert all(len(text.token_ids(tiny.TOKENIZER, symbol)) == 1 for symbol in found.symbols)
+    assert found.environment.max_steps and found.environment.expert and found.environment.anchor
+
+
+def test_several_attempts_are_judged_against_one_who_remembers_all():
+    price = 1.5
+    guesses = task("number_guess", 3, number_guess=tasks.NumberGuess(8, one_guess=False), time_limit=9, turn_cost=0.5)
+    assert guesses.ceiling == pytest.approx(-price * (number_guess.optimal_num_guesses(8, 9) + 2))
+    assert guesses.floor == pytest.approx(-price * 3 * number_guess.random_num_guesses(8, 9))
+    assert task("mastermind", time_limit=8).ceiling == -mastermind.optimal_num_guesses(2, 4, 8)
+    assert task("bandit", 2, bandit=tasks.Bandit(2, 4)).ceiling == bandit.optimal_return(2, 8)
+    lock = task("combination_lock", 3, combination_lock=tasks.CombinationLock(2, 3), turn_cost=0.125)
+    assert lock.ceiling == pytest.approx(combination_lock.optimal_successes(2, 3, 3) - 6 * 0.125)
+
+
+@pytest.mark.parametrize(("name", "tools"), [("arithmetic", ("calculator",)), ("ledger", ("table",)), ("ledger", ("table", "imagine"))])
+def test_an_expert_with_its_tools_is_right(name, tools):
+    config = EnvironmentConfig(name=name, ledger=tasks.Ledger(12, 2), arithmetic=tasks.Arithmetic(1))
+    interaction = make_agent(tiny.TOKENIZER, make_task(tiny.TOKENIZER, config, 1), AgentConfig(tools=tools, max_calls=2))
+    paid, calls = _expert_life(interaction)
+    assert paid == 1.0 and calls == (2 if name == "ledger" else 1)
+
+
+def _expert_life(interaction):
+    """What an expert earns in a life, and the answers of tools that it read."""
+    state, turn = interaction.start(jax.random.key(3), {})
+    paid, calls = 0.0, 0
+    while not (turn.terminated | turn.truncated):
+        said = interaction.expert(jax.random.key(0), state)
+        choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+        assert is_legal
+        calls += " is " in text.to_string(tiny.TOKENIZER, turn.read)
+        written = Written(text.pad(said, interaction.size.written), choice, is_legal)
+        state, turn = interaction.advance(jax.random.key(1), {}, state, written)
+        paid += float(sum(turn.reward))
+    return paid, calls
+
+
+def test_prices_weights_and_bits_reach_the_reward():
+    """A question costs 1 and its tokens 1/8 each; what it tells is paid, by the weight that the schedule gives it."""
+    config = override(get_preset("mastermind"), ["agent.prices.action=0.125", "agent.explore=0.25", "environment.mastermind.num_colors=2"])
+    interaction = build(config).interaction
+    setting = {"reward": {"process": jnp.float32(0.5)}}
+    state, turn = interaction.start(jax.random.key(0), setting)
+    said = interaction.expert(jax.random.key(0), state)
+    choice, _ = text.parse(interaction.grammar, turn.grammar, said)
+    written = Written(text.pad(said, interaction.size.written), choice, jnp.bool_(True))
+    state, turn = interaction.advance(jax.random.key(1), setting, state, written)
+    assert float(turn.reward.outcome) == -1.0 and float(turn.reward.efficiency) == -0.125 * int(said.length)
+    assert float(turn.reward.exploration) == 0.25 and 0.0 < float(turn.reward.process) <= 1.0
+
+
+def test_an_expert_with_a_memory_finds_the_door():
+    interaction = make_agent(tiny.TOKENIZER, task("corridor"), AgentConfig(memory_slots=1, memory_every=4))
+    assert interaction.size.context < 5 * 8 and _expert_life(interaction)[0] == 1.0
+
+
+def test_a_task_in_which_nothing_can_be_learned_is_refused():
+    with pytest.raises(ValueError, match="agent.num_attempts >= 2"):
+        task("combination_lock")
