@@ -1,6 +1,7 @@
 """Learning curves."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -16,22 +17,57 @@ def learning_curve(path: pathlib.Path, returns: list[float], floor: float, ceili
       title: of the plot.
       marks: names and returns of evaluations, drawn at the right edge.
     """
+    values = np.asarray(returns, float)
+    figure, axes = _between(floor, ceiling, title)
+    axes.plot(values, color="tab:blue", alpha=0.25, linewidth=0.8)
+    axes.plot(_smooth(values), color="tab:blue", label="training")
+    for (name, value), color in zip(marks.items(), ("tab:orange", "tab:red", "tab:purple", "tab:brown"), strict=False):
+        axes.plot([len(values)], [value], marker="o", color=color, clip_on=False, linestyle="none", label=f"{name} {value:.3g}")
+    _save(figure, axes, path)
+
+
+def arms(path: pathlib.Path, returns: dict[str, list[list[float]]], floor: float, ceiling: float, title: str) -> None:
+    """Draws the learning curves of several agents, a colour each: every seed, and their mean.
+
+    Args:
+      path: of the PNG.
+      returns: of every agent, for each seed, a number an update; all seeds of an agent are of the same length.
+      floor: of random actions.
+      ceiling: the optimum or a bound.
+      title: of the plot.
+    """
+    figure, axes = _between(floor, ceiling, title)
+    for (name, seeds), color in zip(returns.items(), ("tab:blue", "tab:orange", "tab:red", "tab:purple", "tab:brown"), strict=False):
+        curves = [_smooth(np.asarray(seed, float)) for seed in seeds]
+        for curve in curves:
+            axes.plot(curve, color=color, alpha=0.3, linewidth=0.8)
+        axes.plot(np.mean(curves, axis=0), color=color, label=name)
+    _save(figure, axes, path)
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Returns the mean over a window of a fiftieth of the values."""
+    window = max(len(values) // 50, 1)
+    return np.convolve(np.pad(values, (window // 2, window - 1 - window // 2), mode="edge"), np.ones(window) / window, mode="valid")
+
+
+def _between(floor: float, ceiling: float, title: str) -> tuple[Any, Any]:
+    """Returns a figure and its axes with floor and ceiling drawn."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    values = np.asarray(returns, float)
-    window = max(len(values) // 50, 1)
-    smooth = np.convolve(np.pad(values, (window // 2, window - 1 - window // 2), mode="edge"), np.ones(window) / window, mode="valid")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     axes.axhline(ceiling, color="tab:green", linestyle="--", label=f"optimum {ceiling:.3g}")
     axes.axhline(floor, color="tab:gray", linestyle="--", label=f"random {floor:.3g}")
-    axes.plot(values, color="tab:blue", alpha=0.25, linewidth=0.8)
-    axes.plot(smooth, color="tab:blue", label="training")
-    for (name, value), color in zip(marks.items(), ("tab:orange", "tab:red", "tab:purple", "tab:brown"), strict=False):
-        axes.plot([len(values)], [value], marker="o", color=color, clip_on=False, linestyle="none", label=f"{name} {value:.3g}")
     axes.set(title=title, xlabel="update", ylabel="return a life")
+    return figure, axes
+
+
+def _save(figure: Any, axes: Any, path: pathlib.Path) -> None:
+    import matplotlib.pyplot as plt
+
     axes.margins(x=0.01)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

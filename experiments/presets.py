@@ -119,12 +119,14 @@ def reflection_16() -> Config:
     return reflection(16, 5, num_updates=2000, entropy=0.04, note=0.3, keep=Schedule(1.0, 0.0, since=0.15, until=0.7))
 
 
-def combination_lock() -> Config:
+def combination_lock(reflects: bool = True) -> Config:
     """A code is entered digit by digit and answered as a whole: what an answer tells must cross to the next attempt as a note."""
     config = reflection(num_attempts=4, num_updates=800, entropy=0.04, note=0.3, keep=Schedule(1.0, 0.0, since=0.15, until=0.7))
-    return dataclasses.replace(
-        config, environment=EnvironmentConfig(name="combination_lock", combination_lock=CombinationLock(2, 3)), rollout=whole_lives()
-    )
+    environment = EnvironmentConfig(name="combination_lock", combination_lock=CombinationLock(2, 3))
+    config = dataclasses.replace(config, environment=environment, rollout=whole_lives())
+    if reflects:
+        return config
+    return dataclasses.replace(config, agent=AgentConfig(num_attempts=4), learner=dataclasses.replace(config.learner, schedules={}))
 
 
 def corridor(slots: int = 1) -> Config:
@@ -159,21 +161,21 @@ def ledger(*tools: str) -> Config:
     )
 
 
-def mastermind() -> Config:
+def mastermind(bits: float = 1.0) -> Config:
     """A hidden code is bought by guesses, each at the price of 1; bits are paid for on the way, less and less."""
     return Config(
         environment=EnvironmentConfig(name="mastermind", mastermind=Mastermind(2, 4), time_limit=8),
-        agent=AgentConfig(bits=1.0, weighed=("process",)),
+        agent=AgentConfig(bits=bits, weighed=("process",)),
         rollout=whole_lives(),
         learner=learning(600, 320, entropy=0.03, reward_scale=0.2, schedules={"reward.process": Schedule(1.0, 0.0, until=0.5)}),
     )
 
 
-def twenty_questions() -> Config:
-    """An object of a table that is new in every life is found by questions, each at the price of 1."""
+def twenty_questions(bits: float = 1.0) -> Config:
+    """An object of a table that is new in every life is found by questions, each at the price of 1; bits are paid for at first."""
     return Config(
         environment=EnvironmentConfig(name="twenty_questions", twenty_questions=TwentyQuestions(4, 3), time_limit=8),
-        agent=AgentConfig(bits=1.0, weighed=("process",)),
+        agent=AgentConfig(bits=bits, weighed=("process",)),
         rollout=whole_lives(),
         learner=learning(1000, 320, entropy=0.02, reward_scale=0.2, schedules={"reward.process": Schedule(1.0, 0.0, until=0.5)}),
     )
@@ -218,6 +220,7 @@ PRESETS = {
     "frozen_lake_rloo": lambda: frozen_lake_group("rloo", 0.01, 2e-3),
     "bandit": bandit,
     "combination_lock": combination_lock,
+    "combination_lock_blind": lambda: combination_lock(reflects=False),
     "corridor": corridor,
     "corridor_blind": lambda: corridor(slots=0),
     "arithmetic": lambda: arithmetic("calculator"),
@@ -225,7 +228,9 @@ PRESETS = {
     "ledger": lambda: ledger("table"),
     "ledger_blind": ledger,
     "mastermind": mastermind,
+    "mastermind_without_bits": lambda: mastermind(bits=0.0),
     "twenty_questions": twenty_questions,
+    "twenty_questions_without_bits": lambda: twenty_questions(bits=0.0),
     "shifting_controls": lambda: adaptation("shifting_controls"),
     "shifting_controls_memoryless": lambda: adaptation("shifting_controls", forgets=True),
     "restless_bandit": lambda: adaptation("restless_bandit"),
