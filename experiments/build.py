@@ -1,14 +1,16 @@
 """From a config to the pure functions of a run."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 from jax.sharding import Mesh
 
 from arl import agents, envs, models, rollout, text, training
 from arl.rollout import RolloutConfig
 from arl.training import Learner
-from arl.types import Interaction, Kind, LanguageModel
+from arl.types import Interaction, Kind, LanguageModel, State
 from experiments import tasks
 from experiments.config import AgentConfig, Config, EnvironmentConfig, nearest
 from experiments.tasks import Task
@@ -26,6 +28,7 @@ class Experiment(NamedTuple):
       learner: how they are learned from.
       warm_start: the learner of the first `config.warm_start` updates; None if there are none.
       floor, ceiling, success_at: of a life's outcome.
+      hidden: what of the interaction's state has to be found out, integers; None where that changes.
     """
 
     config: Config
@@ -38,6 +41,7 @@ class Experiment(NamedTuple):
     floor: float
     ceiling: float
     success_at: float
+    hidden: Callable[[State], jax.Array] | None
 
 
 def build(config: Config, mesh: Mesh | None = None) -> Experiment:
@@ -65,7 +69,11 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
     learner = training.make_learner(*parts, first_step=config.warm_start, **options)
     if config.warm_start:
         warm_start = training.make_warm_start(*parts, num_updates=config.warm_start, **options)
-    return Experiment(config, tokenizer, interaction, model, filled, learner, warm_start, task.floor, task.ceiling, task.success_at)
+    hidden = None
+    if task.hidden:
+        hidden = lambda state: task.hidden(envs.unwrapped(agents.environment_state(state)))
+    bounds = (task.floor, task.ceiling, task.success_at)
+    return Experiment(config, tokenizer, interaction, model, filled, learner, warm_start, *bounds, hidden)
 
 
 def _check_schedules(config: Config) -> None:

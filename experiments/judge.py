@@ -17,7 +17,10 @@ HELD_OUT = 2**31  # folded into a run's key: no life of training has it
 
 
 def judge(experiment: Experiment, params: Any, seed: int, config: EvaluationConfig) -> dict[str, Any]:
-    """Returns what `evaluation.summarise` says of an agent, with `ablations`: name -> fraction of the way.
+    """Returns what `evaluation.summarise` says of an agent, `ablations` and `bits`.
+
+    `ablations` are name -> fraction of the way; `bits` are kind -> what the first, the second, ... segment of that kind tells about what is
+    hidden, where there is such a thing.
 
     Args:
       experiment: the run.
@@ -34,11 +37,15 @@ def judge(experiment: Experiment, params: Any, seed: int, config: EvaluationConf
     )
     lives, stream = live_with(experiment.interaction)
     ablations = {}
-    for how, kind in itertools.product(("shuffled", "blanked"), kinds := _kinds_of_notes(experiment)):
+    kinds = _kinds_of_notes(experiment)
+    for how, kind in itertools.product(("shuffled", "blanked"), kinds):
         ablated = evaluation.ablated(experiment.interaction, stream, kind, how)
         name = how if len(kinds) == 1 else f"{kind.name.lower()} {how}"
         ablations[name] = summarise(live_with(ablated)[0])["fraction"]
-    return {**summarise(lives), "ablations": ablations}
+    bits = {}
+    if experiment.hidden:
+        bits = {kind.name.lower(): evaluation.bits_about(experiment.interaction, stream, kind, lives.hidden) for kind in kinds}
+    return {**summarise(lives), "ablations": ablations, "bits": bits}
 
 
 def _kinds_of_notes(experiment: Experiment) -> list[Kind]:
@@ -56,7 +63,8 @@ def live(experiment: Experiment, params: Any, seed: int, config: EvaluationConfi
     setting = training.setting_at(experiment.config.learner.schedules, 1.0)
     arguments = (interaction, experiment.model, rollout)
     how_many = (config.num_lives, experiment.config.agent.num_attempts)
-    lives = jax.jit(lambda params, key: evaluation.live(*arguments, params, setting, key, *how_many))
+    hidden = experiment.hidden if interaction is experiment.interaction else None
+    lives = jax.jit(lambda params, key: evaluation.live(*arguments, params, setting, key, *how_many, hidden))
     return jax.device_get(lives(params, key))
 
 

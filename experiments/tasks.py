@@ -70,6 +70,7 @@ class Task(NamedTuple):
       bits: `(state before, state after) -> float32 []`, what an answer told; None where that is not known.
       offers: tools by name.
       expert_note: `(key, state) -> Text`, what an expert notes down; None where there is none.
+      hidden: what of the environment's state has to be found out, integers; None where that changes.
     """
 
     environment: Environment
@@ -80,6 +81,7 @@ class Task(NamedTuple):
     bits: agents.Process | None = None
     offers: dict[str, Offer] = {}
     expert_note: agents.ExpertNote | None = None
+    hidden: Callable[[State], jax.Array] | None = None
 
 
 def letters(number: int) -> tuple[str, ...]:
@@ -131,9 +133,10 @@ class NumberGuess:
         if self.one_guess:
             attempts, cost = limits.num_attempts, limits.cost * limits.num_attempts
             floor, ceiling = number_guess.random_successes(size, attempts), number_guess.optimal_successes(size, attempts)
-            return Task(environment, floor - cost, ceiling - cost, 1.0 - cost, symbols)
+            return Task(environment, floor - cost, ceiling - cost, 1.0 - cost, symbols, hidden=lambda state: state.number)
         least, random = number_guess.optimal_num_guesses, number_guess.random_num_guesses
-        return Task(environment, *_priced(lambda steps: least(size, steps), lambda steps: random(size, steps), limits), symbols)
+        bounds = _priced(lambda steps: least(size, steps), lambda steps: random(size, steps), limits)
+        return Task(environment, *bounds, symbols, hidden=lambda state: state.number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +191,7 @@ class CombinationLock:
         size = (self.length, self.num_digits, limits.num_attempts)
         floor, ceiling = combination_lock.random_successes(*size) - cost, combination_lock.optimal_successes(*size) - cost
         environment = envs.make_combination_lock(tokenizer, self.length, self.num_digits)
-        return Task(environment, floor, ceiling, 1.0 - cost, numbers(self.num_digits))
+        return Task(environment, floor, ceiling, 1.0 - cost, numbers(self.num_digits), hidden=lambda state: state.code)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +207,9 @@ class Mastermind:
         least, random = mastermind.optimal_num_guesses, mastermind.random_num_guesses
         bounds = _priced(lambda steps: least(*size, steps), lambda steps: random(*size, steps), limits)
         symbols = letters(self.num_colors) + numbers(self.num_pegs + 1)
-        return Task(envs.make_mastermind(tokenizer, *size), *bounds, symbols, bits=_unwrapped(mastermind.bits))
+        return Task(
+            envs.make_mastermind(tokenizer, *size), *bounds, symbols, bits=_unwrapped(mastermind.bits), hidden=lambda state: state.code
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,7 +248,7 @@ class Corridor:
             return text.lookup(names, envs.unwrapped(agents.environment_state(state)).cue)
 
         environment = envs.make_corridor(tokenizer, self.length, self.num_cues, self.is_distracting)
-        return Task(environment, floor, ceiling, 1.0 - cost, doors, expert_note=expert_note)
+        return Task(environment, floor, ceiling, 1.0 - cost, doors, expert_note=expert_note, hidden=lambda state: state.cue)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,7 +266,7 @@ class Minesweeper:
         floor = minesweeper.random_return(self.num_mines, limits.num_attempts)
         ceiling = best(self.size, self.num_mines, limits.num_attempts)
         environment = envs.make_minesweeper(tokenizer, self.size, self.num_mines, self.shows_board)
-        return Task(environment, floor, ceiling, 1.0, numbers(self.size**2))
+        return Task(environment, floor, ceiling, 1.0, numbers(self.size**2), hidden=lambda state: state.mines)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from arl import agents, rollout, text
 from arl.rollout import RolloutConfig
 from arl.training.credit import total_reward
-from arl.types import Interaction, Kind, LanguageModel, Setting, Stream, Text
+from arl.types import Interaction, Kind, LanguageModel, Setting, State, Stream, Text
 
 
 class Lives(NamedTuple):
@@ -26,6 +27,7 @@ class Lives(NamedTuple):
       illegal: int32, illegal ones.
       is_finished: bool, whether it ended before its stream did.
       gap: float32, the largest difference between sampler's and learner's log-probs, nats.
+      hidden: `[N, ...]`, what the agent could not see when its life began; of no size unless `live` was told what that is.
     """
 
     returned: jax.Array
@@ -36,6 +38,7 @@ class Lives(NamedTuple):
     illegal: jax.Array
     is_finished: jax.Array
     gap: jax.Array
+    hidden: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,7 @@ def live(
     key: jax.Array,
     num_lives: int,
     num_attempts: int = 1,
+    hidden: Callable[[State], jax.Array] | None = None,
 ) -> tuple[Lives, Stream]:
     """Lets `num_lives` lives be lived to their ends, one in each lane, however they were trained.
 
@@ -78,6 +82,7 @@ def live(
       key: of these lives; no life of training has it.
       num_lives: `N`.
       num_attempts: `K`, attempts in a life, for `outcome_by_attempt`.
+      hidden: what of the interaction's first state the agent cannot see, such as the number to be guessed; None for nothing.
 
     Returns:
       What was seen, and the streams.
@@ -97,6 +102,7 @@ def live(
         illegal=jnp.sum(stream.ends_segment & ~stream.is_legal, axis=1),
         is_finished=jnp.any(stream.ends_life, axis=1),
         gap=_gap(interaction, model, config, params, stream),
+        hidden=jax.vmap(hidden)(lanes.state) if hidden else jnp.zeros((num_lives, 0)),
     )
     return lives, stream
 
@@ -156,6 +162,21 @@ def written_segments(interaction: Interaction, stream: Stream, kind: Kind) -> Te
     tokens = jnp.asarray(interaction.grammar.alphabet)[stream.written]
     said = jnp.where(tokens == interaction.grammar.stop_id, -1, tokens)
     return agents.segments(said, jnp.asarray(is_kind), jnp.asarray(stream.ends_segment), num_segments, interaction.size.written)
+
+
+def bits_about(interaction: Interaction, stream: Stream, kind: Kind, hidden: np.ndarray) -> list[float]:
+    """Returns what the segments of a kind tell about a hidden variable, bits, for the first, the second, ... segment of each life.
+
+    Args:
+      interaction: what the lives did.
+      stream: `[N, T]`, on the host.
+      kind: of the segments.
+      hidden: `[N, ...]`, integers.
+    """
+    said = jax.tree.map(np.asarray, written_segments(interaction, stream, kind))
+    is_said = np.arange(said.ids.shape[-1]) < said.length[..., None]
+    rows = np.where(is_said, said.ids, -1)
+    return [mutual_information(rows[:, index], hidden) for index in range(rows.shape[1])]
 
 
 def mutual_information(first: np.ndarray, second: np.ndarray) -> float:

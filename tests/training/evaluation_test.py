@@ -174,6 +174,7 @@ def test_a_summary_by_hand():
         illegal=np.array([1, 0, 1, 0]),
         is_finished=np.array([True, True, True, False]),
         gap=np.array([0.0, 1e-6, 0.0, 2e-6]),
+        hidden=np.zeros((4, 0)),
     )
     told = evaluation.summarise(lives, floor=0.5, ceiling=2.5, success_at=2.0)
     interval = 1.96 * np.sqrt(5 / 3 / 4)
@@ -206,3 +207,15 @@ def test_mutual_information_of_few_samples_is_not_taken_for_knowledge():
     """As many notes as samples: the plug-in estimate alone would say that they tell everything."""
     random = np.random.default_rng(2)
     assert evaluation.mutual_information(np.arange(64), random.integers(8, size=64)) < 0.2
+
+
+def test_bits_are_those_of_each_segment_about_what_was_hidden():
+    """Notes that are made to be the hidden number, or half of it, or nothing, segment by segment."""
+    _, source = live("reflection", 3)
+    grammar = tiny.agent("reflection").grammar
+    number = np.arange(NUM_LIVES) % 4
+    letter = np.asarray([list(grammar.alphabet).index(text.token_ids(tiny.TOKENIZER, symbol)[0]) for symbol in tiny.SYMBOLS])
+    is_first = (source.kind == Kind.REFLECTION) & source.is_written & (source.attempt == 0)
+    told = np.where(is_first, letter[number][:, None], np.where(source.kind == Kind.REFLECTION, letter[0], source.written))
+    found = evaluation.bits_about(tiny.agent("reflection"), source._replace(written=told), Kind.REFLECTION, number)
+    assert len(found) == 2 and found[0] > 1.2 and found[1] == 0.0
