@@ -44,3 +44,4 @@ def optimizations(request):
     jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # a process can map only so many compiled programs
