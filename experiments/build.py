@@ -29,6 +29,7 @@ class Experiment(NamedTuple):
       warm_start: the learner of the first `config.warm_start` updates; None if there are none.
       floor, ceiling, success_at: of a life's outcome.
       hidden: what of the interaction's state has to be found out, integers; None where that changes.
+      has_expert_note: whether an expert knows what to note down.
     """
 
     config: Config
@@ -42,6 +43,7 @@ class Experiment(NamedTuple):
     ceiling: float
     success_at: float
     hidden: Callable[[State], jax.Array] | None
+    has_expert_note: bool
 
 
 def build(config: Config, mesh: Mesh | None = None) -> Experiment:
@@ -73,7 +75,7 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
     if task.hidden:
         hidden = lambda state: task.hidden(envs.unwrapped(agents.environment_state(state)))
     bounds = (task.floor, task.ceiling, task.success_at)
-    return Experiment(config, tokenizer, interaction, model, filled, learner, warm_start, *bounds, hidden)
+    return Experiment(config, tokenizer, interaction, model, filled, learner, warm_start, *bounds, hidden, task.expert_note is not None)
 
 
 def _check_schedules(config: Config) -> None:
@@ -99,7 +101,7 @@ def make_task(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -> T
         raise ValueError(f"there is no environment {config.name}; {nearest(config.name, names)}")
     task = getattr(config, config.name).make(tokenizer, tasks.Limits(config.time_limit, config.turn_cost, num_attempts))
     if not task.floor < task.ceiling:
-        raise ValueError(f"nothing can be learned in {num_attempts} attempt at this task; set agent.num_attempts >= 2")
+        raise ValueError("nothing can be learned in a life of this task; set agent.num_attempts >= 2, or give an episode more steps")
     environment = task.environment
     if config.time_limit:
         environment = envs.time_limit(environment, config.time_limit)
@@ -165,7 +167,11 @@ def _with_attempts(tokenizer: Any, inner: Interaction, task: Task, config: Agent
         "window": lambda: agents.window(config.window),
         "history": agents.history,
         "reflection": lambda: agents.reflection(
-            config.note_budget, symbols=_note_symbols(task, config), stop=config.note_stop, annealed=config.annealed
+            config.note_budget,
+            symbols=_note_symbols(task, config),
+            stop=config.note_stop,
+            annealed=config.annealed,
+            expert_note=task.expert_note,
         ),
     }
     if config.carry not in carries:

@@ -40,6 +40,11 @@ class EnvironmentConfig:
     shifting_controls: tasks.ShiftingControls = tasks.ShiftingControls()
     restless_bandit: tasks.RestlessBandit = tasks.RestlessBandit()
 
+    def __post_init__(self):
+        for name in ("time_limit", "turn_cost"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"environment.{name} is {getattr(self, name)}; set it >= 0")
+
 
 @dataclasses.dataclass(frozen=True)
 class AgentConfig:
@@ -94,9 +99,11 @@ class AgentConfig:
     weighed: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for name in ("illegal_penalty", "bits", "explore"):
+        for name in ("illegal_penalty", "bits", "explore", "think_budget", "memory_slots"):
             if getattr(self, name) < 0:
                 raise ValueError(f"agent.{name} is {getattr(self, name)}; set it >= 0")
+        if self.num_attempts < 1:
+            raise ValueError(f"agent.num_attempts is {self.num_attempts}; set it >= 1")
         for name in ("discount", "turn_discount"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"agent.{name} is {getattr(self, name)}; set it between 0 and 1")

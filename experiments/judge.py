@@ -38,9 +38,10 @@ def judge(experiment: Experiment, params: Any, seed: int, config: EvaluationConf
     lives, stream = live_with(experiment.interaction)
     ablations = {}
     kinds = _kinds_of_notes(experiment)
-    for how, kind in itertools.product(("shuffled", "blanked"), kinds):
+    ways = {"shuffled": "shuffled", "blanked": "blanked"} | ({"expert": "by an expert"} if experiment.has_expert_note else {})
+    for how, kind in itertools.product(ways, kinds):
         ablated = evaluation.ablated(experiment.interaction, stream, kind, how)
-        name = how if len(kinds) == 1 else f"{kind.name.lower()} {how}"
+        name = ways[how] if len(kinds) == 1 else f"{kind.name.lower()} {ways[how]}"
         ablations[name] = summarise(live_with(ablated)[0])["fraction"]
     bits = {}
     if experiment.hidden:

@@ -1,6 +1,7 @@
 """The environments by name: what of each can be set, and the floor and ceiling of a life of several attempts in it.
 
-Each class below is one environment: its fields are its options, `make` is the task that they describe.
+Each class below is one environment: its fields are its options, `make` is the task that they describe. The environment is made first: it
+refuses what cannot be, and what is computed of it after that holds.
 """
 
 import dataclasses
@@ -170,11 +171,16 @@ class Bandit:
     num_pulls: int = 10
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
-        """Returns the task; several attempts at the same arms are as good as one long one."""
+        """Returns the task; several attempts at the same arms are as good as one long one.
+
+        Of more pulls than are solved exactly the ceiling is a bound, that of one who knows the arms.
+        """
+        environment = envs.make_bandit(tokenizer, self.num_arms, self.num_pulls)
         num_pulls = min(self.num_pulls, limits.steps or self.num_pulls) * limits.num_attempts
         cost = limits.cost * num_pulls
-        floor, ceiling = bandit.random_return(self.num_arms, num_pulls) - cost, bandit.optimal_return(self.num_arms, num_pulls) - cost
-        environment = envs.make_bandit(tokenizer, self.num_arms, self.num_pulls)
+        is_solved = bandit.num_decisions(self.num_arms, num_pulls) <= bandit.MAX_STATES
+        best = bandit.optimal_return if is_solved else bandit.informed_return
+        floor, ceiling = (returned(self.num_arms, num_pulls) - cost for returned in (bandit.random_return, best))
         return Task(environment, floor, ceiling, ceiling, letters(self.num_arms))
 
 
@@ -186,12 +192,19 @@ class CombinationLock:
     num_digits: int = 4
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
-        """Returns the task."""
+        """Returns the task; an expert notes down the code to enter next."""
+        environment = envs.make_combination_lock(tokenizer, self.length, self.num_digits)
         cost = _whole(limits, self.length, "combination_lock")
         size = (self.length, self.num_digits, limits.num_attempts)
         floor, ceiling = combination_lock.random_successes(*size) - cost, combination_lock.optimal_successes(*size) - cost
-        environment = envs.make_combination_lock(tokenizer, self.length, self.num_digits)
-        return Task(environment, floor, ceiling, 1.0 - cost, numbers(self.num_digits), hidden=lambda state: state.code)
+
+        def expert_note(key: jax.Array, state: State) -> Text:
+            del key
+            code = combination_lock.code_to_try(envs.unwrapped(agents.environment_state(state)), self.num_digits)
+            return text.concatenate(*(text.say_choice(environment.grammar, digit) for digit in code))
+
+        notes = {"symbols": numbers(self.num_digits), "expert_note": expert_note}
+        return Task(environment, floor, ceiling, 1.0 - cost, **notes, hidden=lambda state: state.code)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,12 +217,11 @@ class Mastermind:
     def make(self, tokenizer: Any, limits: Limits) -> Task:
         """Returns the task."""
         size = (self.num_pegs, self.num_colors)
+        environment = envs.make_mastermind(tokenizer, *size)
         least, random = mastermind.optimal_num_guesses, mastermind.random_num_guesses
         bounds = _priced(lambda steps: least(*size, steps), lambda steps: random(*size, steps), limits)
         symbols = letters(self.num_colors) + numbers(self.num_pegs + 1)
-        return Task(
-            envs.make_mastermind(tokenizer, *size), *bounds, symbols, bits=_unwrapped(mastermind.bits), hidden=lambda state: state.code
-        )
+        return Task(environment, *bounds, symbols, bits=_unwrapped(mastermind.bits), hidden=lambda state: state.code)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,10 +234,11 @@ class TwentyQuestions:
     def make(self, tokenizer: Any, limits: Limits) -> Task:
         """Returns the task."""
         size = (self.num_objects, self.num_attributes)
+        environment = envs.make_twenty_questions(tokenizer, *size)
         least, random = twenty_questions.optimal_num_moves, twenty_questions.random_num_moves
         bounds = _priced(lambda steps: least(*size, steps), lambda steps: random(*size, steps), limits)
         symbols = letters(self.num_objects) + numbers(self.num_attributes + 1)
-        return Task(envs.make_twenty_questions(tokenizer, *size), *bounds, symbols, bits=_unwrapped(twenty_questions.bits))
+        return Task(environment, *bounds, symbols, bits=_unwrapped(twenty_questions.bits))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +251,7 @@ class Corridor:
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
         """Returns the task; an expert notes down the cue."""
+        environment = envs.make_corridor(tokenizer, self.length, self.num_cues, self.is_distracting)
         cost = _whole(limits, self.length + 1, "corridor")
         floor, ceiling = (x * limits.num_attempts - cost for x in (corridor.random_return(self.num_cues), corridor.optimal_return()))
         doors = tuple(f" {name}" for name in corridor.door_names(self.num_cues))
@@ -247,7 +261,6 @@ class Corridor:
             del key
             return text.lookup(names, envs.unwrapped(agents.environment_state(state)).cue)
 
-        environment = envs.make_corridor(tokenizer, self.length, self.num_cues, self.is_distracting)
         return Task(environment, floor, ceiling, 1.0 - cost, doors, expert_note=expert_note, hidden=lambda state: state.cue)
 
 
@@ -261,11 +274,11 @@ class Minesweeper:
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
         """Returns the task; above 3x3 the ceiling is a bound, that of one who knows the board after the first cell."""
+        environment = envs.make_minesweeper(tokenizer, self.size, self.num_mines, self.shows_board)
         _free(limits, "minesweeper")
         best = minesweeper.optimal_return if self.size <= 3 else minesweeper.bound_return
         floor = minesweeper.random_return(self.num_mines, limits.num_attempts)
         ceiling = best(self.size, self.num_mines, limits.num_attempts)
-        environment = envs.make_minesweeper(tokenizer, self.size, self.num_mines, self.shows_board)
         return Task(environment, floor, ceiling, 1.0, numbers(self.size**2), hidden=lambda state: state.mines)
 
 
@@ -278,6 +291,7 @@ class Arithmetic:
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
         """Returns the task."""
+        environment = envs.make_arithmetic(tokenizer, self.num_digits, self.digits_per_action)
         cost = _whole(limits, 2 * self.num_digits // self.digits_per_action, "arithmetic")
         floor, ceiling = (
             best(self.num_digits) * limits.num_attempts - cost for best in (arithmetic.random_return, arithmetic.optimal_return)
@@ -291,7 +305,6 @@ class Arithmetic:
             factors = jnp.stack([at.left - first, jnp.int32(0), at.right - first])
             return text.only_if((num_calls == 0) & (at.num_written == 0), say(factors))
 
-        environment = envs.make_arithmetic(tokenizer, self.num_digits, self.digits_per_action)
         return Task(environment, floor, ceiling, 1.0 - cost, numbers(10), offers={"calculator": Offer(tool, expert_call)})
 
 
@@ -304,8 +317,9 @@ class Ledger:
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
         """Returns the task."""
-        cost = _whole(limits, 1, "ledger")
         attempts, size = limits.num_attempts, self.num_entries
+        environment = envs.make_ledger(tokenizer, size, self.num_hops)
+        cost = _whole(limits, 1, "ledger")
         floor, ceiling = ledger.random_return(size) * attempts - cost, 1.0 * attempts - cost
         look_up = lambda state, row: ledger.look_up(envs.unwrapped(state), row)
         tool = agents.table(tokenizer, look_up, size)
@@ -317,7 +331,6 @@ class Ledger:
             row = jax.lax.fori_loop(0, num_calls, lambda _, row: ledger.look_up(at, row), at.row)
             return text.only_if(num_calls < self.num_hops, say(row[None]))
 
-        environment = envs.make_ledger(tokenizer, size, self.num_hops)
         return Task(environment, floor, ceiling, 1.0 - cost, numbers(size), offers={"table": Offer(tool, expert_call)})
 
 
@@ -332,12 +345,12 @@ class ShiftingControls:
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
         """Returns the task; the ceiling is what a Bayes filter earned in 10,000 games."""
+        size, options = (self.num_actions, self.num_steps), {"hazard": self.hazard or None, "starts_plain": self.starts_plain}
+        environment = envs.make_shifting_controls(tokenizer, *size, **options)
         cost = _whole(limits, self.num_steps, "shifting_controls")
         if limits.num_attempts > 1:
             raise ValueError("the optimum of several attempts at shifting_controls is not known; set agent.num_attempts=1")
-        size, options = (self.num_actions, self.num_steps), {"hazard": self.hazard or None, "starts_plain": self.starts_plain}
         floor, ceiling = shifting_controls.random_return(*size), shifting_controls.adaptive_return(*size, **options)[0]
-        environment = envs.make_shifting_controls(tokenizer, *size, **options)
         return Task(environment, floor - cost, ceiling - cost, ceiling - cost, (" left", " right", " up", " down")[: self.num_actions])
 
 
@@ -351,12 +364,12 @@ class RestlessBandit:
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
         """Returns the task."""
+        options = (self.num_pulls, self.shift_probability, self.pay_probability)
+        environment = envs.make_restless_bandit(tokenizer, *options)
         cost = _whole(limits, self.num_pulls, "restless_bandit")
         if limits.num_attempts > 1:
             raise ValueError("the optimum of several attempts at restless_bandit is not known; set agent.num_attempts=1")
-        options = (self.num_pulls, self.shift_probability, self.pay_probability)
         floor, ceiling = restless_bandit.random_return(self.num_pulls), restless_bandit.optimal_return(*options)
-        environment = envs.make_restless_bandit(tokenizer, *options)
         return Task(environment, floor - cost, ceiling - cost, ceiling - cost, letters(2))
 
 

@@ -34,7 +34,10 @@ def act(
       ValueError: if nothing bounds the episode.
     """
     if environment.max_steps is None:
-        raise ValueError("this environment has no bound on its steps; wrap it in time_limit(environment, num_steps)")
+        raise ValueError(
+            "this environment has no bound on its steps; wrap it in time_limit(environment, num_steps) "
+            "(in configs environment.time_limit >= 1)"
+        )
     grammar, max_turns = environment.grammar, environment.max_steps
     budget = text.longest(grammar)
     capacity = jax.eval_shape(lambda key: environment.describe(environment.reset(key)), jax.random.key(0)).ids.shape[0]

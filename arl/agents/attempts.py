@@ -1,12 +1,14 @@
 """Several attempts at one task, and what crosses from one to the next: nothing, a window, everything, or a reflection."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from arl import text
+from arl.agents.remember import ExpertNote
 from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, select
 
 
@@ -22,6 +24,7 @@ class Carry:
       stop: whether the model may end its reflection before its budget.
       ask: read before a reflection is written, and before it is read again.
       annealed: whether forgetting is a schedule: the old context is kept too with probability `setting[name]["keep"]`.
+      expert_note: what an expert would write as its reflection, from the state of the attempt that is over; None for nothing at all.
     """
 
     forgets: bool = True
@@ -31,6 +34,7 @@ class Carry:
     stop: bool = False
     ask: str = " note"
     annealed: bool = False
+    expert_note: ExpertNote | None = None
 
 
 def nothing() -> Carry:
@@ -48,12 +52,20 @@ def window(num_tokens: int) -> Carry:
     return Carry(window=num_tokens)
 
 
-def reflection(budget: int, *, symbols=None, stop: bool = False, ask: str = " note", annealed: bool = False) -> Carry:
+def reflection(
+    budget: int,
+    *,
+    symbols: Sequence[str] | None = None,
+    stop: bool = False,
+    ask: str = " note",
+    annealed: bool = False,
+    expert_note: ExpertNote | None = None,
+) -> Carry:
     """Returns the carry of an agent that keeps only what it writes after an attempt, a REFLECTION of `budget` tokens.
 
     Args:
       budget: tokens of the reflection.
-      symbols, stop, ask, annealed: see `Carry`.
+      symbols, stop, ask, annealed, expert_note: see `Carry`.
 
     Returns:
       The carry.
@@ -63,7 +75,8 @@ def reflection(budget: int, *, symbols=None, stop: bool = False, ask: str = " no
     """
     if budget < 1:
         raise ValueError(f"a reflection of {budget} tokens says nothing; set budget (in configs note_budget) >= 1, or carry=nothing()")
-    return Carry(budget=budget, symbols=None if symbols is None else tuple(symbols), stop=stop, ask=ask, annealed=annealed)
+    symbols = None if symbols is None else tuple(symbols)
+    return Carry(budget=budget, symbols=symbols, stop=stop, ask=ask, annealed=annealed, expert_note=expert_note)
 
 
 class AttemptsState(NamedTuple):
@@ -115,6 +128,8 @@ def attempts(
         raise ValueError("a reflection needs a next attempt to be of use; set num_attempts >= 2, or carry=nothing()")
     if carry.budget < 0 or carry.window < 0:
         raise ValueError(f"a carry of {min(carry.budget, carry.window)} tokens is impossible; set it >= 0")
+    if carry.expert_note and not carry.budget:
+        raise ValueError("an expert has no reflection to write here; set the carry's budget >= 1, or leave expert_note out")
     if not carry.forgets and inner.size.forgets:
         raise ValueError("a history is lost where the interaction within begins its context anew; carry a window or a reflection")
     reflects, grammar = carry.budget > 0, inner.grammar
@@ -191,7 +206,8 @@ def attempts(
 
     def expert(key, state: AttemptsState) -> Text:
         wanted = text.pad(inner.expert(key, state.inner), outer_size.written)
-        return select(state.is_reflecting, text.empty(outer_size.written), wanted)
+        note = text.cut(carry.expert_note(key, state.inner), carry.budget) if carry.expert_note else text.empty(0)
+        return select(state.is_reflecting, text.pad(note, outer_size.written), wanted)
 
     return Interaction(
         start=start,

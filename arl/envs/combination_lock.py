@@ -40,7 +40,7 @@ def make_combination_lock(tokenizer: Any, length: int = 2, num_digits: int = 6) 
     """Returns the lock as an environment whose action `i` is the digit `i`, written with the space before it.
 
     The expert draws its digits uniformly: all are equally likely to one who sees this attempt alone. What an expert does who remembers
-    the attempts before is said by `nothing_known`, `remember` and `digits_to_try`.
+    the attempts before is said by `nothing_known`, `remember` and `digits_to_try`, and who remembers the last one alone by `code_to_try`.
 
     Args:
       tokenizer: a fast tokenizer.
@@ -148,6 +148,20 @@ def digits_to_try(possible: jax.Array) -> jax.Array:
       possible: bool `[length, num_digits]`.
     """
     return jnp.argmax(possible, axis=-1).astype(jnp.int32)
+
+
+def code_to_try(state: CombinationLockState, num_digits: int) -> jax.Array:
+    """Returns int32 `[length]`, what is worth telling the next attempt: the code to enter then, as far as this attempt alone tells.
+
+    A digit that was right stays, and the next larger one follows one that was wrong, 0 the largest. Who enters what was told so tries no
+    digit twice in a place, and so reaches `success_probabilities` at every attempt, whatever was entered first.
+
+    Args:
+      state: of one lane; an attempt that is not over tells nothing, and its digits stay as they are.
+      num_digits: how many digits there are.
+    """
+    is_wrong = (state.num_entered == len(state.code)) & ~is_right(state)
+    return (state.entered + is_wrong) % num_digits
 
 
 def remembered_successes(code: jax.Array, num_digits: int, num_attempts: int) -> jax.Array:

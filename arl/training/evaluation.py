@@ -82,7 +82,7 @@ def live(
       key: of these lives; no life of training has it.
       num_lives: `N`.
       num_attempts: `K`, attempts in a life, for `outcome_by_attempt`.
-      hidden: what of the interaction's first state the agent cannot see, such as the number to be guessed; None for nothing.
+      hidden: `state -> integers [...]`, what of a life's first state the agent cannot see, such as a number to be guessed; or None.
 
     Returns:
       What was seen, and the streams.

@@ -42,7 +42,7 @@ def make_warm_start(
       config: of the learner that goes on. Its batches, optimizer, aggregation and value loss hold here too; its learning rate is followed
         over these updates, other schedules stand still where they begin.
       num_updates: how many.
-      **options: as `make_learner`.
+      **options: as `make_learner`; those of the learner that goes on may be given, of which `estimate` and `first_step` are not looked at.
 
     Returns:
       The learner.
@@ -52,6 +52,9 @@ def make_warm_start(
     """
     if num_updates < 1:
         raise ValueError(f"a warm start of {num_updates} updates is none; set it >= 1, or leave it out")
+    if interaction.expert is None:
+        raise ValueError("nobody can be imitated here; give the environment an expert, or leave the warm start out (warm_start=0)")
+    options |= {"estimate": None, "first_step": 0}
     imitated = interaction._replace(adapt=None)  # outcomes are the expert's, not the agent's
     cloning = make_learner(imitated, model, expert_rollout(rollout_config), cloning_config(config, num_updates), **options)
     optimizer = make_optimizer(config)

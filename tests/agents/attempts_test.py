@@ -141,6 +141,40 @@ def test_an_expert_has_nothing_to_note_and_anchors_pass_through():
     assert int(interaction.anchor(state)) == int(tiny.guess().anchor(state.inner))
 
 
+def with_expert_note(**options):
+    """Its expert notes down the hidden number, twice."""
+    numbers = text.stack([text.token_ids(tiny.TOKENIZER, symbol * 2) for symbol in tiny.SYMBOLS])
+    note = lambda key, state: text.lookup(numbers, agents.environment_state(state).number)
+    return tiny.attempts(tiny.guess(), 3, carry=agents.reflection(symbols=tiny.SYMBOLS, expert_note=note, **options))
+
+
+@pytest.mark.parametrize("budget", [1, 2, 3])
+def test_an_expert_notes_down_what_it_is_given_to_say(budget):
+    """After an attempt, from its state, as long as there is room; within an attempt it acts."""
+    interaction = with_expert_note(budget=budget, stop=True)
+    state, turn = interaction.start(jax.random.key(0), {})
+    for _ in range(2):
+        assert turn.kind == Kind.ACTION
+        guess = interaction.expert(jax.random.key(0), state)
+        assert plain.ids(guess) == plain.ids(tiny.guess().expert(jax.random.key(0), state.inner))
+        number = int(state.inner[0].number)
+        for said, kind in [(guess, Kind.REFLECTION), (None, Kind.ACTION)]:
+            said = interaction.expert(jax.random.key(0), state) if said is None else said
+            choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+            state, turn = interaction.advance(jax.random.key(0), {}, state, plain.Written(said, choice, is_legal))
+            assert is_legal and turn.kind == kind
+        note = text.token_ids(tiny.TOKENIZER, f" {number}" * min(budget, 2))
+        assert plain.ids(turn.read) == text.token_ids(tiny.TOKENIZER, " note") + note + text.token_ids(tiny.TOKENIZER, "Guess:")
+
+
+def test_a_life_is_the_same_whoever_could_note_something():
+    turns = [
+        interaction.start(jax.random.key(1), {})[1]
+        for interaction in (with_expert_note(budget=2), tiny.attempts(tiny.guess(), 3, carry=tiny.NOTE))
+    ]
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), *turns))
+
+
 def test_adapt_passes_through():
     inner = tiny.guess()._replace(adapt=lambda setting, outcomes: {**setting, "seen": outcomes})
     assert tiny.think(tiny.attempts(inner, 2), budget=1).adapt({}, 3) == {"seen": 3}
@@ -153,6 +187,7 @@ def test_adapt_passes_through():
         (dict(num_attempts=1, carry=tiny.NOTE), "num_attempts >= 2"),
         (dict(num_attempts=2, carry=agents.window(-1)), ">= 0"),
         (dict(num_attempts=2, carry=agents.Carry(budget=-2)), ">= 0"),
+        (dict(num_attempts=2, carry=agents.Carry(expert_note=lambda key, state: text.empty(1))), "set the carry's budget >= 1"),
         (dict(num_attempts=2, carry=agents.reflection(2, symbols=["not one token"])), "must be one token"),
     ],
 )

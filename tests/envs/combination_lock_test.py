@@ -53,6 +53,26 @@ def test_one_who_remembers_reaches_the_bound_at_every_attempt(length, num_digits
     np.testing.assert_allclose(np.mean(opened, 0), lock.success_probabilities(length, num_digits, num_attempts), atol=1e-6)
 
 
+@pytest.mark.parametrize("first", [0, 2])
+def test_the_code_to_try_reaches_the_bound_at_every_attempt(first):
+    """Whatever is entered first, if what an attempt tells is entered in the next one."""
+    length, num_digits, num_attempts = 2, 4, 5
+    codes, opened = jnp.asarray(list(itertools.product(range(num_digits), repeat=length)), jnp.int32), []
+    entered = jnp.full_like(codes, first)
+    for _ in range(num_attempts):
+        opened.append(jnp.all(entered == codes, axis=1))
+        tried = CombinationLockState(codes, entered, jnp.full(len(codes), length))
+        entered = jax.vmap(functools.partial(lock.code_to_try, num_digits=num_digits))(tried)
+    np.testing.assert_allclose(np.mean(opened, 1), lock.success_probabilities(length, num_digits, num_attempts), atol=1e-6)
+
+
+def test_an_attempt_that_is_not_over_tells_nothing():
+    entered = jnp.asarray([2, 0])
+    for code in ([2, 0], [1, 3]):
+        state = CombinationLockState(jnp.asarray(code), entered, jnp.int32(1))
+        assert lock.code_to_try(state, 4).tolist() == entered.tolist()
+
+
 def play_attempts(environment, length, num_digits, num_attempts, remembers):
     """Returns a function from a key to the rewards of attempts at its lock, with or without a memory that crosses them."""
 

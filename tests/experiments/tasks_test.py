@@ -8,7 +8,7 @@ import pytest
 
 from arl import text
 from arl.envs import bandit, combination_lock, mastermind, number_guess
-from arl.types import Written
+from arl.types import Kind, Written
 from experiments import tasks
 from experiments.build import build, make_agent, make_task
 from experiments.config import AgentConfig, EnvironmentConfig, override
@@ -82,6 +82,27 @@ def test_prices_weights_and_bits_reach_the_reward():
 def test_an_expert_with_a_memory_finds_the_door():
     interaction = make_agent(tiny.TOKENIZER, task("corridor"), AgentConfig(memory_slots=1, memory_every=4))
     assert interaction.size.context < 5 * 8 and _expert_life(interaction)[0] == 1.0
+
+
+def test_an_expert_notes_down_the_code_to_enter_next():
+    """The reflections of an expert that enters any code; an attempt that is cut would tell nothing."""
+    lock = task("combination_lock", 3, combination_lock=tasks.CombinationLock(2, 3))
+    interaction = make_agent(tiny.TOKENIZER, lock, AgentConfig(num_attempts=3, carry="reflection", note_budget=2))
+    for seed in range(4):
+        state, turn = interaction.start(jax.random.key(seed), {})
+        while not turn.terminated:
+            said = interaction.expert(jax.random.fold_in(jax.random.key(seed), turn.attempt), state)
+            choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+            if turn.kind == Kind.REFLECTION:
+                at = state.inner[0]
+                wanted = [int(x if x == code else (x + 1) % 3) for x, code in zip(at.entered, at.code, strict=True)]
+                assert is_legal and text.to_string(tiny.TOKENIZER, said) == "".join(f" {digit}" for digit in wanted)
+            written = Written(text.pad(said, interaction.size.written), choice, is_legal)
+            state, turn = interaction.advance(jax.random.key(1), {}, state, written)
+
+
+def test_more_pulls_than_are_solved_are_judged_against_one_who_knows_the_arms():
+    assert task("bandit", 2, bandit=tasks.Bandit(2, 40)).ceiling == bandit.informed_return(2, 80)
 
 
 def test_a_task_in_which_nothing_can_be_learned_is_refused():

@@ -31,8 +31,7 @@ SMALL = [
     "--config.learner.num_lanes=16",
     "--config.learner.minibatches=2",
     "--config.learner.microbatch=8",
-    "--config.warm_start=10",
-    f"--config.learner.num_updates={NUM_UPDATES - 10}",
+    f"--config.learner.num_updates={NUM_UPDATES}",
     "--config.evaluation.num_lives=32",
     "--config.checkpoint_every=7",
 ]

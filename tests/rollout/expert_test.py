@@ -39,6 +39,13 @@ def thoughtful(inner, **options):
     return interaction._replace(expert=expert)
 
 
+def two_numbers(key, state):
+    """What an expert notes down: two of the symbols, by chance and by the attempt that is over."""
+    numbers = text.stack([text.token_ids(tiny.TOKENIZER, symbol) for symbol in tiny.SYMBOLS])
+    last = agents.environment_state(state).last
+    return text.concatenate(text.lookup(numbers, jax.random.randint(key, (), 0, 4)), text.lookup(numbers, last))
+
+
 AGENTS = {
     "bisection": lambda: agents.act(envs.time_limit(envs.make_number_guess(tiny.TOKENIZER, 16), 5)),
     "bandit": lambda: agents.act(envs.make_bandit(tiny.TOKENIZER, 2, 5)),
@@ -49,6 +56,7 @@ AGENTS = {
     "history": lambda: tiny.attempts(agents.act(walk(2)), carry=agents.history()),
     "window": lambda: tiny.attempts(thoughtful(agents.act(walk(2))), 2, carry=agents.window(5)),
     "notes": lambda: tiny.attempts(thoughtful(agents.act(walk(2))), 2, carry=agents.reflection(2, symbols=tiny.SYMBOLS, stop=True)),
+    "expert notes": lambda: tiny.attempts(agents.act(walk(2)), carry=agents.reflection(2, symbols=tiny.SYMBOLS, expert_note=two_numbers)),
     "annealed": lambda: tiny.attempts(agents.act(walk(2)), carry=agents.reflection(2, stop=True, annealed=True)),
     "memory": lambda: remember(agents.act(walk(4)), tiny.TOKENIZER, num_slots=2, budget=2, every=2, symbols=list(tiny.SYMBOLS)),
     "tools": lambda: use_tools(agents.act(walk(2)), tiny.TOKENIZER, [calculator(tiny.TOKENIZER)], max_calls=1),

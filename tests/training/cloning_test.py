@@ -304,8 +304,19 @@ def test_a_learner_that_cannot_use_an_expert_is_refused():
 def test_a_warm_start_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match="set it >= 1, or leave it out"):
         make_warm_start(lifetimes(), num_updates=0)
-    with pytest.raises(ValueError, match="give the environment an expert"):
+    with pytest.raises(ValueError, match="give the environment an expert, or leave the warm start out"):
         make_warm_start(tiny.agent("annealed")._replace(expert=None))
+
+
+def test_a_warm_start_takes_the_options_of_the_learner_that_goes_on():
+    """Its own credit and its own first step are not those."""
+
+    def never(stream, reward, config):
+        raise AssertionError("an expert's tokens are cloned")
+
+    found, wanted = (make_warm_start(lifetimes(), **options) for options in ({"estimate": never, "first_step": NUM_CLONED}, {}))
+    programs = [jax.jit(learner.update).lower(jax.eval_shape(learner.init, jax.random.key(0))).as_text() for learner in (found, wanted)]
+    assert programs[0] == programs[1]
 
 
 def test_a_warm_start_fits_before_any_learner():
