@@ -127,7 +127,7 @@ PRESETS = {
     "frozen_lake": frozen_lake,
     "frozen_lake_8x8": lambda: frozen_lake("8x8", 200),
     "frozen_lake_grpo": lambda: frozen_lake_group("grpo", 0.06, 1e-3),
-    "frozen_lake_rloo": lambda: frozen_lake_group("rloo", 0.01, 2e-3),
+    "frozen_lake_rloo": lambda: frozen_lake_group("rloo", 0.027, 1e-3),
     "bandit": bandit,
 }
 
