@@ -203,7 +203,7 @@ def from_dict(kind: Any, values: Any, path: str = "") -> Any:
     """
     if dataclasses.is_dataclass(kind):
         if not isinstance(values, dict):
-            raise ValueError(f"config.{path[1:]} has fields of its own; set one of {', '.join(f.name for f in dataclasses.fields(kind))}")
+            raise _has_fields(path[1:], [field.name for field in dataclasses.fields(kind)])
         hints = typing.get_type_hints(kind)
         for name in values:
             if name not in hints:
@@ -231,6 +231,10 @@ def from_dict(kind: Any, values: Any, path: str = "") -> Any:
     return values
 
 
+def _has_fields(name: str, fields: typing.Iterable[str]) -> ValueError:
+    return ValueError(f"config.{name} has fields of its own; set one of {', '.join(fields)}")
+
+
 def override(config: Config, assignments: list[str]) -> Config:
     """Returns a config with fields replaced, each named as `learner.num_updates=100`.
 
@@ -247,7 +251,7 @@ def override(config: Config, assignments: list[str]) -> Config:
         for part in path:
             inner = inner.setdefault(part, {})
         if isinstance(inner.get(last), dict) and [*path, last] not in _OPEN:
-            raise ValueError(f"config.{name} has fields of its own; set one of {', '.join(inner[last])}")
+            raise _has_fields(name, inner[last])
         try:
             inner[last] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

@@ -39,8 +39,13 @@ def reflection(
     )
 
 
+def reflection_16() -> Config:
+    """The same with 16 numbers and 5 guesses: the search is learned first, while everything is kept, and then the language of the notes."""
+    return reflection(16, 5, num_updates=2000, entropy=0.04, note=0.3, keep=Schedule(1.0, 0.0, since=0.15, until=0.7))
+
+
 def history() -> Config:
-    """The same task when everything crosses: learned in seconds."""
+    """The task of `reflection` when everything crosses: learned in seconds."""
     return Config(
         environment=EnvironmentConfig(number_guess=NumberGuess(8)),
         agent=AgentConfig(num_attempts=4, carry="history"),
@@ -112,11 +117,6 @@ def bandit() -> Config:
         ),
         evaluation=EvaluationConfig(num_lives=16384),
     )
-
-
-def reflection_16() -> Config:
-    """The same with 16 numbers and 5 guesses: the search is learned first, while everything is kept, and then the language of the notes."""
-    return reflection(16, 5, num_updates=2000, entropy=0.04, note=0.3, keep=Schedule(1.0, 0.0, since=0.15, until=0.7))
 
 
 def combination_lock(reflects: bool = True) -> Config:

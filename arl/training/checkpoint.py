@@ -61,7 +61,7 @@ class Checkpoints:
                 f"there is no checkpoint {'' if step is None else f'{step} '}in {self.folder}; train first, or name another step"
             )
         leaves, treedef = jax.tree.flatten(like)
-        wanted = {_name(i): jax.eval_shape(lambda leaf=leaf: _data(_zeros(leaf))) for i, leaf in enumerate(leaves) if leaf.size}
+        wanted = jax.eval_shape(lambda: {_name(i): _data(_zeros(leaf)) for i, leaf in enumerate(leaves) if leaf.size})
         wanted[_CHECKSUM] = jax.ShapeDtypeStruct((), np.uint32)
         try:
             # The store hands out another shape, or casts to another type, without a word: ask what it holds first.
