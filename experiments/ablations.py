@@ -26,6 +26,7 @@ ROWS = {
     "reflection": ("combination_lock", "combination_lock_blind"),
     "memory": ("corridor", "corridor_blind"),
     "calculator": ("arithmetic", "arithmetic_blind"),
+    "composed": ("composed", "composed_without_tools", "composed_without_memory", "composed_without_reflection"),
     "table": ("ledger", "ledger_blind"),
     "controls": ("shifting_controls", "shifting_controls_memoryless"),
     "restless": ("restless_bandit", "restless_bandit_memoryless"),

@@ -133,9 +133,10 @@ def corridor(slots: int = 1) -> Config:
     """A cue, then a walk of four times the context: without slots each turn begins the context anew, and the cue is lost."""
     return Config(
         environment=EnvironmentConfig(name="corridor", corridor=Corridor(length=16)),
-        agent=AgentConfig(memory_slots=slots, memory_every=4, annealed=slots > 0, forgets=slots == 0),
+        agent=AgentConfig(memory_slots=slots, memory_every=4, forgets=slots == 0),
         rollout=whole_lives(),
-        learner=learning(400, 320, entropy=0.01, schedules={"remember.keep": Schedule(0.8, 0.0, until=0.5)} if slots else {}),
+        learner=learning(200, 160, entropy=0.005),
+        warm_start=100,
     )
 
 
@@ -147,6 +148,31 @@ def arithmetic(*tools: str) -> Config:
         rollout=whole_lives(),
         learner=learning(300, 320, entropy=0.003),
         warm_start=300,
+    )
+
+
+def composed(tools: tuple[str, ...] = ("calculator",), slots: int = 1, reflects: bool = True) -> Config:
+    """Three attempts at one product in a context of two digits: a calculator whose words cost, slots for what it said, and reflections.
+
+    Without a calculator the product is not known, without slots its last digits are lost, without reflections it is asked for anew in
+    every attempt. The expert calls in half of its attempts, so that both are seen: to copy what a tool said, and what a note says.
+    """
+    return Config(
+        environment=EnvironmentConfig(name="arithmetic", arithmetic=Arithmetic(2, expert_calls=0.5)),
+        agent=AgentConfig(
+            tools=tools,
+            memory_slots=slots,
+            memory_budget=4,
+            memory_every=4 if tools else 2,
+            forgets=slots == 0,
+            num_attempts=3,
+            carry="reflection" if reflects else "nothing",
+            note_budget=4,
+            prices={"tool": 0.05} if tools else {},
+        ),
+        rollout=whole_lives(),
+        learner=learning(200, 160, entropy=0.003),
+        warm_start=200,
     )
 
 
@@ -225,6 +251,10 @@ PRESETS = {
     "corridor_blind": lambda: corridor(slots=0),
     "arithmetic": lambda: arithmetic("calculator"),
     "arithmetic_blind": arithmetic,
+    "composed": composed,
+    "composed_without_tools": lambda: composed(tools=()),
+    "composed_without_memory": lambda: composed(slots=0),
+    "composed_without_reflection": lambda: composed(reflects=False),
     "ledger": lambda: ledger("table"),
     "ledger_blind": ledger,
     "mastermind": mastermind,

@@ -28,6 +28,7 @@ from arl.envs import (
     shifting_controls,
     twenty_questions,
 )
+from arl.training.adaptation import Course
 from arl.types import Environment, State, Text
 
 ASK = " hint"  # what is read before a tool may be called
@@ -59,6 +60,18 @@ class Offer(NamedTuple):
     expert_call: Callable[[jax.Array, State, jax.Array], Text]
 
 
+class Shifts(NamedTuple):
+    """Rules that change within an episode.
+
+    Attributes:
+      course: `first state -> Course`, when they do and what is asked.
+      informed: reward of a step of one who always knows them.
+    """
+
+    course: Callable[[State], Course]
+    informed: float
+
+
 class Task(NamedTuple):
     """An environment and what is known of it.
 
@@ -72,6 +85,7 @@ class Task(NamedTuple):
       offers: tools by name.
       expert_note: `(key, state) -> Text`, what an expert notes down; None where there is none.
       hidden: what of the environment's state has to be found out, integers; None where that changes.
+      shifts: of the rules; None where they stay.
     """
 
     environment: Environment
@@ -83,6 +97,7 @@ class Task(NamedTuple):
     offers: dict[str, Offer] = {}
     expert_note: agents.ExpertNote | None = None
     hidden: Callable[[State], jax.Array] | None = None
+    shifts: Shifts | None = None
 
 
 def letters(number: int) -> tuple[str, ...]:
@@ -284,13 +299,18 @@ class Minesweeper:
 
 @dataclasses.dataclass(frozen=True)
 class Arithmetic:
-    """Options of `envs.make_arithmetic`; it offers a calculator."""
+    """Options of `envs.make_arithmetic`; it offers a calculator, which an expert calls in this share of the attempts."""
 
     num_digits: int = 2
     digits_per_action: int = 1
+    expert_calls: float = 1.0
+
+    def __post_init__(self):
+        if not 0 <= self.expert_calls <= 1:
+            raise ValueError(f"environment.arithmetic.expert_calls is {self.expert_calls}; set it between 0 and 1")
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
-        """Returns the task."""
+        """Returns the task; an expert notes down the product."""
         environment = envs.make_arithmetic(tokenizer, self.num_digits, self.digits_per_action)
         cost = _whole(limits, 2 * self.num_digits // self.digits_per_action, "arithmetic")
         floor, ceiling = (
@@ -300,12 +320,20 @@ class Arithmetic:
         say, first = agents.say_call(tokenizer, tool, ASK), 10 ** (self.num_digits - 1)
 
         def expert_call(key: jax.Array, state: State, num_calls: jax.Array) -> Text:
-            del key
             at = envs.unwrapped(agents.environment_state(state))
             factors = jnp.stack([at.left - first, jnp.int32(0), at.right - first])
-            return text.only_if((num_calls == 0) & (at.num_written == 0), say(factors))
+            calls = (num_calls == 0) & (at.num_written == 0) & jax.random.bernoulli(key, self.expert_calls)
+            return text.only_if(calls, say(factors))
 
-        return Task(environment, floor, ceiling, 1.0 - cost, numbers(10), offers={"calculator": Offer(tool, expert_call)})
+        def expert_note(key: jax.Array, state: State) -> Text:
+            del key
+            at = envs.unwrapped(agents.environment_state(state))
+            product = arithmetic.digits(arithmetic.multiply(at.left, at.right), 2 * self.num_digits)
+            return Text(words[product], jnp.int32(len(product)))
+
+        words = jnp.asarray([text.token_ids(tokenizer, word)[0] for word in numbers(10)], jnp.int32)
+        options = {"offers": {"calculator": Offer(tool, expert_call)}, "expert_note": expert_note}
+        return Task(environment, floor, ceiling, 1.0 - cost, numbers(10), **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -351,7 +379,9 @@ class ShiftingControls:
         if limits.num_attempts > 1:
             raise ValueError("the optimum of several attempts at shifting_controls is not known; set agent.num_attempts=1")
         floor, ceiling = shifting_controls.random_return(*size), shifting_controls.adaptive_return(*size, **options)[0]
-        return Task(environment, floor - cost, ceiling - cost, ceiling - cost, (" left", " right", " up", " down")[: self.num_actions])
+        shifts = Shifts(lambda state: Course(state.is_shift, state.asked), 1.0 - limits.cost)
+        symbols = (" left", " right", " up", " down")[: self.num_actions]
+        return Task(environment, floor - cost, ceiling - cost, ceiling - cost, symbols, shifts=shifts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,7 +400,13 @@ class RestlessBandit:
         if limits.num_attempts > 1:
             raise ValueError("the optimum of several attempts at restless_bandit is not known; set agent.num_attempts=1")
         floor, ceiling = restless_bandit.random_return(self.num_pulls), restless_bandit.optimal_return(*options)
-        return Task(environment, floor - cost, ceiling - cost, ceiling - cost, letters(2))
+        shifts = Shifts(lambda state: Course(_changes(state.best[:-1]), jnp.zeros_like(state.pulled)), self.pay_probability - limits.cost)
+        return Task(environment, floor - cost, ceiling - cost, ceiling - cost, letters(2), shifts=shifts)
+
+
+def _changes(values: jax.Array) -> jax.Array:
+    """Returns bool `[T]`: where a value is not the one before it."""
+    return values != jnp.concatenate([values[:1], values[:-1]])
 
 
 def _unwrapped(bits: agents.Process) -> agents.Process:

@@ -17,7 +17,6 @@ from arl import agents, envs, text
 from arl.types import Environment, Interaction, Kind, Step, Stream, Text, Written
 from tests import tiny
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # these programs are compiled to be run once
 STOP = tiny.TOKENIZER.eos_token_id
 STRINGS = [text.token_ids(tiny.TOKENIZER, word) for word in tiny.WORDS]
 LETTERS = sorted({token for string in STRINGS for token in string} | {text.token_ids(tiny.TOKENIZER, x)[0] for x in tiny.SYMBOLS})
@@ -126,8 +125,7 @@ def _free(symbols):
 
 @functools.cache
 def _compiled(reset, step, describe, legal):
-    jit = functools.partial(jax.jit, compiler_options=QUICK)
-    return jit(reset), jit(step), jit(lambda state: (describe(state), legal(state)))
+    return jax.jit(reset), jax.jit(step), jax.jit(lambda state: (describe(state), legal(state)))
 
 
 class PlainAct:
@@ -270,13 +268,13 @@ def compare(turn, told: Told, where: str):
 def live(recipe, interaction: Interaction, seeds, longest: bool = False) -> list[list[Told]]:
     """Lives whole lives of an interaction and of its account, text by text, and compares all turns; `longest` uses up every budget."""
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def advance(key, state, turn, said):
         choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
         is_legal &= turn.legal[jnp.maximum(choice, 0)]
         return is_legal, interaction.advance(key, SETTING, state, Written(said, jnp.where(is_legal, choice, -1), is_legal))
 
-    start, lives = jax.jit(interaction.start, compiler_options=QUICK), []
+    start, lives = jax.jit(interaction.start), []
     for seed in seeds:
         draw, account, key, told_turns = random.Random(seed), plain(recipe), jax.random.key(seed), []
         (state, turn), told = start(key, SETTING), account.start(key)

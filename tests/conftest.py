@@ -26,6 +26,8 @@ if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Most programs run once: compiled in half the time. What optimised programs compute is told by every run's summary.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 # Else a false alarm for every program that comes from the cache: tuning hints are taken for instructions (jax#38445).
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -37,11 +39,9 @@ hypothesis.settings.load_profile("arl")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def optimizations(request):
-    """Compiles a file's programs with few optimizations, in half the time; as users do where the file says `OPTIMIZED = True`."""
+def programs():
+    """Drops a file's compiled programs at its end: a process can map only so many."""
+    yield
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # a process can map only so many compiled programs
+    jax.clear_caches()

@@ -10,7 +10,6 @@ import numpy as np
 
 from arl import text
 from arl.types import Grammar, Interaction, Kind, Reward, Size, Text, Turn, Written, make_turn
-from tests import agents_fixtures as plain
 from tests import tiny
 
 WORDS = text.any_text(tiny.TOKENIZER, tiny.SYMBOLS, stop=True)
@@ -65,8 +64,8 @@ def check_laws(make, script: Interaction, setting):
     assert interaction.grammar is script.grammar and interaction.size == script.size and interaction.adapt is script.adapt
     lengths = jax.random.randint(jax.random.key(0), (3, script.size.turns), 0, BUDGET + 1)
     eager = play(interaction, lengths[0], setting)
-    lives = jax.jit(jax.vmap(functools.partial(play, interaction), (0, None)), compiler_options=plain.QUICK)(lengths, setting)
-    one = jax.jit(functools.partial(play, interaction), compiler_options=plain.QUICK)
+    lives = jax.jit(jax.vmap(functools.partial(play, interaction), (0, None)))(lengths, setting)
+    one = jax.jit(functools.partial(play, interaction))
     same(eager, one(lengths[0], setting))
     for lane, row in enumerate(lengths):
         same(jax.tree.map(lambda x, lane=lane: x[lane], lives), one(row, setting))
@@ -109,13 +108,13 @@ def live(interaction: Interaction, setting, seeds, write=any_writing) -> list[tu
     """Whole lives at random: for each seed its first state and its segments."""
     grammar, capacity, lives = interaction.grammar, interaction.size.written, []
 
-    @functools.partial(jax.jit, compiler_options=plain.QUICK)
+    @jax.jit
     def advance(key, state, turn, said):
         choice, is_legal = text.parse(grammar, turn.grammar, said)
         is_legal &= turn.legal[jnp.maximum(choice, 0)]
         return is_legal, interaction.advance(key, setting, state, Written(said, jnp.where(is_legal, choice, -1), is_legal))
 
-    start = jax.jit(interaction.start, compiler_options=plain.QUICK)
+    start = jax.jit(interaction.start)
     for seed in seeds:
         draw, segments = random.Random(seed), []
         first, turn = start(jax.random.key(seed), setting)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Interaction, Kind, State, Text, Turn, Written
+from arl.types import Interaction, Kind, State, Text, Turn, Written, select
 
 
 class IntervenedState(NamedTuple):
@@ -15,13 +15,13 @@ class IntervenedState(NamedTuple):
 
     Attributes:
       inner: state of the interaction within.
-      kind: int32 `[]`, `Kind` of the segment that is being written.
+      turn: what is being answered.
       order: int32 `[]`, segments of the kind in question that this life has written before.
       life: int32 `[]`, which of the other lives speaks in this one.
     """
 
     inner: State
-    kind: jax.Array
+    turn: Turn
     order: jax.Array
     life: jax.Array
 
@@ -77,14 +77,16 @@ def _intervene(inner: Interaction, kind: Kind, num_lives: int, say: Callable[[ja
     def start(key, setting):
         life = jax.random.randint(jax.random.fold_in(key, 1), (), 0, num_lives)
         state, turn = inner.start(key, setting)
-        return IntervenedState(state, turn.kind, jnp.int32(0), life), turn
+        return IntervenedState(state, turn, jnp.int32(0), life), turn
 
     def advance(key, setting, state: IntervenedState, written: Written) -> tuple[IntervenedState, Turn]:
-        is_replaced = state.kind == kind
+        is_replaced = state.turn.kind == kind
         said = say(jax.random.fold_in(key, 1), state)
-        heard = Text(jnp.where(is_replaced, said.ids, written.text.ids), jnp.where(is_replaced, said.length, written.text.length))
-        inner_state, turn = inner.advance(key, setting, state.inner, written._replace(text=heard))
-        return IntervenedState(inner_state, turn.kind, state.order + is_replaced, state.life), turn
+        choice, is_legal = text.parse(inner.grammar, state.turn.grammar, said)
+        is_legal &= state.turn.legal[jnp.maximum(choice, 0)]
+        heard = select(is_replaced, Written(said, jnp.where(is_legal, choice, -1), is_legal), written)
+        inner_state, turn = inner.advance(key, setting, state.inner, heard)
+        return IntervenedState(inner_state, turn, state.order + is_replaced, state.life), turn
 
     return inner._replace(
         start=start,

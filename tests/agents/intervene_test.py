@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import agents, text
+from arl import agents, envs, text
 from arl.types import Kind, Text
 from tests import agents_fixtures as plain
 from tests import tiny
@@ -119,3 +119,32 @@ def test_segments_are_told_apart_within_an_attempt_and_tokens_can_be_left_out():
     ends = jnp.array([[True, False, True, True, True, False]])
     found = agents.segments(tokens, is_kind, ends, 3, 4)
     assert [row[:n] for row, n in zip(found.ids[0].tolist(), found.length[0].tolist(), strict=True)] == [[5], [6], [8]]
+
+
+def test_an_action_in_another_ones_place_is_what_is_done():
+    """Whoever errs throughout is paid as its expert."""
+    interaction = agents.act(envs.time_limit(envs.make_number_guess(tiny.TOKENIZER, 8), 4))
+
+    def live_saying(playing, string):
+        state, turn = playing.start(jax.random.key(1), {})
+        choice, is_legal = text.parse(playing.grammar, turn.grammar, text.constant(say(string)))
+        written = plain.Written(text.pad(text.constant(say(string)), playing.size.written), choice, is_legal)
+        rewards = []
+        while not turn.terminated and len(rewards) < 4:
+            state, turn = playing.advance(jax.random.key(len(rewards)), {}, state, written)
+            rewards.append(float(turn.reward.outcome))
+        return sum(rewards), bool(turn.terminated)
+
+    assert live_saying(interaction, " 0") == (-4.0, False)
+    returned, is_over = live_saying(agents.replace_by_expert(interaction, Kind.ACTION), " 0")
+    assert is_over and returned >= -4
+
+
+def test_another_lifes_action_that_may_not_be_done_here_is_illegal():
+    walk = agents.act(tiny.make_walk())  # whose first action may not be the first word
+    others = Text(jnp.asarray([[say(tiny.WORDS[0])]]), jnp.asarray([[len(say(tiny.WORDS[0]))]]))
+    playing = agents.replace_segments(walk, Kind.ACTION, others)
+    state, _ = playing.start(jax.random.key(0), {})
+    legal = plain.Written(text.pad(text.constant(say(tiny.WORDS[1])), playing.size.written), jnp.int32(1), jnp.bool_(True))
+    _, turn = playing.advance(jax.random.key(0), {}, state, legal)
+    assert float(turn.reward.process) == pytest.approx(-0.1) and float(turn.reward.outcome) == 0.0

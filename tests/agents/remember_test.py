@@ -19,7 +19,6 @@ from tests import tiny
 
 ASK = text.token_ids(tiny.TOKENIZER, " note")
 DIGITS = [text.token_ids(tiny.TOKENIZER, f" {i}") for i in range(10)]
-jit = functools.partial(jax.jit, compiler_options=plain.QUICK)
 
 
 # ---------------------------------------------------------------- the account
@@ -238,7 +237,7 @@ def test_the_cut_follows_its_schedule_and_notes_are_read_all_the_same(keep, shar
             state, turn = interaction.advance(jax.random.fold_in(key, index), setting, state, Written(said, jnp.int32(1), jnp.bool_(True)))
         return turn.forget, turn.read
 
-    found, read = jit(jax.vmap(cut))(jax.random.split(jax.random.key(0), 2000))
+    found, read = jax.jit(jax.vmap(cut))(jax.random.split(jax.random.key(0), 2000))
     assert abs(float(found.mean()) - share) <= 4 * (share * (1 - share) / 2000) ** 0.5
     wanted = text.token_ids(tiny.TOKENIZER, " note 2 higher paid reward:")
     assert np.asarray(read.ids)[:, : len(wanted)].tolist() == [wanted] * 2000 and set(np.asarray(read.length)) == {len(wanted)}
@@ -305,13 +304,13 @@ def corridor(num_slots=1, length=LENGTH):
 def walk(interaction, writer, seeds):
     """Lives with a writer, `(live context, kind) -> ids`; returns pay, longest context, and the context before the last choice, each."""
 
-    @jit
+    @jax.jit
     def advance(key, state, turn, said):
         choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
         is_legal &= turn.legal[jnp.maximum(choice, 0)]
         return interaction.advance(key, {}, state, Written(said, jnp.where(is_legal, choice, -1), is_legal))
 
-    start, found = jit(interaction.start), []
+    start, found = jax.jit(interaction.start), []
     for seed in seeds:
         state, turn = start(jax.random.key(seed), {})
         context, longest, paid = plain.ids(turn.read), 0, 0.0
@@ -355,9 +354,9 @@ def test_of_many_slots_the_first_is_read_first():
 def test_an_expert_remembers():
     for num_slots in (1, 3):
         interaction = corridor(num_slots, length=13)
-        expert, parse = jit(interaction.expert), jit(functools.partial(text.parse, interaction.grammar))
+        expert, parse = jax.jit(interaction.expert), jax.jit(functools.partial(text.parse, interaction.grammar))
         state, turn = interaction.start(jax.random.key(3), {})
-        advance, paid, chosen = jit(interaction.advance), 0.0, []
+        advance, paid, chosen = jax.jit(interaction.advance), 0.0, []
         while not turn.terminated:
             said = expert(jax.random.key(0), state)
             if turn.kind == Kind.NOTE:
@@ -467,7 +466,7 @@ def test_streams_are_those_of_the_plain_account(num_slots):
     shape = tiny.config(interaction, stream_length=2 * interaction.size.life + 1, restarts=True)
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
     lanes = rollout.start_lanes(interaction, plain.SETTING, shape, *keys)
-    roll = jit(lambda lanes: rollout.roll_out(interaction, tiny.model(), shape, tiny.params(), plain.SETTING, lanes)[1])
+    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, tiny.model(), shape, tiny.params(), plain.SETTING, lanes)[1])
     stream = jax.tree.map(np.asarray, roll(lanes))
     assert longest_context(stream) <= interaction.size.context
     for lane in range(4):
@@ -510,7 +509,7 @@ def copying_model() -> LanguageModel:
 def test_a_model_that_copies_walks_the_corridor_in_a_cache_shorter_than_it(notes):
     """End to end; who hears another life's note goes where that one should have gone."""
     interaction, (lane_keys, task_keys) = corridor(), tiny.keys(8)
-    cues = np.asarray(jit(jax.vmap(lambda key: interaction.start(key, {})[0].inner[0].cue))(task_keys))
+    cues = np.asarray(jax.jit(jax.vmap(lambda key: interaction.start(key, {})[0].inner[0].cue))(task_keys))
     assert set(cues) == {0, 1}
     if notes == "of another":
         interaction = agents.replace_segments(interaction, Kind.NOTE, other_notes(text.token_ids(tiny.TOKENIZER, DOORS[1]), [1]))
@@ -518,7 +517,7 @@ def test_a_model_that_copies_walks_the_corridor_in_a_cache_shorter_than_it(notes
     assert 3 * shape.num_slots < interaction.size.life
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
     lanes = rollout.start_lanes(interaction, {}, shape, lane_keys, task_keys)
-    stream = jax.tree.map(np.asarray, jit(lambda lanes: rollout.roll_out(interaction, model, shape, {}, {}, lanes)[1])(lanes))
+    stream = jax.tree.map(np.asarray, jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, {}, {}, lanes)[1])(lanes))
     assert stream.ends_life.sum() == 8 and longest_context(stream) <= interaction.size.context
     assert stream.reward.outcome.sum(1).tolist() == ([1.0] * 8 if notes == "own" else (cues == 1).tolist())
 

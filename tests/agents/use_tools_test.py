@@ -330,7 +330,7 @@ def _streams(name):
     shape = tiny.config(interaction)
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
     lanes = rollout.start_lanes(interaction, tiny.SETTING, shape, *tiny.keys(8))
-    run = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, tiny.SETTING, lanes)[1], compiler_options=plain.QUICK)
+    run = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, tiny.SETTING, lanes)[1])
     return jax.tree.map(np.asarray, run(lanes))
 
 
@@ -376,7 +376,7 @@ def test_no_loss_stands_on_what_a_tool_says(name):
     config = LearnerConfig(entropy=Schedule(0.1), kl_weight=0.1, policy_loss="policy_gradient")
     totals = loss.count(batch, config)
     total = lambda p: loss.loss(free, grammar, config, 1.0, jnp.float32(0.1), totals, p, batch)[0]
-    gradient = jax.jit(jax.grad(total), compiler_options=plain.QUICK)(params)
+    gradient = jax.jit(jax.grad(total))(params)
     learns = np.abs(np.asarray(gradient["logits"])).sum(-1) > 0
     values = np.asarray(gradient["value"]) != 0
     kind = np.asarray(stream.token_kind)
@@ -394,8 +394,7 @@ def test_no_loss_stands_on_what_a_tool_says(name):
 
 def compiled(interaction):
     """Start, advance and parse, to be run a few times."""
-    jit = functools.partial(jax.jit, compiler_options=plain.QUICK)
-    return jit(interaction.start), jit(interaction.advance), jit(functools.partial(text.parse, interaction.grammar))
+    return jax.jit(interaction.start), jax.jit(interaction.advance), jax.jit(functools.partial(text.parse, interaction.grammar))
 
 
 def live(interaction, tokenizer, policy, num_lives):
@@ -505,7 +504,7 @@ def lives(interaction, num_lanes, write, num_turns):
             is_over |= turn.terminated
         return total, is_over
 
-    outcome, is_over = jax.jit(jax.vmap(one), compiler_options=plain.QUICK)(jax.random.split(jax.random.key(7), num_lanes))
+    outcome, is_over = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(7), num_lanes))
     assert is_over.all()
     return np.asarray(outcome)
 

@@ -10,7 +10,6 @@ NOTEBOOK = pathlib.Path(__file__).parents[2] / "colabs" / "cognition.ipynb"
 
 def test_cognition_runs(monkeypatch):
     monkeypatch.setenv("ARL_COGNITION_UPDATES", "2")
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))

@@ -1,7 +1,6 @@
 """Ablations: a row is made of runs, and is not made twice."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -20,9 +19,7 @@ SMALL = (
 
 def ablate(*arguments):
     command = [sys.executable, str(ROOT / "experiments" / "ablations.py"), *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}, timeout=300
-    )
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 def test_every_row_names_presets_and_two_arms():

@@ -128,7 +128,7 @@ def test_preset_survives_json(name):
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "frozen_lake_8x8"])
 def test_preset_can_be_built_and_has_a_way_to_go(name):
     experiment = build(get_preset(name))
-    assert experiment.floor < experiment.ceiling
+    assert experiment.task.floor < experiment.task.ceiling
     assert experiment.rollout.context_length >= experiment.interaction.size.context
 
 
@@ -143,8 +143,8 @@ def test_preset_can_be_built_and_has_a_way_to_go(name):
 )
 def test_floor_and_ceiling_are_those_of_the_task_as_it_is_played(preset, assignments, floor, ceiling):
     experiment = build(override(get_preset(preset), assignments))
-    assert experiment.ceiling == pytest.approx(ceiling)
-    assert floor is None or experiment.floor == pytest.approx(floor)
+    assert experiment.task.ceiling == pytest.approx(ceiling)
+    assert floor is None or experiment.task.floor == pytest.approx(floor)
 
 
 def test_a_lake_whose_steps_cost_is_refused():

@@ -74,8 +74,8 @@ def _program(name, options):
     shape = tiny.config(interaction, **{"expert": True, **dict(options)})
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
     model, params = tiny.model(), tiny.params()
-    start = jax.jit(lambda *keys: rollout.start_lanes(interaction, tiny.SETTING, shape, *keys), compiler_options=plain.QUICK)
-    go_on = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, tiny.SETTING, lanes), compiler_options=plain.QUICK)
+    start = jax.jit(lambda *keys: rollout.start_lanes(interaction, tiny.SETTING, shape, *keys))
+    go_on = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, tiny.SETTING, lanes))
     return start, go_on
 
 
@@ -121,7 +121,7 @@ def dictate(grammar, root, budget, ids):
 
 @functools.cache
 def _functions(name):
-    interaction, jit = agent(name), functools.partial(jax.jit, compiler_options=plain.QUICK)
+    interaction = agent(name)
 
     def advance(key, state, turn, said):
         choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
@@ -129,7 +129,7 @@ def _functions(name):
         return is_legal, interaction.advance(key, tiny.SETTING, state, Written(said, jnp.where(is_legal, choice, -1), is_legal))
 
     expert = lambda key, state: text.cut(interaction.expert(key, state), interaction.size.written)
-    return jit(lambda key: interaction.start(key, tiny.SETTING)), jit(advance), jit(expert)
+    return jax.jit(lambda key: interaction.start(key, tiny.SETTING)), jax.jit(advance), jax.jit(expert)
 
 
 def live(name, lane_key, task_key):
@@ -194,7 +194,7 @@ def test_log_probs_are_those_of_the_model(name):
     """Sampler and learner agree; choices are those that the model would have had."""
     [stream], _ = roll(name)
     grammar, stream = agent(name).grammar, jax.tree.map(jnp.asarray, stream)
-    score = jax.jit(lambda s: loss.score(tiny.model(), grammar, tiny.params(), s, 1.0), compiler_options=plain.QUICK)
+    score = jax.jit(lambda s: loss.score(tiny.model(), grammar, tiny.params(), s, 1.0))
     log_prob, entropy, _ = score(stream)
     np.testing.assert_allclose(np.where(stream.is_written, log_prob, 0), stream.log_prob, atol=1e-4)
     assert np.asarray(entropy)[np.asarray(stream.is_written)].max() > 0.05 and np.exp(np.asarray(stream.log_prob)).min() < 0.5
@@ -239,7 +239,7 @@ def test_free_tokens_are_the_experts_too():
     rollout.check_rollout(free, shape, len(tiny.TOKENIZER))
     keys = tiny.keys(4)
     lanes = rollout.start_lanes(free, {}, shape, *keys)
-    _, stream, _ = jax.jit(lambda p: rollout.roll_out(free, tiny.model(), shape, p, {}, lanes), compiler_options=plain.QUICK)(tiny.params())
+    _, stream, _ = jax.jit(lambda p: rollout.roll_out(free, tiny.model(), shape, p, {}, lanes))(tiny.params())
     stream = jax.tree.map(np.asarray, stream)
     assert stream.is_legal[stream.ends_segment].all()
     bits = np.asarray(jax.lax.population_count(jnp.asarray(stream.support)).sum(-1))
@@ -275,7 +275,7 @@ def test_what_an_expert_may_not_write_is_drawn_and_not_learned(string, num_follo
     interaction = with_expert(agents.act(environment), string)
     shape = tiny.config(interaction, expert=True)
     lanes = rollout.start_lanes(interaction, {}, shape, *tiny.keys(8))
-    program = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, {}, lanes), compiler_options=plain.QUICK)
+    program = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, {}, lanes))
     stream = jax.tree.map(np.asarray, program(tiny.params())[1])
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(stream))
     assert stream.is_legal[stream.ends_segment].all() and stream.ends_life.sum(1).tolist() == [1] * 8, "lives go on all the same"
@@ -299,9 +299,7 @@ def test_what_an_expert_leaves_open_is_drawn_and_not_learned():
     interaction = tiny.think(agents.act(walk()), budget=2, symbols=list(tiny.SYMBOLS), stop=False)
     shape = tiny.config(interaction, expert=True)
     lanes = rollout.start_lanes(interaction, {}, shape, *tiny.keys(8))
-    stream = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, {}, lanes)[1], compiler_options=plain.QUICK)(
-        tiny.params()
-    )
+    stream = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, {}, lanes)[1])(tiny.params())
     stream = jax.tree.map(np.asarray, stream)
     is_thought = stream.is_written & (stream.kind == Kind.THINK)
     bits = np.asarray(jax.lax.population_count(jnp.asarray(stream.support)).sum(-1))

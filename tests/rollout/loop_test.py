@@ -14,7 +14,6 @@ from arl.types import Kind
 from tests import agents_fixtures as plain
 from tests import tiny
 
-OPTIMIZED = True  # rounding is that of programs as users compile them
 NAMES = tuple(tiny.COMPOSITIONS)
 
 
@@ -47,7 +46,7 @@ def roll_recipe(recipe, num_lanes=4, lives=1, **options):
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
     lanes = rollout.start_lanes(interaction, plain.SETTING, shape, *keys)
     model, params = tiny.model(), tiny.params()
-    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, plain.SETTING, lanes)[1], compiler_options=plain.QUICK)
+    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, plain.SETTING, lanes)[1])
     return interaction, jax.tree.map(np.asarray, roll(lanes)), keys
 
 
@@ -127,7 +126,7 @@ def test_lanes_go_on_in_the_shortest_streams_that_are_allowed():
         rollout.check_rollout(interaction, dataclasses.replace(shape, stream_length=interaction.size.context), len(tiny.TOKENIZER))
     lanes = rollout.start_lanes(interaction, {}, shape, *tiny.keys(4))
     model, params = tiny.model(), tiny.params()
-    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, {}, lanes), compiler_options=plain.QUICK)
+    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, {}, lanes))
     ended = np.zeros(4)
     for _ in range(12):
         lanes, stream, _ = roll(lanes)

@@ -14,7 +14,6 @@ from arl.training import credit as credits
 from arl.training import loss as losses
 from arl.training.evaluation import live
 from arl.training.loss import Batch
-from tests import agents_fixtures as plain
 from tests import tiny
 
 CONFIG = LearnerConfig(
@@ -65,7 +64,7 @@ def expert_stream(restarts=False):
     interaction = lifetimes()
     shape = tiny.config(interaction, expert=True, restarts=restarts)
     lanes = rollout.start_lanes(interaction, tiny.SETTING, shape, *tiny.keys(8))
-    roll = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, tiny.SETTING, lanes)[1], compiler_options=plain.QUICK)
+    roll = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, tiny.SETTING, lanes)[1])
     return roll(tiny.params())
 
 
@@ -76,7 +75,7 @@ def gradient(params, stream, **options):
     batch = Batch(stream, credit.advantage, credit.target, credit.is_kept, credits.is_decision(stream), jnp.zeros_like(stream.log_prob))
     totals = losses.count(batch, config)
     loss = lambda params: losses.loss(tiny.model(), lifetimes().grammar, config, 1.0, jnp.float32(0.0), totals, params, batch)[0]
-    return jax.jit(jax.value_and_grad(loss), compiler_options=plain.QUICK)(params)
+    return jax.jit(jax.value_and_grad(loss))(params)
 
 
 def cross_entropy(params, stream, weight=1.0):
@@ -93,7 +92,7 @@ def cross_entropy(params, stream, weight=1.0):
         surprise = jnp.where(is_choice, jax.nn.logsumexp(logits, -1) - jnp.where(is_choice, picked, 0.0), 0.0)
         return jnp.sum(surprise * weight) / is_choice.sum()
 
-    return jax.jit(jax.value_and_grad(mean), compiler_options=plain.QUICK)(params)
+    return jax.jit(jax.value_and_grad(mean))(params)
 
 
 def assert_equal(found, wanted, rtol=1e-4):
@@ -260,20 +259,6 @@ def test_a_run_that_is_stopped_anywhere_goes_on_as_if_it_had_not_been(tmp_path, 
         assert int(state.step) == (stopped_at if stops else total)
     assert bits(state) == bits(wanted[-1])
     assert told == list(enumerate(lines))
-
-
-def test_vmap_over_seeds_is_a_loop_over_seeds():
-    learner, mapped = make_warm_start(lifetimes(), restarts=True), make_warm_start(lifetimes(), restarts=True, seed_axis="seed")
-    keys = jax.random.split(jax.random.key(5), 2)
-    init = make_learner(lifetimes(), first_step=NUM_CLONED, restarts=True).init
-    update = training.in_turn(NUM_CLONED, jax.jit(jax.vmap(mapped.update, axis_name="seed")), lambda state: pytest.fail("still cloning"))
-    states, metrics = update(jax.vmap(init)(keys))
-    for i in range(2):
-        state, wanted = jax.jit(learner.update)(init(keys[i]))
-        for a, b in zip(jax.tree.leaves(states.params), jax.tree.leaves(state.params), strict=True):
-            np.testing.assert_allclose(a[i], b, atol=1e-5, rtol=1e-4)
-        for name in ("return", "negative_log_likelihood", "cloned_tokens"):
-            np.testing.assert_allclose(metrics[name][i], wanted[name], rtol=1e-4, err_msg=name)
 
 
 def test_eight_devices_are_one():

@@ -174,7 +174,7 @@ def test_a_summary_by_hand():
         illegal=np.array([1, 0, 1, 0]),
         is_finished=np.array([True, True, True, False]),
         gap=np.array([0.0, 1e-6, 0.0, 2e-6]),
-        hidden=np.zeros((4, 0)),
+        unseen=(),
     )
     told = evaluation.summarise(lives, floor=0.5, ceiling=2.5, success_at=2.0)
     interval = 1.96 * np.sqrt(5 / 3 / 4)

@@ -12,7 +12,6 @@ from arl import agents, rollout, training
 from arl.training import LearnerConfig, Schedule, parallel
 from tests import tiny
 
-OPTIMIZED = True  # rounding is that of programs as users compile them
 CONFIG = LearnerConfig(
     num_updates=20,
     num_lanes=32,
@@ -57,8 +56,7 @@ def assert_same(a, b):
         assert_close(a.lanes, b.lanes)
 
 
-@pytest.mark.parametrize("restarts", [False, True])
-@pytest.mark.parametrize("way", ["jit", "shard_map", "pmap"])
+@pytest.mark.parametrize(("way", "restarts"), [("jit", False), ("jit", True), ("shard_map", True), ("pmap", True)])
 def test_eight_devices_are_one(way, restarts):
     wanted, metrics = reference(restarts)
     state = jax.jit(make("think", restarts=restarts).init)(jax.random.key(0))
