@@ -4,41 +4,29 @@
     experiments/ablations.py --row=memory --seeds=0,1 --output=runs/ablations
 
 Each run is one of `experiments/train.py`, in a folder of its own: what is interrupted goes on with the same command. Beside the runs of a
-row stand its table (`table.md`) and its learning curves (`curves.png`). Exit codes: 0 done, 2 bad flags, 1 anything else.
+row stand its table (`table.md`), its learning curves (`curves.png`) and, where rules shift, what is earned around it
+(`around_shift.png`). Exit codes: 0 done, 2 bad flags, 1 anything else.
 """
 
 import json
 import pathlib
-import statistics
 import subprocess
 import sys
 
 from absl import flags
 
 from experiments import main
+from experiments.rows import ROWS, table
 
 ROW = flags.DEFINE_string("row", "", "Name of a row, in ROWS.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds of each arm.")
 OUTPUT = flags.DEFINE_string("output", "runs/ablations", "Folder of all rows.")
 
-# The first arm of each row is the agent with the capability; all are presets.
-ROWS = {
-    "reflection": ("combination_lock", "combination_lock_blind"),
-    "memory": ("corridor", "corridor_blind"),
-    "calculator": ("arithmetic", "arithmetic_blind"),
-    "composed": ("composed", "composed_without_tools", "composed_without_memory", "composed_without_reflection"),
-    "table": ("ledger", "ledger_blind"),
-    "controls": ("shifting_controls", "shifting_controls_memoryless"),
-    "restless": ("restless_bandit", "restless_bandit_memoryless"),
-    "mastermind": ("mastermind", "mastermind_without_bits"),
-    "twenty_questions": ("twenty_questions", "twenty_questions_without_bits"),
-}
-
 
 def ablate(assignments: list[str]) -> int | None:
     """Makes the runs of a row that are not there yet, then its table and its curves."""
     from experiments.config import nearest
-    from experiments.plots import arms
+    from experiments.plots import arms, around_shift
 
     if ROW.value not in ROWS:
         raise main.UsageError(f"there is no row {ROW.value!r}; {nearest(ROW.value, ROWS)}")
@@ -57,6 +45,10 @@ def ablate(assignments: list[str]) -> int | None:
     (folder / "table.md").write_text(table(summaries))
     first = summaries[ROWS[ROW.value][0]][0]
     arms(folder / "curves.png", returns, first["floor"], first["ceiling"], ROW.value)
+    if "around_shift" in first:
+        around_shift(
+            folder / "around_shift.png", {preset: [run["around_shift"] for run in runs] for preset, runs in summaries.items()}, ROW.value
+        )
     print(table(summaries), f"See {folder / 'curves.png'} and {folder / 'table.md'}.", sep="\n")
     return None
 
@@ -68,21 +60,7 @@ def _train(preset: str, seed: str, output: pathlib.Path, assignments: list[str])
 
 
 def _returns(output: pathlib.Path) -> list[float]:
-    return [json.loads(line)["return"] for line in (output / "metrics.jsonl").read_text().splitlines()]
-
-
-def table(summaries: dict[str, list[dict]]) -> str:
-    """Returns a row as Markdown: an arm a line, over its seeds."""
-    lines = ["| agent | seeds | of the way: median (worst) | success | notes shuffled | seconds a run |", "|---|---|---|---|---|---|"]
-    for preset, runs in summaries.items():
-        fractions = [run["fraction"] for run in runs]
-        shuffled = [run["ablations"]["shuffled"] for run in runs if "shuffled" in run["ablations"]]
-        lines.append(
-            f"| {preset} | {len(runs)} | {statistics.median(fractions):.1%} ({min(fractions):.1%}) "
-            f"| {statistics.median(run['success'] for run in runs):.1%} | {f'at most {max(shuffled):.1%}' if shuffled else ''} "
-            f"| {statistics.median(run['seconds'] for run in runs):.0f} |"
-        )
-    return "\n".join(lines) + "\n"
+    return [json.loads(line)["return/outcome"] for line in (output / "metrics.jsonl").read_text().splitlines()]
 
 
 if __name__ == "__main__":

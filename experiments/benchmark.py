@@ -33,7 +33,7 @@ def compare_with_torch(function: str, module: str, quick: bool) -> dict[str, flo
     """Returns the figures of a function of a module that needs the extra `parity`; none, and a line that says so, without it."""
     missing = [name for name in PARITY if importlib.util.find_spec(name) is None]
     if missing:
-        print(f"  left out: it needs {', '.join(missing)}; pip install '.[parity]'", flush=True)
+        print(f"  left out: it needs {', '.join(missing)}; run .venv/bin/python -m pip install '.[parity]'", flush=True)
         return {}
     return getattr(importlib.import_module(module), function)(quick)
 
@@ -190,6 +190,57 @@ def in_new_process(function, *arguments) -> Any:
         return pool.submit(function, *arguments).result()
 
 
+# ---------------------------------------------------------------- (i) what capabilities cost
+
+
+def capabilities(quick: bool) -> dict[str, float]:
+    """Returns the time of an update by the tokens read in it, of agents with a capability over that of an agent without any.
+
+    `idle` ones are built and have nothing to do: prices of what it never writes, weights of 1, attempts of which nothing crosses. What
+    idle ones cost is what it costs to have them. All have contexts of one length.
+    """
+    import jax
+
+    from arl import agents, envs, models, rollout, text, training
+    from arl.types import Kind
+    from experiments import measure
+
+    tokenizer = text.load_tokenizer()
+    num_lanes, size, rounds = (16, "0.1M", 1) if quick else (256, "0.1M", 5)
+    symbols = [f" {i}" for i in range(8)]
+    environment = envs.time_limit(envs.make_number_guess(tokenizer, 8), 6)
+    act = agents.act(environment)
+    note = agents.reflection(3, symbols=symbols)
+    agent = {
+        "act": act,
+        "idle_price": agents.price(act, {Kind.THINK: 1.0}),
+        "idle_weights": agents.weigh(act, scheduled=("process",)),
+        "idle_attempts": agents.attempts(act, tokenizer, num_attempts=2, carry=agents.nothing()),
+        "memory": agents.remember(act, tokenizer, num_slots=2, budget=2, every=2, symbols=symbols),
+        "reflection": agents.attempts(act, tokenizer, num_attempts=2, carry=note),
+        "tools": agents.use_tools(act, tokenizer, [agents.imagine(tokenizer, environment)], max_calls=1),
+        "think": agents.think(act, tokenizer, budget=4, symbols=symbols, stop=False),
+    }
+    context_length = max(interaction.size.context for interaction in agent.values())
+    model = models.make_language_model(models.preset(size, len(tokenizer), context_length=context_length))
+    sides, tokens = {}, {}
+    for name, interaction in agent.items():
+        shape = rollout.RolloutConfig(interaction.size.life + 1, context_length, ((1, 6),))
+        config = training.LearnerConfig(num_lanes=num_lanes, microbatch=num_lanes // 4, blocks=1, schedules=_weights(name))
+        learner = training.make_learner(interaction, model, shape, config, vocab_size=len(tokenizer))
+        sides[name] = functools.partial(jax.jit(learner.update), jax.jit(learner.init)(jax.random.key(0)))
+        tokens[name] = float(sides[name]()[1]["tokens"])
+    taken = measure.alternate(sides, rounds)
+    of_act = taken["act"] / tokens["act"]
+    return {f"cost_per_token_{name}": taken[name] / tokens[name] / of_act for name in agent if name != "act"}
+
+
+def _weights(name: str) -> dict[str, Any]:
+    from arl.training import Schedule
+
+    return {"reward.process": Schedule(1.0, 1.0)} if name == "idle_weights" else {}
+
+
 # ---------------------------------------------------------------- all of them
 
 SECTIONS = {
@@ -199,6 +250,7 @@ SECTIONS = {
     "environments": environments,
     "thinking": thinking,
     "utilisation": utilisation,
+    "capabilities": capabilities,
     "update": functools.partial(compare_with_torch, "compare_updates", "experiments.benchmark_trl"),
 }
 

@@ -1,16 +1,14 @@
 """From a config to the pure functions of a run."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 from jax.sharding import Mesh
 
 from arl import agents, envs, models, rollout, text, training
 from arl.rollout import RolloutConfig
 from arl.training import Learner
-from arl.types import Interaction, Kind, LanguageModel, State
+from arl.types import Interaction, Kind, LanguageModel
 from experiments import tasks
 from experiments.config import AgentConfig, Config, EnvironmentConfig, nearest
 from experiments.tasks import Task
@@ -21,29 +19,23 @@ class Experiment(NamedTuple):
 
     Attributes:
       config: as given.
+      task: what is lived in, and what is known of it.
       tokenizer: of all texts.
       interaction: what the lanes do.
       model: that writes.
       rollout: how they are rolled out.
       learner: how they are learned from.
       warm_start: the learner of the first `config.warm_start` updates; None if there are none.
-      floor, ceiling, success_at: of a life's outcome.
-      hidden: what of the interaction's state has to be found out, integers; None where that changes.
-      has_expert_note: whether an expert knows what to note down.
     """
 
     config: Config
+    task: Task
     tokenizer: Any
     interaction: Interaction
     model: LanguageModel
     rollout: RolloutConfig
     learner: Learner
     warm_start: Learner | None
-    floor: float
-    ceiling: float
-    success_at: float
-    hidden: Callable[[State], jax.Array] | None
-    has_expert_note: bool
 
 
 def build(config: Config, mesh: Mesh | None = None) -> Experiment:
@@ -66,16 +58,13 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
     rollout.check_rollout(interaction, filled, len(tokenizer))
     size = dataclasses.asdict(config.model)
     model = models.make_language_model(models.preset(size.pop("preset"), len(tokenizer), context_length=filled.context_length, **size))
-    parts, warm_start = (interaction, model, filled, config.learner), None
+    parts, warm_start = (interaction, model, filled), None
     options = {"vocab_size": len(tokenizer), "mesh": mesh}
-    learner = training.make_learner(*parts, first_step=config.warm_start, **options)
+    learner = training.make_learner(*parts, config.learner, first_step=config.warm_start, **options)
     if config.warm_start:
-        warm_start = training.make_warm_start(*parts, num_updates=config.warm_start, **options)
-    hidden = None
-    if task.hidden:
-        hidden = lambda state: task.hidden(envs.unwrapped(agents.environment_state(state)))
-    bounds = (task.floor, task.ceiling, task.success_at)
-    return Experiment(config, tokenizer, interaction, model, filled, learner, warm_start, *bounds, hidden, task.expert_note is not None)
+        cloning = dataclasses.replace(config.learner, learning_rate=config.warm_start_learning_rate)
+        warm_start = training.make_warm_start(*parts, cloning, num_updates=config.warm_start, **options)
+    return Experiment(config, task, tokenizer, interaction, model, filled, learner, warm_start)
 
 
 def _check_schedules(config: Config) -> None:

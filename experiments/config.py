@@ -9,7 +9,7 @@ import typing
 from typing import Any
 
 from arl.rollout import RolloutConfig
-from arl.training import LearnerConfig
+from arl.training import LearnerConfig, Schedule
 from experiments import tasks
 
 
@@ -152,6 +152,7 @@ class Config:
       preset: its name.
       environment, agent, model, rollout, learner, evaluation: see there.
       warm_start: updates of behaviour cloning from the expert, before those of the learner.
+      warm_start_learning_rate: over these.
       checkpoint_every: updates between two checkpoints.
     """
 
@@ -163,6 +164,7 @@ class Config:
     learner: LearnerConfig = dataclasses.field(default_factory=LearnerConfig)
     evaluation: EvaluationConfig = EvaluationConfig()
     warm_start: int = 0
+    warm_start_learning_rate: Schedule = Schedule(1e-3, 0.0, since=0.4)
     checkpoint_every: int = 50
 
     @property
@@ -175,6 +177,8 @@ class Config:
             raise ValueError(f"checkpoint_every is {self.checkpoint_every}; set it >= 1")
         if self.warm_start < 0:
             raise ValueError(f"warm_start is {self.warm_start}; set it >= 0")
+        if self.evaluation.num_lives < 2:  # one life can be watched, but has no spread to judge by
+            raise ValueError(f"evaluation.num_lives is {self.evaluation.num_lives}; set it >= 2")
 
 
 # What they hold is named by whoever sets it.
@@ -193,6 +197,29 @@ def nearest(name: str, choices: typing.Iterable[str]) -> str:
 def to_dict(config: Any) -> dict[str, Any]:
     """Returns a config as nested dicts that JSON can hold."""
     return dataclasses.asdict(config)
+
+
+def field_names(config: Any) -> list[str]:
+    """Returns the dotted names of all fields of a config that have no fields of their own."""
+    names = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        names += [f"{field.name}.{inner}" for inner in field_names(value)] if dataclasses.is_dataclass(value) else [field.name]
+    return names
+
+
+def first_difference(there: Any, here: Any, name: str = "") -> str:
+    """Returns the dotted name of the first field in which two runs differ, and both of its values; nothing if they are the same.
+
+    Args:
+      there: the config of one, as nested dicts.
+      here: that of the other.
+      name: of what is compared, where that is a part of them.
+    """
+    if not isinstance(there, dict) or not isinstance(here, dict):
+        return "" if there == here else f"{name} is {there!r} there and {here!r} here"
+    inner = ((there.get(field), here.get(field), f"{name}.{field}".lstrip(".")) for field in {**here, **there})
+    return next(filter(None, (first_difference(*arguments) for arguments in inner)), "")
 
 
 def from_dict(kind: Any, values: Any, path: str = "") -> Any:

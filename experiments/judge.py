@@ -24,7 +24,7 @@ def judge(experiment: Experiment, params: Any, seed: int, config: EvaluationConf
 
     `ablations` is name -> fraction of the way, and `ablated_by_attempt` name -> outcome of each attempt, with notes that are not the
     agent's own; `bits` is kind -> what the first, the second, ... segment of that kind tells about what is hidden; `token_shares` is
-    kind -> share of the tokens of a life; `bits_a_question` what an action of the agent and one of an expert tells;
+    kind -> tokens written, by all tokens read; `bits_a_question` what an action of the agent and one of an expert tells;
     `around_shift` see `_around_shift`.
 
     Args:
@@ -94,10 +94,10 @@ def live(
 
 
 def token_shares(stream: Stream) -> dict[str, float]:
-    """Returns the share of each kind in all tokens that were read or written."""
-    counts = np.bincount(np.asarray(stream.token_kind).ravel(), minlength=len(Kind) + 1)
-    kinds = [kind for kind in Kind if kind > 0 and counts[kind]]
-    return {kind.name.lower(): float(counts[kind] / counts[1:].sum()) for kind in kinds}
+    """Returns the tokens written in segments of each kind, by the number of all tokens read; notes are read again wherever they cross."""
+    written = np.bincount(np.asarray(stream.kind)[np.asarray(stream.is_written)], minlength=len(Kind))
+    num_read = int(np.sum(np.asarray(stream.token_kind) > 0))
+    return {kind.name.lower(): float(written[kind] / num_read) for kind in Kind if written[kind]}
 
 
 def _bits_a_question(experiment: Experiment, live_with: Callable) -> dict[str, float]:

@@ -30,7 +30,7 @@ def run(body: Callable[[list[str]], int | None]) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if {"--help", "-h"} & set(sys.argv[1:]):
-        print(sys.modules["__main__"].__doc__, flags.FLAGS.main_module_help(), sep="\n")
+        print(sys.modules["__main__"].__doc__, flags.FLAGS.main_module_help(), flags.FLAGS.module_help(sys.modules[__name__]), sep="\n")
         return 0
     try:
         assignments = [argument.removeprefix("--config.") for argument in sys.argv[1:] if argument.startswith("--config.")]
@@ -43,6 +43,8 @@ def run(body: Callable[[list[str]], int | None]) -> int:
         if CACHE.value:
             _keep_compiled_programs()
         return body(assignments) or 0
+    except flags.UnrecognizedFlagError as error:
+        return _say(_meant(error.flagname) or " ".join(str(error).split()), 2)
     except flags.Error as error:
         return _say(" ".join(str(error).split()), 2)
     except (UsageError, ValueError) as error:
@@ -82,6 +84,14 @@ def _is_ours(error: ValueError) -> bool:
     while last is not None and last.tb_next is not None:
         last = last.tb_next
     return last is not None and last.tb_frame.f_globals.get("__name__", "").split(".")[0] in ("arl", "experiments")
+
+
+def _meant(flag: str) -> str:
+    """Returns what to write instead of an unknown flag that has the name of a field of the config; nothing if no field has it."""
+    from experiments import config
+
+    names = [f"--config.{name}" for name in config.field_names(config.Config()) if f".{name}".endswith(f".{flag}")]
+    return f"there is no flag --{flag}; the training takes {' or '.join(names)}" if names else ""
 
 
 def _say(message: str, code: int) -> int:

@@ -13,6 +13,7 @@ import sys
 from absl import flags
 
 from experiments import main
+from experiments.rows import ROWS, table
 
 COLLECT = flags.DEFINE_list("collect", [], "Folders of finished runs whose summaries are copied to experiments/results/ first.")
 
@@ -32,8 +33,10 @@ def make_table(assignments: list[str]) -> None:
         summary = json.loads(path.read_text())
         (RESULTS / f"{summary['preset']}-{summary['seed']}.json").write_text(json.dumps(summary, indent=2) + "\n")
     readme = ROOT / "README.md"
-    words = _replace(readme.read_text(), "results", results_table())
-    readme.write_text(_replace(words, "speed", speed_table()))
+    words = readme.read_text()
+    for name, make in (("results", results_table), ("cognition", cognition_table), ("speed", speed_table)):
+        words = _replace(words, name, make())
+    readme.write_text(words)
 
 
 def _replace(words: str, name: str, table: str) -> str:
@@ -46,21 +49,24 @@ def _replace(words: str, name: str, table: str) -> str:
 def speed_table() -> str:
     """Returns the ratios and shares of a benchmark as Markdown."""
     figures = json.loads(BENCHMARK.read_text())
-    shown = [name for name in figures if any(word in name for word in ("_over_", "utilisation", "compile", "share", "steps_per_second"))]
+    shown = [
+        name
+        for name in figures
+        if any(word in name for word in ("_over_", "utilisation", "compile", "share", "steps_per_second", "cost_per_token"))
+    ]
     return "\n".join(["| figure | |", "|---|---|", *(f"| `{name}` | {figures[name]:.3g} |" for name in shown)])
 
 
 def results_table() -> str:
-    """Returns the table as Markdown: a row a preset, over all of its seeds."""
-    by_preset = collections.defaultdict(list)
-    for path in sorted(RESULTS.glob("*-*.json")):
-        summary = json.loads(path.read_text())
-        by_preset[summary["preset"]].append(summary)
+    """Returns the table of presets that stand in no row of capabilities as Markdown: a row a preset, over all of its seeds."""
+    shown = {preset for arms in ROWS.values() for preset in arms}
     rows = [
         "| command | seeds | seconds a run | of the way: median (range) | notes shuffled | largest log-prob gap |",
         "|---|---|---|---|---|---|",
     ]
-    for preset, summaries in by_preset.items():
+    for preset, summaries in _by_preset().items():
+        if preset in shown:
+            continue
         fractions = [summary["fraction"] for summary in summaries]
         shuffled = [summary["ablations"]["shuffled"] for summary in summaries if "shuffled" in summary["ablations"]]
         seeds = ", ".join(str(seed) for seed in sorted(summary["seed"] for summary in summaries))
@@ -70,6 +76,26 @@ def results_table() -> str:
             f"| {f'at most {max(shuffled):.1%}' if shuffled else ''} | {max(s['max_log_prob_gap'] for s in summaries):.0e} |"
         )
     return "\n".join(rows)
+
+
+def cognition_table() -> str:
+    """Returns the table of capabilities as Markdown: the arms of each row of which there are results."""
+    by_preset, lines = _by_preset(), []
+    for row, presets in ROWS.items():
+        arms = {preset: by_preset[preset] for preset in presets if preset in by_preset}
+        if arms:
+            head, rule, *told = table(arms).splitlines()
+            lines += [] if lines else [f"| row {head}", f"|---{rule}"]
+            lines += [f"| {row} {line}" for line in told]
+    return "\n".join(lines)
+
+
+def _by_preset() -> dict[str, list[dict]]:
+    found = collections.defaultdict(list)
+    for path in sorted(RESULTS.glob("*-*.json")):
+        summary = json.loads(path.read_text())
+        found[summary["preset"]].append(summary)
+    return found
 
 
 if __name__ == "__main__":

@@ -5,19 +5,21 @@ from typing import Any
 
 import numpy as np
 
+COLORS = ("tab:blue", "tab:orange", "tab:red", "tab:purple", "tab:brown")
 
-def learning_curve(path: pathlib.Path, returns: list[float], floor: float, ceiling: float, title: str, marks: dict[str, float]) -> None:
-    """Draws the return of every update between floor and ceiling.
+
+def learning_curve(path: pathlib.Path, outcomes: list[float], floor: float, ceiling: float, title: str, marks: dict[str, float]) -> None:
+    """Draws the outcome a life of every update between floor and ceiling.
 
     Args:
       path: of the PNG.
-      returns: a number an update.
+      outcomes: a number an update.
       floor: of random actions.
       ceiling: the optimum or a bound.
       title: of the plot.
-      marks: names and returns of evaluations, drawn at the right edge.
+      marks: names and outcomes of evaluations, drawn at the right edge.
     """
-    values = np.asarray(returns, float)
+    values = np.asarray(outcomes, float)
     figure, axes = _between(floor, ceiling, title)
     axes.plot(values, color="tab:blue", alpha=0.25, linewidth=0.8)
     axes.plot(_smooth(values), color="tab:blue", label="training")
@@ -37,11 +39,30 @@ def arms(path: pathlib.Path, returns: dict[str, list[list[float]]], floor: float
       title: of the plot.
     """
     figure, axes = _between(floor, ceiling, title)
-    for (name, seeds), color in zip(returns.items(), ("tab:blue", "tab:orange", "tab:red", "tab:purple", "tab:brown"), strict=False):
+    for (name, seeds), color in zip(returns.items(), COLORS, strict=False):
         curves = [_smooth(np.asarray(seed, float)) for seed in seeds]
         for curve in curves:
             axes.plot(curve, color=color, alpha=0.3, linewidth=0.8)
         axes.plot(np.mean(curves, axis=0), color=color, label=name)
+    _save(figure, axes, path)
+
+
+def around_shift(path: pathlib.Path, curves: dict[str, list[dict]], title: str) -> None:
+    """Draws what several agents earn at each step around a shift of the rules, a colour each, beside the Bayes filter of the first.
+
+    Args:
+      path: of the PNG.
+      curves: of every agent, for each seed, `step`, `reward` and `expert`, as in a summary.
+      title: of the plot.
+    """
+    figure, axes = _axes(title, "steps since the rules changed", "reward a step")
+    mean = lambda seeds, name: np.nanmean(np.asarray([seed[name] for seed in seeds], float), axis=0)
+    first = next(iter(curves.values()))
+    axes.plot(first[0]["step"], mean(first, "expert"), color="tab:green", linestyle="--", label="Bayes filter")
+    for (name, seeds), color in zip(curves.items(), COLORS, strict=False):
+        axes.plot(seeds[0]["step"], mean(seeds, "reward"), color=color, marker="o", markersize=3, label=name)
+    axes.axvline(0, color="tab:gray", linewidth=0.8)
+    axes.set_ylim(bottom=0)
     _save(figure, axes, path)
 
 
@@ -53,15 +74,20 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 def _between(floor: float, ceiling: float, title: str) -> tuple[Any, Any]:
     """Returns a figure and its axes with floor and ceiling drawn."""
+    figure, axes = _axes(title, "update", "outcome a life")
+    axes.axhline(ceiling, color="tab:green", linestyle="--", label=f"optimum {ceiling:.3g}")
+    axes.axhline(floor, color="tab:gray", linestyle="--", label=f"random {floor:.3g}")
+    return figure, axes
+
+
+def _axes(title: str, x: str, y: str) -> tuple[Any, Any]:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    axes.axhline(ceiling, color="tab:green", linestyle="--", label=f"optimum {ceiling:.3g}")
-    axes.axhline(floor, color="tab:gray", linestyle="--", label=f"random {floor:.3g}")
-    axes.set(title=title, xlabel="update", ylabel="return a life")
+    axes.set(title=title, xlabel=x, ylabel=y)
     return figure, axes
 
 

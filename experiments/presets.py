@@ -5,7 +5,18 @@ import dataclasses
 from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig, Schedule
 from experiments.config import AgentConfig, Config, EnvironmentConfig, EvaluationConfig, nearest
-from experiments.tasks import Arithmetic, Bandit, CombinationLock, Corridor, FrozenLake, Ledger, Mastermind, NumberGuess, TwentyQuestions
+from experiments.tasks import (
+    Arithmetic,
+    Bandit,
+    CombinationLock,
+    Corridor,
+    FrozenLake,
+    Ledger,
+    Mastermind,
+    Minesweeper,
+    NumberGuess,
+    TwentyQuestions,
+)
 
 
 def reflection(
@@ -121,12 +132,30 @@ def bandit() -> Config:
 
 def combination_lock(reflects: bool = True) -> Config:
     """A code is entered digit by digit and answered as a whole: what an answer tells must cross to the next attempt as a note."""
-    config = reflection(num_attempts=4, num_updates=800, entropy=0.04, note=0.3, keep=Schedule(1.0, 0.0, since=0.15, until=0.7))
-    environment = EnvironmentConfig(name="combination_lock", combination_lock=CombinationLock(2, 3))
+    return again(EnvironmentConfig(name="combination_lock", combination_lock=CombinationLock(2, 3)), 4, 500, reflects)
+
+
+def minesweeper(reflects: bool = True) -> Config:
+    """The same small board three times: what was opened, and where it blew up, crosses as a note."""
+    return again(EnvironmentConfig(name="minesweeper", minesweeper=Minesweeper(3, 2)), 3, 500, reflects)
+
+
+def frozen_lake_hidden(reflects: bool = True) -> Config:
+    """The same lake three times, one of eight that look alike: where the ice broke, and which way led to the goal, crosses as a note."""
+    lake = FrozenLake("4x4", is_slippery=False, num_random_maps=8, is_hidden=True)
+    return again(EnvironmentConfig(name="frozen_lake", frozen_lake=lake, time_limit=10), 3, 500, reflects)
+
+
+def again(environment: EnvironmentConfig, num_attempts: int, num_updates: int, reflects: bool) -> Config:
+    """Attempts at one task, with the recipe of `reflection_16`; or the same attempts, of which nothing crosses, and more updates."""
+    config = reflection(
+        num_attempts=num_attempts, num_updates=num_updates, entropy=0.04, note=0.3, keep=Schedule(1.0, 0.0, since=0.15, until=0.7)
+    )
     config = dataclasses.replace(config, environment=environment, rollout=whole_lives())
     if reflects:
         return config
-    return dataclasses.replace(config, agent=AgentConfig(num_attempts=4), learner=dataclasses.replace(config.learner, schedules={}))
+    learner = dataclasses.replace(config.learner, schedules={}, num_updates=num_updates * 4 // 3)
+    return dataclasses.replace(config, agent=AgentConfig(num_attempts=num_attempts), learner=learner)
 
 
 def corridor(slots: int = 1) -> Config:
@@ -135,8 +164,8 @@ def corridor(slots: int = 1) -> Config:
         environment=EnvironmentConfig(name="corridor", corridor=Corridor(length=16)),
         agent=AgentConfig(memory_slots=slots, memory_every=4, forgets=slots == 0),
         rollout=whole_lives(),
-        learner=learning(200, 160, entropy=0.005),
-        warm_start=100,
+        learner=refining(60, 160, entropy=0.005),
+        warm_start=40,
     )
 
 
@@ -146,7 +175,7 @@ def arithmetic(*tools: str) -> Config:
         environment=EnvironmentConfig(name="arithmetic", arithmetic=Arithmetic(2)),
         agent=AgentConfig(tools=tools, illegal_penalty=0.1),
         rollout=whole_lives(),
-        learner=learning(300, 320, entropy=0.003),
+        learner=refining(300, 320, entropy=0.003),
         warm_start=300,
     )
 
@@ -171,8 +200,9 @@ def composed(tools: tuple[str, ...] = ("calculator",), slots: int = 1, reflects:
             prices={"tool": 0.05} if tools else {},
         ),
         rollout=whole_lives(),
-        learner=learning(200, 160, entropy=0.003),
-        warm_start=200,
+        learner=refining(280, 96, entropy=0.003, learning_rate=Schedule(1e-3, 0.0, since=0.4)),
+        warm_start=120,
+        evaluation=EvaluationConfig(num_lives=512),
     )
 
 
@@ -182,38 +212,43 @@ def ledger(*tools: str) -> Config:
         environment=EnvironmentConfig(name="ledger", ledger=Ledger(64)),
         agent=AgentConfig(tools=tools, illegal_penalty=0.1),
         rollout=whole_lives(),
-        learner=learning(300, 320, entropy=0.003),
+        learner=refining(300, 320, entropy=0.003),
         warm_start=100,
     )
 
 
-def mastermind(bits: float = 1.0) -> Config:
+def mastermind(bits: float = 1.0, warm_start: int = 150) -> Config:
     """A hidden code is bought by guesses, each at the price of 1; bits are paid for on the way, less and less."""
-    return Config(
-        environment=EnvironmentConfig(name="mastermind", mastermind=Mastermind(2, 4), time_limit=8),
-        agent=AgentConfig(bits=bits, weighed=("process",)),
-        rollout=whole_lives(),
-        learner=learning(600, 320, entropy=0.03, reward_scale=0.2, schedules={"reward.process": Schedule(1.0, 0.0, until=0.5)}),
-    )
+    environment = EnvironmentConfig(name="mastermind", mastermind=Mastermind(2, 4), time_limit=8)
+    return asking(environment, bits, warm_start, 150 if warm_start else 600)
 
 
-def twenty_questions(bits: float = 1.0) -> Config:
+def twenty_questions(bits: float = 1.0, warm_start: int = 300) -> Config:
     """An object of a table that is new in every life is found by questions, each at the price of 1; bits are paid for at first."""
+    environment = EnvironmentConfig(name="twenty_questions", twenty_questions=TwentyQuestions(4, 3), time_limit=8)
+    return asking(environment, bits, warm_start, 200 if warm_start else 1000)
+
+
+def asking(environment: EnvironmentConfig, bits: float, warm_start: int, num_updates: int) -> Config:
+    """What is common to agents that ask; those that begin from nothing keep a larger entropy."""
+    make, entropy = (refining, 0.003) if warm_start else (learning, 0.06)
     return Config(
-        environment=EnvironmentConfig(name="twenty_questions", twenty_questions=TwentyQuestions(4, 3), time_limit=8),
+        environment=environment,
         agent=AgentConfig(bits=bits, weighed=("process",)),
         rollout=whole_lives(),
-        learner=learning(1000, 320, entropy=0.02, reward_scale=0.2, schedules={"reward.process": Schedule(1.0, 0.0, until=0.5)}),
+        learner=make(num_updates, 320, entropy=entropy, reward_scale=0.2, schedules={"reward.process": Schedule(1.0, 0.0, until=0.5)}),
+        warm_start=warm_start,
     )
 
 
 def adaptation(name: str, forgets: bool = False) -> Config:
-    """Rules that change within a life: what happened is seen, or, for a memoryless agent, is not."""
+    """Rules that change within a life: what happened is seen, or, for a memoryless agent, is not. The expert is the Bayes filter."""
     return Config(
         environment=EnvironmentConfig(name=name),
         agent=AgentConfig(forgets=forgets),
         rollout=whole_lives(),
-        learner=learning(600, 320, entropy=0.02, reward_scale=0.2, trace=0.9),
+        learner=refining(200, 160, entropy=0.01, reward_scale=0.2, trace=0.9),
+        warm_start=200,
     )
 
 
@@ -222,14 +257,23 @@ def whole_lives() -> RolloutConfig:
     return RolloutConfig(stream_length=0, context_length=0, widths=((1, 6),))
 
 
+def refining(num_updates: int, num_lanes: int, *, entropy: float, **options) -> LearnerConfig:
+    """What agents share that have seen an expert: small steps, and advantages as they are.
+
+    Where most lives succeed the scatter of advantages is but noise, and to standardise it would be to learn from that.
+    """
+    options = {"learning_rate": Schedule(3e-4, 0.0, since=0.4), "normalize": False, **options}
+    return learning(num_updates, num_lanes, entropy=entropy, **options)
+
+
 def learning(num_updates: int, num_lanes: int, *, entropy: float, **options) -> LearnerConfig:
     """What the presets of cognition share."""
+    options = {"learning_rate": Schedule(1e-3, 0.0, since=0.4), **options}
     return LearnerConfig(
         num_updates=num_updates,
         num_lanes=num_lanes,
-        microbatch=40,
+        microbatch=min(40, num_lanes // 4),
         entropy=Schedule(entropy, 0.0, until=0.9),
-        learning_rate=Schedule(1e-3, 0.0, since=0.4),
         **options,
     )
 
@@ -247,6 +291,10 @@ PRESETS = {
     "bandit": bandit,
     "combination_lock": combination_lock,
     "combination_lock_blind": lambda: combination_lock(reflects=False),
+    "minesweeper": minesweeper,
+    "minesweeper_blind": lambda: minesweeper(reflects=False),
+    "frozen_lake_hidden": frozen_lake_hidden,
+    "frozen_lake_hidden_blind": lambda: frozen_lake_hidden(reflects=False),
     "corridor": corridor,
     "corridor_blind": lambda: corridor(slots=0),
     "arithmetic": lambda: arithmetic("calculator"),
@@ -258,7 +306,8 @@ PRESETS = {
     "ledger": lambda: ledger("table"),
     "ledger_blind": ledger,
     "mastermind": mastermind,
-    "mastermind_without_bits": lambda: mastermind(bits=0.0),
+    "mastermind_from_scratch": lambda: mastermind(warm_start=0),
+    "mastermind_without_bits": lambda: mastermind(bits=0.0, warm_start=0),
     "twenty_questions": twenty_questions,
     "twenty_questions_without_bits": lambda: twenty_questions(bits=0.0),
     "shifting_controls": lambda: adaptation("shifting_controls"),

@@ -8,7 +8,9 @@ import time
 
 from rich import progress as rich_progress
 
-from arl.training import evaluation
+from arl.rollout import RolloutConfig
+from arl.training import TrainingError, evaluation
+from arl.training.run import Observer
 from experiments.build import Experiment
 
 TENSORBOARD = "tensorboard"  # folder within that of the run
@@ -29,6 +31,26 @@ def _last_seconds(path: pathlib.Path) -> float:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             return float(json.loads(line)["seconds"])
     return 0.0
+
+
+def refuse_cut_lives(rollout: RolloutConfig) -> Observer:
+    """Returns an observer that ends a run most of whose lives are cut by their stream, with no other to go on: their return says nothing.
+
+    Whether they are is seen when they are lived: the bound of a life, from which a stream's length is filled in, is seldom reached.
+
+    Args:
+      rollout: of the run.
+    """
+
+    def observe(step: int, metrics: dict[str, float], seconds: float) -> None:
+        del seconds
+        if not rollout.restarts and metrics["unfinished_share"] > 0.5:
+            raise TrainingError(
+                f"a stream of {rollout.stream_length} tokens cuts {metrics['unfinished_share']:.0%} of the lives of update {step}, and no "
+                "other goes on with them; set rollout.stream_length=0 for whole lives, or rollout.restarts=True, and name another --output"
+            )
+
+    return observe
 
 
 class Progress:
@@ -76,9 +98,9 @@ class Progress:
         else:
             since_start, updates = now - self._after_compilation, step - self._first
         left = since_start / max(updates, 1) * (self._num_updates - step - 1)
-        fraction = evaluation.fraction_of_the_way(metrics["return"], self._experiment.floor, self._experiment.ceiling)
+        fraction = evaluation.fraction_of_the_way(metrics["return/outcome"], self._experiment.task.floor, self._experiment.task.ceiling)
         said = (
-            f"return {metrics['return']:.3f} ({fraction:.0%} of the way), "
+            f"outcome {metrics['return/outcome']:.3f} ({fraction:.0%} of the way), "
             f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
         )
         self._bar.update(self._task, completed=step + 1, description="", said=said)

@@ -157,11 +157,19 @@ class NumberGuess:
 
 @dataclasses.dataclass(frozen=True)
 class FrozenLake:
-    """Options of `envs.make_frozen_lake`; with random maps, which one it is stays hidden."""
+    """Options of `envs.make_frozen_lake`.
+
+    Attributes:
+      map: "4x4", "8x8", or the rows of a map with "/" between them, as in "SF/FG"; random maps are of its size.
+      is_slippery: whether a move may go astray.
+      num_random_maps: how many maps there are of which each life has one; 0 for `map` alone.
+      is_hidden: whether random maps are not shown.
+    """
 
     map: str = "4x4"
     is_slippery: bool = True
     num_random_maps: int = 0
+    is_hidden: bool = False
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
         """Returns the task; the ceiling is that of one who knows the map."""
@@ -170,8 +178,10 @@ class FrozenLake:
             raise ValueError("a lake without a time limit has no end; set environment.time_limit >= 1")
         if limits.cost:
             raise ValueError("the optimum of a lake whose steps cost something is not known; set environment.turn_cost=0")
-        options = {"map": self.map, "is_slippery": self.is_slippery, "num_random_maps": self.num_random_maps, "horizon": horizon}
-        maps = envs.random_maps(self.num_random_maps, self.map) if self.num_random_maps else [self.map]
+        given = tuple(self.map.split("/")) if "/" in self.map else self.map
+        options = {"map": given, "is_slippery": self.is_slippery, "num_random_maps": self.num_random_maps, "horizon": horizon}
+        options["show_map"] = False if self.is_hidden else None
+        maps = envs.random_maps(self.num_random_maps, given) if self.num_random_maps else [given]
         floor = np.mean([frozen_lake.random_return(m, self.is_slippery, horizon) for m in maps])
         ceiling = np.mean([frozen_lake.optimal_return(m, self.is_slippery, horizon) for m in maps])
         environment = envs.make_frozen_lake(tokenizer, **options)

@@ -49,7 +49,7 @@ def train(assignments: list[str]) -> int | None:
 
     from arl import training
     from experiments.judge import judge, transcripts
-    from experiments.progress import Progress, log_transcripts
+    from experiments.progress import Progress, log_transcripts, refuse_cut_lives
 
     key = jax.random.key(SEED.value)
     learner, like = experiment.learner, jax.eval_shape(experiment.learner.init, key)
@@ -57,7 +57,7 @@ def train(assignments: list[str]) -> int | None:
     # What cannot be is refused before anything is written.
     traced = [training.jit_update(part, mesh, like).trace(like) for part in (experiment.warm_start, learner) if part]
     lock = _open_folder(output, told)
-    print(f"{config.preset}: random {experiment.floor:.3g}, optimum {experiment.ceiling:.3g}; writing to {output}", flush=True)
+    print(f"{config.preset}: random {experiment.task.floor:.3g}, optimum {experiment.task.ceiling:.3g}; writing to {output}", flush=True)
     checkpoints = training.Checkpoints(output / "checkpoints")
     try:
         resumed = checkpoints.latest() is not None
@@ -77,7 +77,7 @@ def train(assignments: list[str]) -> int | None:
                 config.num_updates,
                 checkpoints=checkpoints,
                 checkpoint_every=config.checkpoint_every,
-                observers=[training.MetricsFile(output / "metrics.jsonl", first), progress],
+                observers=[refuse_cut_lives(experiment.rollout), training.MetricsFile(output / "metrics.jsonl", first), progress],
                 should_stop=should_stop,
             )
     finally:
@@ -91,16 +91,19 @@ def train(assignments: list[str]) -> int | None:
     params = on_one_device(state.params)
     judged = judge(experiment, params, SEED.value, config.evaluation)
     lines = training.read_metrics(output / "metrics.jsonl")
-    gap = max(judged["max_log_prob_gap"], *(line["max_log_prob_gap"] for line in lines))
+    gaps = [line["max_log_prob_gap"] for line in lines]
+    if not config.evaluation.greedy:  # a greedy choice has log-prob 0 on both sides: no gap is measured
+        gaps.append(judged["max_log_prob_gap"])
     summary = {
         "preset": config.preset,
         "seed": SEED.value,
         "updates": int(state.step),
+        "warm_start": config.warm_start,
         "seconds": round(seconds, 1),
         "devices": mesh.size,
         "seconds_evaluating": round(time.perf_counter() - began, 1),
         **judged,
-        "max_log_prob_gap": gap,
+        "max_log_prob_gap": max(gaps),
         "command": shlex.join(
             ["experiments/train.py", f"--preset={config.preset}", f"--seed={SEED.value}", *(f"--config.{a}" for a in assignments)]
         ),
@@ -114,10 +117,12 @@ def train(assignments: list[str]) -> int | None:
 
 def _check_folder(output: pathlib.Path, config: dict) -> None:
     """Refuses a folder that belongs to another run."""
+    from experiments import config as configs
+
     path = output / "config.json"
     if path.exists():
-        if main.read_json(path) != config:
-            raise main.UsageError(f"{output} holds a run of another config or seed; name another --output, or remove it")
+        if difference := configs.first_difference(main.read_json(path), config):
+            raise main.UsageError(f"{output} holds a run of another config or seed ({difference}); name another --output, or remove it")
     elif (output / "metrics.jsonl").exists() or (output / "checkpoints").exists():
         raise main.UsageError(f"{output} holds parts of a run but no config.json; name another --output, or remove it")
 
@@ -154,7 +159,7 @@ def _write_results(experiment, output: pathlib.Path, params, lines: list[dict], 
     way = summary["ceiling"] - summary["floor"]
     marks |= {f"notes {name}": summary["floor"] + way * fraction for name, fraction in summary["ablations"].items()}
     title = f"{summary['preset']}, seed {summary['seed']}: {summary['fraction']:.0%} of the way to the optimum"
-    learning_curve(output / "curve.png", [line["return"] for line in lines], summary["floor"], summary["ceiling"], title, marks)
+    learning_curve(output / "curve.png", [line["return/outcome"] for line in lines], summary["floor"], summary["ceiling"], title, marks)
     path = output / "transcripts.txt"
     before = path.read_text(errors="replace") if path.exists() else ""
     before, after = before.split("===== after training")[0], transcripts(experiment, params, summary["seed"])

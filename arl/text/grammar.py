@@ -381,4 +381,6 @@ def _pack(bools: Any, numpy: Any) -> Any:
 
 def _check_legal(grammar: Grammar, legal: jax.Array) -> None:
     if legal.shape[-1] != grammar.num_choices:
-        raise ValueError(f"`legal` is over {legal.shape[-1]} strings, the grammar over {grammar.num_choices}; pad it with False")
+        raise ValueError(
+            f"`legal` has {legal.shape[-1]} entries and the grammar {grammar.num_choices} legal strings; make the two numbers equal"
+        )

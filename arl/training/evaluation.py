@@ -27,7 +27,7 @@ class Lives(NamedTuple):
       illegal: int32, illegal ones.
       is_finished: bool, whether it ended before its stream did.
       gap: float32, the largest difference between sampler's and learner's log-probs, nats.
-      hidden: `[N, ...]`, what the agent could not see when its life began; of no size unless `live` was told what that is.
+      unseen: arrays `[N, ...]`, what the agent could not see when its life began; none unless `live` was told what that is.
     """
 
     returned: jax.Array
@@ -38,7 +38,7 @@ class Lives(NamedTuple):
     illegal: jax.Array
     is_finished: jax.Array
     gap: jax.Array
-    hidden: jax.Array
+    unseen: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def live(
     key: jax.Array,
     num_lives: int,
     num_attempts: int = 1,
-    hidden: Callable[[State], jax.Array] | None = None,
+    unseen: Callable[[State], Any] | None = None,
 ) -> tuple[Lives, Stream]:
     """Lets `num_lives` lives be lived to their ends, one in each lane, however they were trained.
 
@@ -82,7 +82,7 @@ def live(
       key: of these lives; no life of training has it.
       num_lives: `N`.
       num_attempts: `K`, attempts in a life, for `outcome_by_attempt`.
-      hidden: `state -> integers [...]`, what of a life's first state the agent cannot see, such as a number to be guessed; or None.
+      unseen: `state -> arrays`, what of a life's first state the agent cannot see, such as a number to be guessed; or None.
 
     Returns:
       What was seen, and the streams.
@@ -102,7 +102,7 @@ def live(
         illegal=jnp.sum(stream.ends_segment & ~stream.is_legal, axis=1),
         is_finished=jnp.any(stream.ends_life, axis=1),
         gap=_gap(interaction, model, config, params, stream),
-        hidden=jax.vmap(hidden)(lanes.state) if hidden else jnp.zeros((num_lives, 0)),
+        unseen=jax.vmap(unseen)(lanes.state) if unseen else (),
     )
     return lives, stream
 

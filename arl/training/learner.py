@@ -91,10 +91,12 @@ def make_learner(
       The learner.
 
     Raises:
-      ValueError: for lanes that do not divide, a context that is too short, and the like.
+      ValueError: for lanes that do not divide, a context that is too short, greedy decoding, and the like.
     """
     configs.check_config(config)
     rollout.check_rollout(interaction, rollout_config, vocab_size)
+    if rollout_config.decoding.temperature == 0:
+        raise ValueError("a greedy choice has no other beside it, so nothing is learned from it; set rollout.decoding.temperature > 0")
     if estimate is None:
         if config.credit not in ESTIMATORS:
             raise ValueError(f"learner.credit is {config.credit!r}; set it to one of {', '.join(ESTIMATORS)}")
@@ -104,6 +106,11 @@ def make_learner(
             )
         if config.credit == "cloning" and config.normalize:
             raise ValueError("nothing is left of advantages that are all 1 when they are standardised; set learner.normalize=False")
+        if config.credit in GROUPED and config.group_size < 2:
+            raise ValueError(
+                f"learner.credit={config.credit!r} compares the lanes of a group, and a group of {config.group_size} has nothing to "
+                "compare; set learner.group_size >= 2"
+            )
         estimate = ESTIMATORS[config.credit]
     if (config.credit in GROUPED or config.group_size > 1) and rollout_config.restarts:
         raise ValueError(

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from experiments import ablations
+from experiments import rows
 from experiments.presets import PRESETS
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
     "--config.learner.num_updates=2 --config.learner.num_lanes=32 --config.learner.minibatches=1 --config.learner.microbatch=8 "
-    "--config.evaluation.num_lives=16 --config.environment.restless_bandit.num_pulls=2"
+    "--config.evaluation.num_lives=16 --config.environment.restless_bandit.num_pulls=4 --config.warm_start=1"
 ).split()
 
 
@@ -23,8 +23,31 @@ def ablate(*arguments):
 
 
 def test_every_row_names_presets_and_two_arms():
-    for arms in ablations.ROWS.values():
+    for arms in rows.ROWS.values():
         assert len(arms) >= 2 and set(arms) <= set(PRESETS)
+
+
+SUMMARY = {
+    "fraction": 0.875,
+    "success": 0.5,
+    "warm_start": 20,
+    "seconds": 7.0,
+    "score": 1.0,
+    "return": 1.0,
+    "ceiling": -2.5,
+    "actions": 2.75,
+    "ablations": {},
+    "token_shares": {"action": 0.5},
+}
+
+
+def test_what_some_summaries_tell_stands_in_their_line():
+    asking = SUMMARY | {"bits_a_question": {"agent": 1.25, "expert": 1.5}, "return": 0.5, "token_shares": {"action": 0.1, "tool": 0.25}}
+    line = rows.table({"mastermind": [asking, asking | {"fraction": 0.5, "seconds": 9.0}]}).splitlines()[-1]
+    assert line == (
+        "| `mastermind` | 20 | 2 | 68.8% (50.0%) | 50.0% |  | 2.75 questions (optimum 2.50); 1.25 bits a question (expert 1.50); "
+        "return 0.50; tool 25% of tokens | 8 |"
+    )
 
 
 def test_a_row_makes_what_is_missing_and_nothing_twice(tmp_path):
@@ -32,17 +55,20 @@ def test_a_row_makes_what_is_missing_and_nothing_twice(tmp_path):
     folder = tmp_path / "restless"
     made = folder / "restless_bandit-3"
     made.mkdir(parents=True)
-    (made / "metrics.jsonl").write_text('{"return": 1.0}\n{"return": 1.5}\n')
-    summary = {"fraction": 0.875, "success": 0.5, "floor": 1.0, "ceiling": 1.8, "seconds": 7.0, "ablations": {"shuffled": 0.25}}
+    (made / "metrics.jsonl").write_text('{"return/outcome": 1.0}\n{"return/outcome": 1.5}\n')
+    summary = {**SUMMARY, "floor": 1.0, "ceiling": 1.8, "ablations": {"shuffled": 0.25, "by an expert": 0.9}}
+    curve = {"step": list(range(-5, 8)), **{name: [0.5] * 13 for name in ("reward", "expert", "switches")}}
+    summary |= {"around_shift": curve, "recovered": 0.75, "expert_recovered": 0.875}
     (made / "summary.json").write_text(json.dumps(summary))
     arguments = ("--row=restless", "--seeds=3", f"--output={tmp_path}", *SMALL)
     answered = ablate(*arguments)
     assert answered.returncode == 0, answered.stderr
     table = (folder / "table.md").read_text()
-    assert "| restless_bandit | 1 | 87.5% (87.5%) | 50.0% | at most 25.0% | 7 |" in table and (folder / "curves.png").stat().st_size > 1000
+    assert "| `restless_bandit` | 20 | 1 | 87.5% (87.5%) | 50.0% | shuffled 25.0% | 75% of the informed" in table
+    assert all((folder / name).stat().st_size > 1000 for name in ("curves.png", "around_shift.png"))
     other = folder / "restless_bandit_memoryless-3" / "summary.json"
     fraction, when = json.loads(other.read_text())["fraction"], other.stat().st_mtime_ns
-    assert f"| restless_bandit_memoryless | 1 | {fraction:.1%} ({fraction:.1%})" in table
+    assert f"| `restless_bandit_memoryless` | 1 | 1 | {fraction:.1%} ({fraction:.1%})" in table
     again = ablate(*arguments)
     assert again.returncode == 0 and table in again.stdout and other.stat().st_mtime_ns == when
 

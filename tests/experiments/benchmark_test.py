@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ import pytest
 from arl import models
 from experiments import measure
 from tests import tiny
-from tests.experiments.train_test import end, one_sentence, start
+from tests.experiments.train_test import ROOT, end, one_sentence, start
 
 
 def test_a_section_leaves_a_flat_object_of_figures(tmp_path):
@@ -37,6 +39,12 @@ def test_a_section_leaves_a_flat_object_of_figures(tmp_path):
 def test_bad_flags_are_answered_by_a_sentence(flags, words):
     code, _, errors = end(start("benchmark", "--quick", *flags))
     assert code == 2 and words in one_sentence(errors)
+
+
+def test_without_the_extra_it_is_said_how_to_install_it():
+    program = "from experiments import benchmark; benchmark.PARITY = ('no_such_module',); print(benchmark.compare_with_torch('', '', True))"
+    said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=100).stdout
+    assert "run .venv/bin/python -m pip install '.[parity]'" in said and said.endswith("{}\n")
 
 
 def test_sides_take_turns_and_the_first_round_does_not_count(monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from arl.envs import bandit, number_guess
 from experiments.build import build
-from experiments.config import Config, from_dict, override, to_dict
+from experiments.config import Config, field_names, first_difference, from_dict, override, to_dict
 from experiments.presets import PRESETS, get_preset
 
 WRONG = [
@@ -40,6 +40,10 @@ WRONG = [
     ("history", "model.preset=0.2M", "0.1M"),
     ("history", "checkpoint_every=0", ">= 1"),
     ("history", "evaluation.num_lives=0", ">= 1"),
+    ("history", "evaluation.num_lives=1", "evaluation.num_lives is 1; set it >= 2"),
+    ("history", "rollout.decoding.temperature=0", "rollout.decoding.temperature > 0"),
+    ("history", "learner.credit=grpo", "learner.group_size >= 2"),
+    ("frozen_lake", "environment.frozen_lake.map=SF/FH", "take a hole away or mark a goal"),
     ("reflection", "agent.note_symbols=number", "numbers"),
     ("reflection", "learner.schedules.attempts.kep.start=0.5", "attempts.keep"),
     ("frozen_lake", "environment.time_limit=0", "time_limit"),
@@ -117,6 +121,21 @@ def test_overrides_reach_every_depth_and_nothing_else():
     assert after.learner.schedules["attempts.keep"].start == before.learner.schedules["attempts.keep"].start
     assert after.rollout.widths == ((2, 5),)
     assert after.environment == before.environment and after.model == before.model
+
+
+def test_fields_are_named_to_their_depths():
+    names = field_names(get_preset("history"))
+    assert {"warm_start", "learner.num_updates", "rollout.decoding.temperature", "environment.frozen_lake.map"} <= set(names)
+    assert "learner" not in names and "rollout.decoding" not in names
+
+
+def test_the_first_field_that_differs_is_named():
+    there = {"seed": 0, "agent": {"tools": [], "window": 4}, "learner": {"schedules": {"attempts.keep": {"start": 1.0}}}}
+    here = {"seed": 0, "agent": {"tools": [], "window": 5}, "learner": {"schedules": {}}}
+    assert first_difference(there, there) == ""
+    assert first_difference(there, here) == "agent.window is 4 there and 5 here"
+    assert first_difference({**there, "agent": here["agent"]}, here).startswith("learner.schedules.attempts.keep is {'start': 1.0} there")
+    assert first_difference({"old": 1}, {}) == "old is 1 there and None here"
 
 
 @pytest.mark.parametrize("name", PRESETS)

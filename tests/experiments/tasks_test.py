@@ -101,6 +101,15 @@ def test_an_expert_notes_down_the_code_to_enter_next():
             state, turn = interaction.advance(jax.random.key(1), {}, state, written)
 
 
+@pytest.mark.parametrize("num_random_maps", [0, 3])
+def test_the_rows_of_a_lake_are_given_with_strokes_between_them(num_random_maps):
+    """Two moves lead to the goal: within three, an agent that knows the way never fails."""
+    lake = tasks.FrozenLake("SF/FG", is_slippery=False, num_random_maps=num_random_maps)
+    found = task("frozen_lake", frozen_lake=lake, time_limit=3)
+    assert found.ceiling == 1.0 > found.floor > 0.0
+    assert found.environment.max_steps == 3
+
+
 def test_more_pulls_than_are_solved_are_judged_against_one_who_knows_the_arms():
     assert task("bandit", 2, bandit=tasks.Bandit(2, 40)).ceiling == bandit.informed_return(2, 80)
 

@@ -128,17 +128,21 @@ def test_finished_run_is_left_as_it_is(finished):
     code, output, errors = end(again)
     assert code == 0 and "finished run" in output, errors
     code, _, errors = end(other)
-    assert code == 2 and "another config or seed" in one_sentence(errors)
+    assert code == 2 and "another config or seed (seed is 0 there and 1 here)" in one_sentence(errors)
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
 
 
 def test_evaluate_and_play_read_it_back(finished):
     evaluated, played = start("evaluate", f"--run={finished}", "--num_lives=32"), start("play", f"--run={finished}", "--lives=2")
+    greedy = start("evaluate", f"--run={finished}", "--num_lives=2", "--greedy")
     code, output, errors = end(evaluated)
     assert code == 0, errors
     judged, summary = json.loads(output.splitlines()[-1]), json.loads((finished / "summary.json").read_text())
     for name in ("preset", "seed", "updates", "score", "fraction", "floor", "ceiling", "ablations"):
         assert judged[name] == summary[name], name
+    assert judged["max_log_prob_gap"] <= 1e-4
+    code, output, errors = end(greedy)
+    assert code == 0 and "max_log_prob_gap" not in json.loads(output.splitlines()[-1]), errors
     code, output, errors = end(played)
     assert code == 0 and "reflection" in output and "life 2" in output, errors
 
@@ -194,10 +198,19 @@ def test_two_trainings_do_not_share_a_folder(finished, tmp_path):
     assert code == 2 and "another training" in one_sentence(errors)
 
 
-def test_what_cannot_be_traced_leaves_no_folder(tmp_path):
+def test_what_cannot_be_leaves_no_folder(tmp_path):
     folder = tmp_path / "run"
     code, _, errors = end(start("train", *SMALL, "--config.learner.credit=grpo", "--config.rollout.restarts=False", f"--output={folder}"))
     assert code == 2 and one_sentence(errors) and not folder.exists()
+
+
+def test_a_stream_that_cuts_its_lives_ends_a_run(tmp_path):
+    folder = tmp_path / "run"
+    code, _, errors = end(
+        start("train", *SMALL, "--config.rollout.restarts=False", "--config.rollout.stream_length=9", f"--output={folder}")
+    )
+    said = one_sentence(errors)
+    assert code == 1 and "rollout.stream_length=0" in said and not (folder / "metrics.jsonl").read_text(), said
 
 
 def test_what_is_not_a_number_ends_a_run_at_its_update(tmp_path):
@@ -216,6 +229,7 @@ def test_bad_flags_are_one_sentence_and_leave_nothing(tmp_path):
         "seed": ("train", "--sed=1", f"--output={folder}"),
         "history": ("train", "--preset=histroy", f"--output={folder}"),
         "num_updates": ("train", "--config.learner.num_updats=3", f"--output={folder}"),
+        "--config.learner.num_updates": ("train", "--num_updates=5", f"--output={folder}"),
         "cannot write": ("train", *SMALL, f"--output={file / 'run'}"),
         "no run": ("evaluate", f"--run={tmp_path / 'nowhere'}"),
     }
@@ -228,4 +242,4 @@ def test_bad_flags_are_one_sentence_and_leave_nothing(tmp_path):
 
 def test_help_is_help():
     code, output, _ = end(start("train", "--help"))
-    assert code == 0 and "--preset" in output and "--output" in output
+    assert code == 0 and "--preset" in output and "--output" in output and "--[no]compilation_cache" in output

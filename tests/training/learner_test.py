@@ -162,6 +162,17 @@ def test_groups_with_restarts_are_refused():
         make(restarts=True, learner=dataclasses.replace(CONFIG, credit="grpo", group_size=8))
 
 
+def test_a_group_of_one_is_refused():
+    with pytest.raises(ValueError, match="learner.group_size >= 2"):
+        make(learner=dataclasses.replace(CONFIG, credit="grpo"))
+
+
+def test_greedy_decoding_is_refused():
+    shape = tiny.config(tiny.agent("think"), decoding=rollout.Decoding(temperature=0.0))
+    with pytest.raises(ValueError, match="rollout.decoding.temperature > 0"):
+        training.make_learner(tiny.agent("think"), tiny.model(), shape, CONFIG, vocab_size=len(tiny.TOKENIZER))
+
+
 def test_adapt_is_called_once_an_update():
     def adapt(setting, metrics):
         return {"count": setting["count"] + 1, "seen": metrics["lives"]}
