@@ -124,6 +124,8 @@ def _pay_bits(task: Task, config: AgentConfig) -> agents.Process | None:
         raise ValueError(
             "nobody counts what the answers of this environment tell; set agent.bits=0, or take mastermind or twenty_questions"
         )
+    if config.num_attempts > 1:  # each attempt begins with nothing known
+        raise ValueError("the same bits would be paid again in every attempt; set agent.bits=0 or agent.num_attempts=1")
     return lambda before, after, bits=task.bits: config.bits * bits(before, after)
 
 
@@ -131,6 +133,9 @@ def _with_tools(tokenizer: Any, inner: Interaction, task: Task, config: AgentCon
     known = [*task.offers, "imagine"]
     if wrong := [name for name in config.tools if name not in known]:
         raise ValueError(f"this task offers no tool {wrong[0]}; {nearest(wrong[0], known)}")
+    for name in config.tools:
+        if name in task.offers and 1 <= config.max_calls < task.offers[name].num_calls:
+            raise ValueError(f"here {name} answers after {task.offers[name].num_calls} calls; set agent.max_calls to as many at least")
     tools = [task.offers[name].tool if name in task.offers else agents.imagine(tokenizer, task.environment) for name in config.tools]
     expert_call = next((task.offers[name].expert_call for name in config.tools if name in task.offers), None)
     return agents.use_tools(inner, tokenizer, tools, max_calls=config.max_calls, ask=tasks.ASK, expert_call=expert_call)

@@ -54,10 +54,12 @@ class Offer(NamedTuple):
     Attributes:
       tool: to be called.
       expert_call: `(key, state, number of calls made) -> Text`, what an expert would call; see `agents.use_tools`.
+      num_calls: that the answer takes.
     """
 
     tool: Tool
     expert_call: Callable[[jax.Array, State, jax.Array], Text]
+    num_calls: int = 1
 
 
 class Shifts(NamedTuple):
@@ -369,7 +371,7 @@ class Ledger:
             row = jax.lax.fori_loop(0, num_calls, lambda _, row: ledger.look_up(at, row), at.row)
             return text.only_if(num_calls < self.num_hops, say(row[None]))
 
-        return Task(environment, floor, ceiling, 1.0 - cost, numbers(size), offers={"table": Offer(tool, expert_call)})
+        return Task(environment, floor, ceiling, 1.0 - cost, numbers(size), offers={"table": Offer(tool, expert_call, self.num_hops)})
 
 
 @dataclasses.dataclass(frozen=True)
