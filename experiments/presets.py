@@ -175,8 +175,8 @@ def arithmetic(*tools: str) -> Config:
         environment=EnvironmentConfig(name="arithmetic", arithmetic=Arithmetic(2)),
         agent=AgentConfig(tools=tools, illegal_penalty=0.1),
         rollout=whole_lives(),
-        learner=refining(300, 320, entropy=0.003),
-        warm_start=300,
+        learner=refining(80, 160, entropy=0.003),
+        warm_start=80,
     )
 
 
@@ -212,7 +212,7 @@ def ledger(*tools: str) -> Config:
         environment=EnvironmentConfig(name="ledger", ledger=Ledger(64)),
         agent=AgentConfig(tools=tools, illegal_penalty=0.1),
         rollout=whole_lives(),
-        learner=refining(300, 320, entropy=0.003),
+        learner=refining(100, 320, entropy=0.003),
         warm_start=100,
     )
 
@@ -220,7 +220,7 @@ def ledger(*tools: str) -> Config:
 def mastermind(bits: float = 1.0, warm_start: int = 150) -> Config:
     """A hidden code is bought by guesses, each at the price of 1; bits are paid for on the way, less and less."""
     environment = EnvironmentConfig(name="mastermind", mastermind=Mastermind(2, 4), time_limit=8)
-    return asking(environment, bits, warm_start, 150 if warm_start else 600)
+    return asking(environment, bits, warm_start, 100 if warm_start else 600)
 
 
 def twenty_questions(bits: float = 1.0, warm_start: int = 300) -> Config:
@@ -247,7 +247,7 @@ def adaptation(name: str, forgets: bool = False) -> Config:
         environment=EnvironmentConfig(name=name),
         agent=AgentConfig(forgets=forgets),
         rollout=whole_lives(),
-        learner=refining(200, 160, entropy=0.01, reward_scale=0.2, trace=0.9),
+        learner=refining(100, 160, entropy=0.01, reward_scale=0.2, trace=0.9),
         warm_start=200,
     )
 
