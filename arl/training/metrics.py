@@ -24,8 +24,9 @@ def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) 
 
     Returns:
       float32 `[]` by name: `return` and `return/<component>` a life, `illegal_share` of segments, `turns` and `written` a life,
-      `unfinished_share` of lives, `useful_share` of computed slots, `tokens` read, `calls`, `tokens/<kind>`, the share of each kind, and
-      `entropy/<kind>`, the mean of minus the log-prob of what was sampled, nats.
+      `unfinished_share` of lives, `useful_share` of computed slots, `tokens` read, `calls`, `tokens/<kind>`, the share of each kind in
+      them, `written/<kind>`, the tokens written in segments of a kind by the tokens read (a note that crosses a border is read as an
+      observation), and `entropy/<kind>`, the mean of minus the log-prob of what was sampled, nats.
     """
     is_read = stream.token_kind > 0
     sums = {
@@ -59,6 +60,7 @@ def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) 
         "tokens": sums["tokens"],
         "calls": sums["calls"],
         **{name: value / jnp.maximum(sums["tokens"], 1.0) for name, value in sums.items() if name.startswith("tokens/")},
+        **{f"written/{kind}": sums[f"written/{kind}"] / jnp.maximum(sums["tokens"], 1.0) for kind in WRITTEN_KINDS},
         **{f"entropy/{kind}": sums[f"entropy/{kind}"] / jnp.maximum(sums[f"written/{kind}"], 1.0) for kind in WRITTEN_KINDS},
     }
 

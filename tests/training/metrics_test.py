@@ -38,6 +38,7 @@ def found_by_loops(stream):
         "return": sum(rewards.values()) / lives, "unfinished_share": unfinished / (lives + unfinished),
         **{f"return/{name}": value / lives for name, value in rewards.items()},
         **{f"entropy/{kind}": surprise[kind] / kinds[kind] for kind in kinds},
+        **{f"written/{kind}": kinds[kind] / tokens for kind in kinds},
     }  # fmt: skip
 
 
