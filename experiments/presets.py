@@ -223,10 +223,10 @@ def mastermind(bits: float = 1.0, warm_start: int = 150) -> Config:
     return asking(environment, bits, warm_start, 100 if warm_start else 600)
 
 
-def twenty_questions(bits: float = 1.0, warm_start: int = 300) -> Config:
+def twenty_questions(bits: float = 1.0, warm_start: int = 120) -> Config:
     """An object of a table that is new in every life is found by questions, each at the price of 1; bits are paid for at first."""
     environment = EnvironmentConfig(name="twenty_questions", twenty_questions=TwentyQuestions(4, 3), time_limit=8)
-    return asking(environment, bits, warm_start, 200 if warm_start else 1000)
+    return asking(environment, bits, warm_start, 80 if warm_start else 1000)
 
 
 def asking(environment: EnvironmentConfig, bits: float, warm_start: int, num_updates: int) -> Config:
