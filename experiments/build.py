@@ -174,7 +174,10 @@ def _with_attempts(tokenizer: Any, inner: Interaction, task: Task, config: Agent
         raise ValueError(f"only reflections and memory are annealed, and agent.carry is {config.carry}; set agent.annealed=False")
     if config.num_attempts == 1 and config.carry == "nothing":
         return inner
-    return agents.attempts(inner, tokenizer, num_attempts=config.num_attempts, carry=carries[config.carry](), discount=config.discount)
+    only_acts = not (config.tools or config.think_budget or config.memory_slots)
+    expert = task.expert_again if only_acts and config.carry != "nothing" else None
+    options = {"carry": carries[config.carry](), "discount": config.discount, "expert": expert}
+    return agents.attempts(inner, tokenizer, num_attempts=config.num_attempts, **options)
 
 
 def _paid(interaction: Interaction, config: AgentConfig) -> Interaction:

@@ -132,7 +132,13 @@ def bandit() -> Config:
 
 def combination_lock(reflects: bool = True) -> Config:
     """A code is entered digit by digit and answered as a whole: what an answer tells must cross to the next attempt as a note."""
-    return again(EnvironmentConfig(name="combination_lock", combination_lock=CombinationLock(2, 3)), 4, 500, reflects)
+    return Config(
+        environment=EnvironmentConfig(name="combination_lock", combination_lock=CombinationLock(2, 3)),
+        agent=AgentConfig(num_attempts=4, carry="reflection" if reflects else "nothing", note_budget=2),
+        rollout=whole_lives(),
+        learner=refining(100, 160, entropy=0.005),
+        warm_start=100,
+    )
 
 
 def minesweeper(reflects: bool = True) -> Config:

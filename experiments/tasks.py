@@ -86,6 +86,7 @@ class Task(NamedTuple):
       bits: `(state before, state after) -> float32 []`, what an answer told; None where that is not known.
       offers: tools by name.
       expert_note: `(key, state) -> Text`, what an expert notes down; None where there is none.
+      expert_again: `(key, state, attempt) -> Text`, the action of an expert who knows what earlier attempts told; None where nobody says.
       hidden: what of the environment's state has to be found out, integers; None where that changes.
       shifts: of the rules; None where they stay.
     """
@@ -98,6 +99,7 @@ class Task(NamedTuple):
     bits: agents.Process | None = None
     offers: dict[str, Offer] = {}
     expert_note: agents.ExpertNote | None = None
+    expert_again: agents.ExpertAgain | None = None
     hidden: Callable[[State], jax.Array] | None = None
     shifts: Shifts | None = None
 
@@ -219,7 +221,7 @@ class CombinationLock:
     num_digits: int = 4
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
-        """Returns the task; an expert notes down the code to enter next."""
+        """Returns the task; an expert tries every place's digits in turn until they are right, and notes down the code to enter next."""
         environment = envs.make_combination_lock(tokenizer, self.length, self.num_digits)
         cost = _whole(limits, self.length, "combination_lock")
         size = (self.length, self.num_digits, limits.num_attempts)
@@ -230,8 +232,13 @@ class CombinationLock:
             code = combination_lock.code_to_try(envs.unwrapped(agents.environment_state(state)), self.num_digits)
             return text.concatenate(*(text.say_choice(environment.grammar, digit) for digit in code))
 
+        def expert_again(key: jax.Array, state: State, attempt: jax.Array) -> Text:
+            del key
+            at = envs.unwrapped(agents.environment_state(state))
+            return text.say_choice(environment.grammar, jnp.minimum(attempt, at.code[jnp.minimum(at.num_entered, self.length - 1)]))
+
         notes = {"symbols": numbers(self.num_digits), "expert_note": expert_note}
-        return Task(environment, floor, ceiling, 1.0 - cost, **notes, hidden=lambda state: state.code)
+        return Task(environment, floor, ceiling, 1.0 - cost, **notes, expert_again=expert_again, hidden=lambda state: state.code)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Interactions: an agent in its environment, and the combinators that give it cognition."""
 
 from arl.agents.act import Process, act
-from arl.agents.attempts import Carry, attempts, history, nothing, reflection, window
+from arl.agents.attempts import Carry, ExpertAgain, attempts, history, nothing, reflection, window
 from arl.agents.calls import Tool, say_call
 from arl.agents.explore import explore
 from arl.agents.intervene import replace_by_expert, replace_segments, segments
@@ -14,6 +14,7 @@ from arl.agents.weigh import weigh
 
 __all__ = [
     "Carry",
+    "ExpertAgain",
     "ExpertNote",
     "Process",
     "Tool",

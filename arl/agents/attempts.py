@@ -1,7 +1,7 @@
 """Several attempts at one task, and what crosses from one to the next: nothing, a window, everything, or a reflection."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from arl import text
 from arl.agents.remember import ExpertNote
 from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, select
+
+ExpertAgain = Callable[[jax.Array, State, jax.Array], Text]
+"""`(key, state of the interaction within, int32 [] index of the attempt) -> Text`: what an expert writes who remembers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +103,14 @@ class AttemptsState(NamedTuple):
 
 
 def attempts(
-    inner: Interaction, tokenizer, *, num_attempts: int, carry: Carry = Carry(), discount: float = 1.0, name: str = "attempts"
+    inner: Interaction,
+    tokenizer,
+    *,
+    num_attempts: int,
+    carry: Carry = Carry(),
+    discount: float = 1.0,
+    expert: ExpertAgain | None = None,
+    name: str = "attempts",
 ) -> Interaction:
     """Returns a lifetime: `num_attempts` attempts at one and the same task of `inner`.
 
@@ -114,6 +124,8 @@ def attempts(
       num_attempts: attempts in a life, `K`.
       carry: what crosses from one attempt to the next.
       discount: weight of the next attempt seen from the end of the one before; what is within an attempt is discounted by `inner`.
+      expert: what an expert writes within an attempt who knows what the attempts before it told; None for that of `inner`, which begins
+        every attempt knowing nothing.
       name: key of this combinator's part of `setting`.
 
     Returns:
@@ -204,8 +216,10 @@ def attempts(
         after_attempt = select(attempt_ends, reflect(inner_state, state, turn), goes_on)
         return select(state.is_reflecting, following, after_attempt)
 
-    def expert(key, state: AttemptsState) -> Text:
-        wanted = text.pad(inner.expert(key, state.inner), outer_size.written)
+    within = expert or (lambda key, state, attempt: inner.expert(key, state))
+
+    def write(key, state: AttemptsState) -> Text:
+        wanted = text.pad(within(key, state.inner, state.attempt), outer_size.written)
         note = text.cut(carry.expert_note(key, state.inner), carry.budget) if carry.expert_note else text.empty(0)
         return select(state.is_reflecting, text.pad(note, outer_size.written), wanted)
 
@@ -215,7 +229,7 @@ def attempts(
         grammar=grammar,
         size=outer_size,
         adapt=inner.adapt,
-        expert=expert if inner.expert else None,
+        expert=write if expert or inner.expert else None,
         anchor=(lambda state: inner.anchor(state.inner)) if inner.anchor else None,
     )
 

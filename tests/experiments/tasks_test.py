@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from arl import text
@@ -85,11 +86,12 @@ def test_an_expert_with_a_memory_finds_the_door():
 
 
 def test_an_expert_notes_down_the_code_to_enter_next():
-    """The reflections of an expert that enters any code; an attempt that is cut would tell nothing."""
+    """And enters it: it tries 0, then 1, then 2 in every place until that is right, as well as can be done."""
     lock = task("combination_lock", 3, combination_lock=tasks.CombinationLock(2, 3))
     interaction = make_agent(tiny.TOKENIZER, lock, AgentConfig(num_attempts=3, carry="reflection", note_budget=2))
     for seed in range(4):
         state, turn = interaction.start(jax.random.key(seed), {})
+        outcome, code = 0.0, state.inner[0].code
         while not turn.terminated:
             said = interaction.expert(jax.random.fold_in(jax.random.key(seed), turn.attempt), state)
             choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
@@ -99,6 +101,15 @@ def test_an_expert_notes_down_the_code_to_enter_next():
                 assert is_legal and text.to_string(tiny.TOKENIZER, said) == "".join(f" {digit}" for digit in wanted)
             written = Written(text.pad(said, interaction.size.written), choice, is_legal)
             state, turn = interaction.advance(jax.random.key(1), {}, state, written)
+            outcome += float(turn.reward.outcome)
+        assert outcome == 3 - int(code.max())
+
+
+def test_what_an_expert_of_the_lock_reaches_is_the_optimum():
+    codes = [(i, j) for i in range(3) for j in range(3)]
+    for num_attempts in (3, 4):
+        reached = np.mean([num_attempts - max(code) for code in codes])
+        assert reached == pytest.approx(combination_lock.optimal_successes(2, 3, num_attempts))
 
 
 @pytest.mark.parametrize("num_random_maps", [0, 3])
