@@ -206,8 +206,8 @@ def composed(tools: tuple[str, ...] = ("calculator",), slots: int = 1, reflects:
             prices={"tool": 0.05} if tools else {},
         ),
         rollout=whole_lives(),
-        learner=refining(280, 96, entropy=0.003, learning_rate=Schedule(1e-3, 0.0, since=0.4)),
-        warm_start=120,
+        learner=refining(250, 96, entropy=0.003, learning_rate=Schedule(1e-3, 0.0, since=0.4), adam_epsilon=1e-4),
+        warm_start=150,
         evaluation=EvaluationConfig(num_lives=512),
     )
 
@@ -264,11 +264,12 @@ def whole_lives() -> RolloutConfig:
 
 
 def refining(num_updates: int, num_lanes: int, *, entropy: float, **options) -> LearnerConfig:
-    """What agents share that have seen an expert: small steps, and advantages as they are.
+    """What agents share that have seen an expert: small steps, and advantages and gradients as they are.
 
-    Where most lives succeed the scatter of advantages is but noise, and to standardise it would be to learn from that.
+    Where most lives succeed both are small and mostly noise; to standardise the ones, or to divide the others by their own size, as Adam
+    does with a small epsilon, makes steps of that noise as large as any, and what was cloned is lost.
     """
-    options = {"learning_rate": Schedule(3e-4, 0.0, since=0.4), "normalize": False, **options}
+    options = {"learning_rate": Schedule(3e-4, 0.0, since=0.4), "normalize": False, "adam_epsilon": 1e-3, **options}
     return learning(num_updates, num_lanes, entropy=entropy, **options)
 
 
