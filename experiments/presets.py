@@ -206,7 +206,7 @@ def composed(tools: tuple[str, ...] = ("calculator",), slots: int = 1, reflects:
             prices={"tool": 0.05} if tools else {},
         ),
         rollout=whole_lives(),
-        learner=refining(250, 96, entropy=0.003, learning_rate=Schedule(1e-3, 0.0, since=0.4), adam_epsilon=1e-4),
+        learner=learning(300, 96, entropy=0.003, normalize=False),
         warm_start=150,
         evaluation=EvaluationConfig(num_lives=512),
     )
@@ -223,7 +223,7 @@ def ledger(*tools: str) -> Config:
     )
 
 
-def mastermind(bits: float = 1.0, warm_start: int = 150) -> Config:
+def mastermind(bits: float = 1.0, warm_start: int = 250) -> Config:
     """A hidden code is bought by guesses, each at the price of 1; bits are paid for on the way, less and less."""
     environment = EnvironmentConfig(name="mastermind", mastermind=Mastermind(2, 4), time_limit=8)
     return asking(environment, bits, warm_start, 100 if warm_start else 600)
