@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from arl import agents, envs, models, rollout, text, training
 from arl.rollout import RolloutConfig
-from arl.training import Learner
+from arl.training import Learner, LearnerConfig
 from arl.types import Interaction, Kind, LanguageModel
 from experiments import tasks
 from experiments.config import AgentConfig, Config, EnvironmentConfig, nearest
@@ -62,7 +62,8 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
     options = {"vocab_size": len(tokenizer), "mesh": mesh}
     learner = training.make_learner(*parts, config.learner, first_step=config.warm_start, **options)
     if config.warm_start:
-        cloning = dataclasses.replace(config.learner, learning_rate=config.warm_start_learning_rate)
+        optimizer = {"learning_rate": config.warm_start_learning_rate, "adam_epsilon": LearnerConfig.adam_epsilon}
+        cloning = dataclasses.replace(config.learner, **optimizer)
         warm_start = training.make_warm_start(*parts, cloning, num_updates=config.warm_start, **options)
     return Experiment(config, task, tokenizer, interaction, model, filled, learner, warm_start)
 

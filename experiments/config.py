@@ -152,7 +152,7 @@ class Config:
       preset: its name.
       environment, agent, model, rollout, learner, evaluation: see there.
       warm_start: updates of behaviour cloning from the expert, before those of the learner.
-      warm_start_learning_rate: over these.
+      warm_start_learning_rate: over these; Adam's epsilon is its default then, whatever the learner's is.
       checkpoint_every: updates between two checkpoints.
     """
 

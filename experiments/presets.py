@@ -223,7 +223,7 @@ def ledger(*tools: str) -> Config:
     )
 
 
-def mastermind(bits: float = 1.0, warm_start: int = 250) -> Config:
+def mastermind(bits: float = 1.0, warm_start: int = 150) -> Config:
     """A hidden code is bought by guesses, each at the price of 1; bits are paid for on the way, less and less."""
     environment = EnvironmentConfig(name="mastermind", mastermind=Mastermind(2, 4), time_limit=8)
     return asking(environment, bits, warm_start, 100 if warm_start else 600)
