@@ -214,7 +214,7 @@ def capabilities(quick: bool) -> dict[str, float]:
     agent = {
         "act": act,
         "idle_price": agents.price(act, {Kind.THINK: 1.0}),
-        "idle_weights": agents.weigh(act, scheduled=("process",)),
+        "idle_weights": agents.weigh(act, {"process": 1.0}),
         "idle_attempts": agents.attempts(act, tokenizer, num_attempts=2, carry=agents.nothing()),
         "memory": agents.remember(act, tokenizer, num_slots=2, budget=2, every=2, symbols=symbols),
         "reflection": agents.attempts(act, tokenizer, num_attempts=2, carry=note),
@@ -226,19 +226,13 @@ def capabilities(quick: bool) -> dict[str, float]:
     sides, tokens = {}, {}
     for name, interaction in agent.items():
         shape = rollout.RolloutConfig(interaction.size.life + 1, context_length, ((1, 6),))
-        config = training.LearnerConfig(num_lanes=num_lanes, microbatch=num_lanes // 4, blocks=1, schedules=_weights(name))
+        config = training.LearnerConfig(num_lanes=num_lanes, microbatch=num_lanes // 4, blocks=1)
         learner = training.make_learner(interaction, model, shape, config, vocab_size=len(tokenizer))
         sides[name] = functools.partial(jax.jit(learner.update), jax.jit(learner.init)(jax.random.key(0)))
         tokens[name] = float(sides[name]()[1]["tokens"])
     taken = measure.alternate(sides, rounds)
     of_act = taken["act"] / tokens["act"]
     return {f"cost_per_token_{name}": taken[name] / tokens[name] / of_act for name in agent if name != "act"}
-
-
-def _weights(name: str) -> dict[str, Any]:
-    from arl.training import Schedule
-
-    return {"reward.process": Schedule(1.0, 1.0)} if name == "idle_weights" else {}
 
 
 # ---------------------------------------------------------------- all of them

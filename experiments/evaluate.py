@@ -33,8 +33,6 @@ def evaluate(assignments: list[str]) -> None:
     began = time.perf_counter()
     judged = judge(run.experiment, run.params, SEED.value, config)
     seconds = time.perf_counter() - began
-    if config.greedy:  # a greedy choice has log-prob 0 on both sides: no gap is measured
-        del judged["max_log_prob_gap"]
     print(f"{run.experiment.config.preset}, checkpoint {run.step}, {config.num_lives} lives, {'greedy' if config.greedy else 'sampled'}")
     print(f"  {judged['fraction']:.1%} (± {judged['interval']:.1%}) of the way from {judged['floor']:.3g} to {judged['ceiling']:.3g}")
     for name in ("return", "success", "turns", "illegal_share"):

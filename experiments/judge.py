@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from arl import agents, envs, training
+from arl import agents, training
 from arl.training import adaptation, evaluation
 from arl.types import Interaction, Kind, State, Stream
 from experiments.build import Experiment, make_agent
 from experiments.config import EvaluationConfig
+from experiments.tasks import environment_within
 
 HELD_OUT = 2**31  # folded into a run's key: no life of training has it
 BEFORE, AFTER, SETTLED = 5, 8, 4  # steps around a shift that are told of, and from which on after it an agent should have recovered
@@ -25,7 +26,7 @@ def judge(experiment: Experiment, params: Any, seed: int, config: EvaluationConf
     `ablations` is name -> fraction of the way, and `ablated_by_attempt` name -> outcome of each attempt, with notes that are not the
     agent's own; `bits` is kind -> what the first, the second, ... segment of that kind tells about what is hidden; `token_shares` is
     kind -> tokens written, by all tokens read; `bits_a_question` what an action of the agent and one of an expert tells;
-    `around_shift` see `_around_shift`.
+    `around_shift` see `_around_shift`. Greedy lives tell of no gap between log-probs.
 
     Args:
       experiment: the run.
@@ -51,6 +52,8 @@ def judge(experiment: Experiment, params: Any, seed: int, config: EvaluationConf
         "bits": {},
         "token_shares": token_shares(stream),
     }
+    if config.greedy:  # a greedy choice has log-prob 0 on both sides: no gap is measured
+        del judged["max_log_prob_gap"]
     if task.hidden:
         judged["bits"] = {kind.name.lower(): evaluation.bits_about(interaction, stream, kind, lives.unseen) for kind in kinds}
     if task.bits:
@@ -70,7 +73,7 @@ def _unseen(experiment: Experiment) -> Callable[[State], Any] | None:
     """Returns what of a life's first state its agent cannot see: the course of its rules, or what has to be found out."""
     task = experiment.task
     look = task.shifts.course if task.shifts else task.hidden
-    return look and (lambda state: look(envs.unwrapped(agents.environment_state(state))))
+    return look and (lambda state: look(environment_within(state)))
 
 
 def live(

@@ -114,6 +114,11 @@ def numbers(number: int) -> tuple[str, ...]:
     return tuple(f" {i}" for i in range(number))
 
 
+def environment_within(state: State) -> State:
+    """Returns the state of the environment within an interaction's, without its limits."""
+    return envs.unwrapped(agents.environment_state(state))
+
+
 def _priced(least: Callable[[int | None], float], random: Callable[[int | None], float], limits: Limits) -> tuple[float, float, float]:
     """Returns floor, ceiling and success of a life whose steps cost 1 each, and after whose first episode one step an episode is enough.
 
@@ -229,12 +234,12 @@ class CombinationLock:
 
         def expert_note(key: jax.Array, state: State) -> Text:
             del key
-            code = combination_lock.code_to_try(envs.unwrapped(agents.environment_state(state)), self.num_digits)
+            code = combination_lock.code_to_try(environment_within(state), self.num_digits)
             return text.concatenate(*(text.say_choice(environment.grammar, digit) for digit in code))
 
         def expert_again(key: jax.Array, state: State, attempt: jax.Array) -> Text:
             del key
-            at = envs.unwrapped(agents.environment_state(state))
+            at = environment_within(state)
             return text.say_choice(environment.grammar, jnp.minimum(attempt, at.code[jnp.minimum(at.num_entered, self.length - 1)]))
 
         notes = {"symbols": numbers(self.num_digits), "expert_note": expert_note}
@@ -293,7 +298,7 @@ class Corridor:
 
         def expert_note(key: jax.Array, state: State) -> Text:
             del key
-            return text.lookup(names, envs.unwrapped(agents.environment_state(state)).cue)
+            return text.lookup(names, environment_within(state).cue)
 
         return Task(environment, floor, ceiling, 1.0 - cost, doors, expert_note=expert_note, hidden=lambda state: state.cue)
 
@@ -339,14 +344,14 @@ class Arithmetic:
         say, first = agents.say_call(tokenizer, tool, ASK), 10 ** (self.num_digits - 1)
 
         def expert_call(key: jax.Array, state: State, num_calls: jax.Array) -> Text:
-            at = envs.unwrapped(agents.environment_state(state))
+            at = environment_within(state)
             factors = jnp.stack([at.left - first, jnp.int32(0), at.right - first])
             calls = (num_calls == 0) & (at.num_written == 0) & jax.random.bernoulli(key, self.expert_calls)
             return text.only_if(calls, say(factors))
 
         def expert_note(key: jax.Array, state: State) -> Text:
             del key
-            at = envs.unwrapped(agents.environment_state(state))
+            at = environment_within(state)
             product = arithmetic.digits(arithmetic.multiply(at.left, at.right), 2 * self.num_digits)
             return Text(words[product], jnp.int32(len(product)))
 
@@ -374,7 +379,7 @@ class Ledger:
 
         def expert_call(key: jax.Array, state: State, num_calls: jax.Array) -> Text:
             del key
-            at = envs.unwrapped(agents.environment_state(state))
+            at = environment_within(state)
             row = jax.lax.fori_loop(0, num_calls, lambda _, row: ledger.look_up(at, row), at.row)
             return text.only_if(num_calls < self.num_hops, say(row[None]))
 

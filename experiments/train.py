@@ -91,9 +91,7 @@ def train(assignments: list[str]) -> int | None:
     params = on_one_device(state.params)
     judged = judge(experiment, params, SEED.value, config.evaluation)
     lines = training.read_metrics(output / "metrics.jsonl")
-    gaps = [line["max_log_prob_gap"] for line in lines]
-    if not config.evaluation.greedy:  # a greedy choice has log-prob 0 on both sides: no gap is measured
-        gaps.append(judged["max_log_prob_gap"])
+    gaps = [found["max_log_prob_gap"] for found in (judged, *lines) if "max_log_prob_gap" in found]
     summary = {
         "preset": config.preset,
         "seed": SEED.value,
