@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from arl import agents, envs, models, rollout, text, training
@@ -157,6 +158,7 @@ def _with_memory(tokenizer: Any, inner: Interaction, task: Task, config: AgentCo
 
 
 def _with_attempts(tokenizer: Any, inner: Interaction, task: Task, config: AgentConfig) -> Interaction:
+    note = task.expert_note
     carries = {
         "nothing": agents.nothing,
         "window": lambda: agents.window(config.window),
@@ -166,7 +168,7 @@ def _with_attempts(tokenizer: Any, inner: Interaction, task: Task, config: Agent
             symbols=_note_symbols(task, config),
             stop=config.note_stop,
             annealed=config.annealed,
-            expert_note=task.expert_note,
+            expert_note=task.expert_reflection or (note and (lambda key, state, attempt: note(key, state))),
         ),
     }
     if config.carry not in carries:
@@ -175,8 +177,9 @@ def _with_attempts(tokenizer: Any, inner: Interaction, task: Task, config: Agent
         raise ValueError(f"only reflections and memory are annealed, and agent.carry is {config.carry}; set agent.annealed=False")
     if config.num_attempts == 1 and config.carry == "nothing":
         return inner
-    only_acts = not (config.tools or config.think_budget or config.memory_slots)
-    expert = task.expert_again if only_acts and config.carry != "nothing" else None
+    again = None if config.tools or config.think_budget or config.memory_slots else task.expert_again
+    begins = config.carry == "nothing"  # every attempt as if it were the first
+    expert = again and (lambda key, state, attempt: again(key, state, jnp.int32(0) if begins else attempt))
     options = {"carry": carries[config.carry](), "discount": config.discount, "expert": expert}
     return agents.attempts(inner, tokenizer, num_attempts=config.num_attempts, **options)
 

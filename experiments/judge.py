@@ -42,7 +42,9 @@ def judge(experiment: Experiment, params: Any, seed: int, config: EvaluationConf
     summarise = functools.partial(evaluation.summarise, floor=task.floor, ceiling=task.ceiling, success_at=task.success_at)
     lives, stream = live_with(interaction, _unseen(experiment))
     ablated, kinds = {}, _kinds_of_notes(experiment)
-    ways = {"shuffled": "shuffled", "blanked": "blanked"} | ({"expert": "by an expert"} if task.expert_note else {})
+    ways = {"shuffled": "shuffled", "blanked": "blanked"}
+    if task.expert_note or task.expert_reflection:
+        ways["expert"] = "by an expert"
     for how, kind in itertools.product(ways, kinds):
         name = ways[how] if len(kinds) == 1 else f"{kind.name.lower()} {ways[how]}"
         ablated[name] = summarise(live_with(evaluation.ablated(interaction, stream, kind, how))[0])

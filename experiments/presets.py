@@ -142,26 +142,21 @@ def combination_lock(reflects: bool = True) -> Config:
 
 
 def minesweeper(reflects: bool = True) -> Config:
-    """The same small board three times: what was opened, and where it blew up, crosses as a note."""
-    return again(EnvironmentConfig(name="minesweeper", minesweeper=Minesweeper(3, 2)), 3, 500, reflects)
+    """The same small board three times: which cells are safe, and where it blew up, crosses as a note."""
+    return again(EnvironmentConfig(name="minesweeper", minesweeper=Minesweeper(3, 2)), 7, reflects)
 
 
 def frozen_lake_hidden(reflects: bool = True) -> Config:
-    """The same lake three times, one of eight that look alike: where the ice broke, and which way led to the goal, crosses as a note."""
+    """The same lake three times, one of eight that look alike: the way to take next crosses as a note."""
     lake = FrozenLake("4x4", is_slippery=False, num_random_maps=8, is_hidden=True)
-    return again(EnvironmentConfig(name="frozen_lake", frozen_lake=lake, time_limit=10), 3, 500, reflects)
+    return again(EnvironmentConfig(name="frozen_lake", frozen_lake=lake, time_limit=10), 8, reflects)
 
 
-def again(environment: EnvironmentConfig, num_attempts: int, num_updates: int, reflects: bool) -> Config:
-    """Attempts at one task, with the recipe of `reflection_16`; or the same attempts, of which nothing crosses, and more updates."""
-    config = reflection(
-        num_attempts=num_attempts, num_updates=num_updates, entropy=0.04, note=0.3, keep=Schedule(1.0, 0.0, since=0.15, until=0.7)
-    )
-    config = dataclasses.replace(config, environment=environment, rollout=whole_lives())
-    if reflects:
-        return config
-    learner = dataclasses.replace(config.learner, schedules={}, num_updates=num_updates * 4 // 3)
-    return dataclasses.replace(config, agent=AgentConfig(num_attempts=num_attempts), learner=learner)
+def again(environment: EnvironmentConfig, note_budget: int, reflects: bool) -> Config:
+    """Three attempts at one task with a reflection after each; or the same attempts, of which nothing crosses, and as many tokens."""
+    agent = AgentConfig(num_attempts=3, carry="reflection" if reflects else "nothing", note_budget=note_budget)
+    learner = refining(160, 160, entropy=0.005)
+    return Config(environment=environment, agent=agent, rollout=whole_lives(), learner=learner, warm_start=150)
 
 
 def corridor(slots: int = 1) -> Config:
@@ -207,7 +202,7 @@ def composed(tools: tuple[str, ...] = ("calculator",), slots: int = 1, reflects:
         ),
         rollout=whole_lives(),
         learner=learning(300, 96, entropy=0.003, normalize=False),
-        warm_start=150,
+        warm_start=250,
         evaluation=EvaluationConfig(num_lives=512),
     )
 

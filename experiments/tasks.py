@@ -20,6 +20,7 @@ from arl.envs import (
     combination_lock,
     corridor,
     frozen_lake,
+    hidden_lake,
     ledger,
     mastermind,
     minesweeper,
@@ -87,6 +88,7 @@ class Task(NamedTuple):
       offers: tools by name.
       expert_note: `(key, state) -> Text`, what an expert notes down; None where there is none.
       expert_again: `(key, state, attempt) -> Text`, the action of an expert who knows what earlier attempts told; None where nobody says.
+      expert_reflection: the same, what it notes down after an attempt; None for its `expert_note`.
       hidden: what of the environment's state has to be found out, integers; None where that changes.
       shifts: of the rules; None where they stay.
     """
@@ -100,6 +102,7 @@ class Task(NamedTuple):
     offers: dict[str, Offer] = {}
     expert_note: agents.ExpertNote | None = None
     expert_again: agents.ExpertAgain | None = None
+    expert_reflection: agents.ExpertAgain | None = None
     hidden: Callable[[State], jax.Array] | None = None
     shifts: Shifts | None = None
 
@@ -137,6 +140,34 @@ def _whole(limits: Limits, num_steps: int, name: str) -> float:
     if limits.steps and limits.steps < num_steps:
         raise ValueError(f"an episode of {name} is its {num_steps} steps; set environment.time_limit=0, or at least {num_steps}")
     return limits.cost * num_steps * limits.num_attempts
+
+
+def _planned(
+    environment: Environment,
+    plans: np.ndarray,
+    notes: np.ndarray,
+    which: Callable[[State], jax.Array],
+    num_made: Callable[[State], jax.Array],
+) -> dict[str, agents.ExpertAgain]:
+    """Returns the fields of `Task` of an expert who remembers, from what it does in each of the cases that it cannot tell apart at first.
+
+    Args:
+      environment: whose actions these are.
+      plans: int `[cases, attempts, steps]`, its actions.
+      notes: int `[cases, attempts, tokens]`, the actions that it names after an attempt.
+      which: case, int32 `[]`, of an environment's state.
+      num_made: actions made, int32 `[]`, of an environment's state.
+    """
+    say = lambda action: text.say_choice(environment.grammar, action)
+
+    def expert_again(key: jax.Array, state: State, attempt: jax.Array) -> Text:
+        at = environment_within(state)
+        return say(jnp.asarray(plans)[which(at), attempt, jnp.minimum(num_made(at), plans.shape[2] - 1)])
+
+    def expert_reflection(key: jax.Array, state: State, attempt: jax.Array) -> Text:
+        return text.concatenate(*map(say, jnp.asarray(notes)[which(environment_within(state)), attempt]))
+
+    return {"expert_again": expert_again, "expert_reflection": expert_reflection}
 
 
 def _free(limits: Limits, name: str) -> None:
@@ -181,7 +212,10 @@ class FrozenLake:
     is_hidden: bool = False
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
-        """Returns the task; the ceiling is that of one who knows the map."""
+        """Returns the task; the ceiling is that of one who knows the map, or, where ice is hidden but not slippery, of one who remembers.
+
+        There an expert remembers too; after an attempt it notes down the moves of the next.
+        """
         horizon, attempts = limits.steps, limits.num_attempts
         if not horizon:
             raise ValueError("a lake without a time limit has no end; set environment.time_limit >= 1")
@@ -194,7 +228,14 @@ class FrozenLake:
         floor = np.mean([frozen_lake.random_return(m, self.is_slippery, horizon) for m in maps])
         ceiling = np.mean([frozen_lake.optimal_return(m, self.is_slippery, horizon) for m in maps])
         environment = envs.make_frozen_lake(tokenizer, **options)
-        return Task(environment, float(floor) * attempts, float(ceiling) * attempts, 1.0, (" left", " down", " right", " up"))
+        task = Task(environment, float(floor) * attempts, float(ceiling) * attempts, 1.0, frozen_lake.ACTIONS)
+        if not self.is_hidden or self.is_slippery or self.num_random_maps > hidden_lake.MAX_MAPS:
+            return task
+        plans = hidden_lake.plans(maps, horizon, attempts)
+        notes = np.roll(plans, -1, axis=1)  # the moves of the next attempt, which are known: they meet nothing but ice, or their end
+        expert = _planned(environment, plans, notes, lambda state: state.map_index, lambda state: state.num_moves)
+        ceiling = hidden_lake.optimal_return(maps, horizon, attempts)
+        return task._replace(ceiling=ceiling, **expert, hidden=lambda state: state.map_index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,13 +353,22 @@ class Minesweeper:
     shows_board: bool = False
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
-        """Returns the task; above 3x3 the ceiling is a bound, that of one who knows the board after the first cell."""
+        """Returns the task; above 3x3 the ceiling is a bound, that of one who knows the board after the first cell.
+
+        On 3x3 an expert remembers earlier attempts; after one it notes down the cells that are safe, and where it blew up.
+        """
         environment = envs.make_minesweeper(tokenizer, self.size, self.num_mines, self.shows_board)
         _free(limits, "minesweeper")
         best = minesweeper.optimal_return if self.size <= 3 else minesweeper.bound_return
         floor = minesweeper.random_return(self.num_mines, limits.num_attempts)
         ceiling = best(self.size, self.num_mines, limits.num_attempts)
-        return Task(environment, floor, ceiling, 1.0, numbers(self.size**2), hidden=lambda state: state.mines)
+        task = Task(environment, floor, ceiling, 1.0, numbers(self.size**2), hidden=lambda state: state.mines)
+        if self.size > 3:
+            return task
+        boards = jnp.asarray(minesweeper.all_boards(self.size, self.num_mines)[0])
+        board = lambda state: jnp.argmax(jnp.all(boards == state.mines, axis=1))
+        plans, known = minesweeper.plans(self.size, self.num_mines, limits.num_attempts)
+        return task._replace(**_planned(environment, plans, known, board, lambda state: jnp.sum(state.opened)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.agents.remember import ExpertNote
 from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, select
 
 ExpertAgain = Callable[[jax.Array, State, jax.Array], Text]
-"""`(key, state of the interaction within, int32 [] index of the attempt) -> Text`: what an expert writes who remembers."""
+"""`(key, state of the interaction within, int32 [] index of the attempt) -> Text`: what an expert writes, in an attempt or after it, who
+knows what it and those before it told."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Carry:
       stop: whether the model may end its reflection before its budget.
       ask: read before a reflection is written, and before it is read again.
       annealed: whether forgetting is a schedule: the old context is kept too with probability `setting[name]["keep"]`.
-      expert_note: what an expert would write as its reflection, from the state of the attempt that is over; None for nothing at all.
+      expert_note: what an expert would write as its reflection when the attempt is over; None for nothing at all.
     """
 
     forgets: bool = True
@@ -37,7 +37,7 @@ class Carry:
     stop: bool = False
     ask: str = " note"
     annealed: bool = False
-    expert_note: ExpertNote | None = None
+    expert_note: ExpertAgain | None = None
 
 
 def nothing() -> Carry:
@@ -62,7 +62,7 @@ def reflection(
     stop: bool = False,
     ask: str = " note",
     annealed: bool = False,
-    expert_note: ExpertNote | None = None,
+    expert_note: ExpertAgain | None = None,
 ) -> Carry:
     """Returns the carry of an agent that keeps only what it writes after an attempt, a REFLECTION of `budget` tokens.
 
@@ -220,7 +220,7 @@ def attempts(
 
     def write(key, state: AttemptsState) -> Text:
         wanted = text.pad(within(key, state.inner, state.attempt), outer_size.written)
-        note = text.cut(carry.expert_note(key, state.inner), carry.budget) if carry.expert_note else text.empty(0)
+        note = text.cut(carry.expert_note(key, state.inner, state.attempt), carry.budget) if carry.expert_note else text.empty(0)
         return select(state.is_reflecting, text.pad(note, outer_size.written), wanted)
 
     return Interaction(

@@ -77,7 +77,7 @@ def make_frozen_lake(
     tiles = letters.reshape(len(maps), -1)
     start = np.argmax(tiles == START, axis=1)
     is_goal, is_over = tiles == GOAL, (tiles == GOAL) | (tiles == HOLE)
-    next_tile = np.stack([_neighbours(x) for x in letters])
+    next_tile = np.stack([neighbours(x) for x in letters])
     exists = _legal_moves(letters[0], only_moves_that_exist)
     best = np.stack([expert_actions(m, is_slippery, horizon, only_moves_that_exist) for m in maps])
 
@@ -134,8 +134,12 @@ def read_map(map: Map) -> np.ndarray:
     return letters
 
 
-def _neighbours(letters: np.ndarray) -> np.ndarray:
-    """Returns int `[tiles, 4]`: the tile to which each direction leads. Borders hold, and nothing leaves a hole or a goal."""
+def neighbours(letters: np.ndarray) -> np.ndarray:
+    """Returns int `[tiles, 4]`: the tile to which each direction leads. Borders hold, and nothing leaves a hole or a goal.
+
+    Args:
+      letters: int `[rows, columns]`, a map as `read_map` returns it.
+    """
     num_rows, num_columns = letters.shape
     row, column = np.divmod(np.arange(letters.size), num_columns)
     left, right = np.maximum(column - 1, 0), np.minimum(column + 1, num_columns - 1)
@@ -148,12 +152,12 @@ def _neighbours(letters: np.ndarray) -> np.ndarray:
 def _legal_moves(letters: np.ndarray, only_moves_that_exist: bool) -> np.ndarray:
     """Returns bool `[tiles, 4]`: the legal moves, which are all of them, or those that do not lead against the border."""
     frozen = np.full_like(letters, FROZEN)
-    return (_neighbours(frozen) != np.arange(letters.size)[:, None]) | (not only_moves_that_exist)
+    return (neighbours(frozen) != np.arange(letters.size)[:, None]) | (not only_moves_that_exist)
 
 
 def _is_solvable(letters: np.ndarray) -> bool:
     """Returns whether a path leads from the start to a goal."""
-    next_tile, tiles = _neighbours(letters), letters.ravel()
+    next_tile, tiles = neighbours(letters), letters.ravel()
     reached = tiles == START
     for _ in range(tiles.size):
         reached[next_tile[reached]] = True
@@ -205,7 +209,7 @@ def transitions(map: Map, is_slippery: bool) -> tuple[np.ndarray, np.ndarray]:
       reward: float64 `[tiles, 4]`, expected.
     """
     letters = read_map(map)
-    next_tile, tiles = _neighbours(letters), letters.ravel()
+    next_tile, tiles = neighbours(letters), letters.ravel()
     stays = np.eye(tiles.size)[next_tile]
     probability = (np.roll(stays, 1, axis=1) + stays + np.roll(stays, -1, axis=1)) / 3 if is_slippery else stays
     reward = np.where(np.isin(tiles, (HOLE, GOAL))[:, None], 0.0, probability @ (tiles == GOAL))

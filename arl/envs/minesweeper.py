@@ -311,6 +311,41 @@ def _open_safe(boards: np.ndarray, counts: np.ndarray, possible: np.ndarray) -> 
     return [closed for part in parts.values() for closed in _open_safe(boards, counts, np.array(part, np.int32))]
 
 
+def plans(size: int, num_mines: int, num_attempts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what a player opens who remembers all, and what it then knows, board by board.
+
+    Cells that are certainly safe are opened first, in their order; then the best guess, as `solve` has it.
+
+    Args:
+      size: as in `make_minesweeper`.
+      num_mines: as in `make_minesweeper`.
+      num_attempts: at the same board.
+
+    Returns:
+      opened: int32 `[boards, attempts, safe cells]`, the cells in turn; 0 after the end of an attempt.
+      known: int32, alike, after each attempt the cells that are certainly safe, in their order, and then the mine that ended it.
+    """
+    boards, counts = all_boards(size, num_mines)
+    solved = solve(size, num_mines, num_attempts)
+    opened = np.zeros((len(boards), num_attempts, size * size - num_mines), np.int32)
+    known = np.zeros_like(opened)
+    for true, plan in enumerate(opened):
+        possible = np.arange(len(boards), dtype=np.int32)
+        for attempt in range(num_attempts):
+            closed = np.ones(size * size, bool)
+            for turn in range(plan.shape[1]):
+                is_safe = closed & ~boards[possible].any(0)
+                cell = np.argmax(is_safe) if is_safe.any() else solved[possible.tobytes(), num_attempts - attempt][1]
+                plan[attempt, turn], closed[cell] = cell, False
+                shown = np.where(boards[:, cell], MINE, counts[:, cell])
+                possible = possible[shown[possible] == shown[true]]
+                if boards[true, cell]:
+                    break
+            safe, hit = np.flatnonzero(~boards[possible].any(0)), np.flatnonzero(boards[true] & ~closed)
+            known[true, attempt, : len(safe)], known[true, attempt, len(safe) :] = safe, hit
+    return opened, known
+
+
 def optimal_return(size: int = 3, num_mines: int = 2, num_attempts: int = 1) -> float:
     """Returns the largest expected return, summed over attempts at the same board by a player who remembers all: the Bayes bound.
 

@@ -144,7 +144,7 @@ def test_an_expert_has_nothing_to_note_and_anchors_pass_through():
 def with_expert_note(**options):
     """Its expert notes down the hidden number, twice."""
     numbers = text.stack([text.token_ids(tiny.TOKENIZER, symbol * 2) for symbol in tiny.SYMBOLS])
-    note = lambda key, state: text.lookup(numbers, agents.environment_state(state).number)
+    note = lambda key, state, attempt: text.lookup(numbers, agents.environment_state(state).number)
     return tiny.attempts(tiny.guess(), 3, carry=agents.reflection(symbols=tiny.SYMBOLS, expert_note=note, **options))
 
 
@@ -187,7 +187,7 @@ def test_adapt_passes_through():
         (dict(num_attempts=1, carry=tiny.NOTE), "num_attempts >= 2"),
         (dict(num_attempts=2, carry=agents.window(-1)), ">= 0"),
         (dict(num_attempts=2, carry=agents.Carry(budget=-2)), ">= 0"),
-        (dict(num_attempts=2, carry=agents.Carry(expert_note=lambda key, state: text.empty(1))), "set the carry's budget >= 1"),
+        (dict(num_attempts=2, carry=agents.Carry(expert_note=lambda key, state, attempt: text.empty(1))), "set the carry's budget >= 1"),
         (dict(num_attempts=2, carry=agents.reflection(2, symbols=["not one token"])), "must be one token"),
     ],
 )

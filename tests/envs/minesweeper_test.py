@@ -177,6 +177,27 @@ def test_boards_are_uniform_and_the_same_key_gives_the_same(tokenizer):
     assert np.array_equal(drawn[5], environment.reset(keys[5]).mines)
 
 
+@pytest.mark.parametrize("size, num_mines, num_attempts", [(2, 2, 3), (3, 2, 3), (3, 3, 2)])
+def test_plans_earn_the_optimum_and_agree_until_something_differs(size, num_mines, num_attempts):
+    boards, counts = mines.all_boards(size, num_mines)
+    opened, known = mines.plans(size, num_mines, num_attempts)
+    earned, seen, noted = 0.0, {}, {}
+    for board, count, plan, notes in zip(boards, counts, opened, known):
+        history = []
+        for cells, note in zip(plan, notes):
+            for cell in cells:
+                assert seen.setdefault(tuple(history), cell) == cell, "it knows more than it has seen"
+                history.append((cell, -1 if board[cell] else count[cell]))
+                if board[cell]:
+                    break
+                earned += 1 / len(cells)
+            note = tuple(note)
+            assert noted.setdefault(tuple(history), note) == note, "it notes down more than it has seen"
+            is_mine = board[list(note)]
+            assert (np.diff(is_mine.astype(int)) >= 0).all() and len({cell for cell in note if board[cell]}) <= 1
+    assert earned / len(boards) == pytest.approx(mines.optimal_return(size, num_mines, num_attempts))
+
+
 @pytest.mark.parametrize("load", [text.load_tokenizer, second_tokenizer], ids=["small", "gpt2"])
 @pytest.mark.parametrize(
     "shows_board, cells, expected",

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import text
-from arl.envs import bandit, combination_lock, mastermind, number_guess
+from arl import envs, text
+from arl.envs import bandit, combination_lock, frozen_lake, hidden_lake, mastermind, minesweeper, number_guess
 from arl.types import Kind, Written
 from experiments import tasks
 from experiments.build import build, make_agent, make_task
@@ -85,24 +85,81 @@ def test_an_expert_with_a_memory_finds_the_door():
     assert interaction.size.context < 5 * 8 and _expert_life(interaction)[0] == 1.0
 
 
+def _life_with_notes(found, seed, num_attempts, note_budget):
+    """What an expert earns in a life with reflections, the environment's state before each of them, and the reflections."""
+    interaction = make_agent(tiny.TOKENIZER, found, AgentConfig(num_attempts=num_attempts, carry="reflection", note_budget=note_budget))
+    expert, advance = jax.jit(interaction.expert), jax.jit(interaction.advance)
+    state, turn = interaction.start(jax.random.key(seed), {})
+    outcome, before, notes = 0.0, [], []
+    while not (turn.terminated | turn.truncated):
+        said = expert(jax.random.fold_in(jax.random.key(seed), turn.attempt), state)
+        choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+        assert is_legal
+        if turn.kind == Kind.REFLECTION:
+            before.append(tasks.environment_within(state))
+            notes.append(text.to_string(tiny.TOKENIZER, said))
+        written = Written(text.pad(said, interaction.size.written), choice, is_legal)
+        state, turn = advance(jax.random.key(1), {}, state, written)
+        outcome += float(turn.reward.outcome)
+    return outcome, before, notes
+
+
 def test_an_expert_notes_down_the_code_to_enter_next():
     """And enters it: it tries 0, then 1, then 2 in every place until that is right, as well as can be done."""
     lock = task("combination_lock", 3, combination_lock=tasks.CombinationLock(2, 3))
-    interaction = make_agent(tiny.TOKENIZER, lock, AgentConfig(num_attempts=3, carry="reflection", note_budget=2))
     for seed in range(4):
-        state, turn = interaction.start(jax.random.key(seed), {})
-        outcome, code = 0.0, state.inner[0].code
-        while not turn.terminated:
-            said = interaction.expert(jax.random.fold_in(jax.random.key(seed), turn.attempt), state)
-            choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
-            if turn.kind == Kind.REFLECTION:
-                at = state.inner[0]
-                wanted = [int(x if x == code else (x + 1) % 3) for x, code in zip(at.entered, at.code, strict=True)]
-                assert is_legal and text.to_string(tiny.TOKENIZER, said) == "".join(f" {digit}" for digit in wanted)
-            written = Written(text.pad(said, interaction.size.written), choice, is_legal)
-            state, turn = interaction.advance(jax.random.key(1), {}, state, written)
-            outcome += float(turn.reward.outcome)
-        assert outcome == 3 - int(code.max())
+        outcome, before, notes = _life_with_notes(lock, seed, 3, 2)
+        for at, note in zip(before, notes, strict=True):
+            wanted = [int(x if x == code else (x + 1) % 3) for x, code in zip(at.entered, at.code, strict=True)]
+            assert note == "".join(f" {digit}" for digit in wanted)
+        assert outcome == 3 - int(before[0].code.max())
+
+
+def test_an_expert_notes_down_its_way_over_a_hidden_lake():
+    """It takes that way next, and so earns what a plan for its map earns."""
+    lake = tasks.FrozenLake("4x4", is_slippery=False, num_random_maps=8, is_hidden=True)
+    found, maps = task("frozen_lake", 3, frozen_lake=lake, time_limit=10), envs.random_maps(8)
+    plans = hidden_lake.plans(maps, 10, 3)
+    for seed in range(3):
+        outcome, before, notes = _life_with_notes(found, seed, 3, 10)
+        which, earned = int(before[0].map_index), 0
+        letters = frozen_lake.read_map(maps[which])
+        for plan in plans[which]:
+            tile = 0
+            for move in plan:
+                tile = frozen_lake.neighbours(letters)[tile, move]
+            earned += letters.flat[tile] == frozen_lake.GOAL
+        assert outcome == earned
+        assert notes == ["".join(frozen_lake.ACTIONS[move] for move in plan) for plan in plans[which][1:]]
+    assert found.ceiling == hidden_lake.optimal_return(maps, 10, 3) < 3.0
+
+
+def test_an_expert_notes_down_what_is_safe_and_where_it_blew_up():
+    found, (boards, _), (plans, _) = task("minesweeper", 3), minesweeper.all_boards(3, 2), minesweeper.plans(3, 2, 3)
+    for seed in range(3):
+        outcome, before, notes = _life_with_notes(found, seed, 3, 7)
+        mines = np.asarray(before[0].mines)
+        for at, note in zip(before, notes, strict=True):
+            assert {cell for cell in map(int, note.split()) if mines[cell]} <= {int(at.last)}
+        which = int(np.argmax((boards == mines).all(1)))
+        assert outcome == pytest.approx(sum(_safe_before(plan, mines) / 7 for plan in plans[which]))
+
+
+def _safe_before(cells, mines):
+    """How many cells are opened before a mine is."""
+    hits = np.flatnonzero(mines[cells])
+    return int(hits[0]) if len(hits) else len(cells)
+
+
+def test_an_agent_that_carries_nothing_imitates_one_that_knows_nothing():
+    """Every attempt of its expert is as the first."""
+    agent = make_agent(tiny.TOKENIZER, task("combination_lock", 3), AgentConfig(num_attempts=3))
+    state, turn = agent.start(jax.random.key(0), {})
+    while not turn.terminated:
+        said = agent.expert(jax.random.key(0), state)
+        assert text.to_string(tiny.TOKENIZER, said) == " 0"
+        choice, is_legal = text.parse(agent.grammar, turn.grammar, said)
+        state, turn = agent.advance(jax.random.key(1), {}, state, Written(text.pad(said, agent.size.written), choice, is_legal))
 
 
 def test_what_an_expert_of_the_lock_reaches_is_the_optimum():

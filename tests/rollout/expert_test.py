@@ -39,7 +39,7 @@ def thoughtful(inner, **options):
     return interaction._replace(expert=expert)
 
 
-def two_numbers(key, state):
+def two_numbers(key, state, attempt):
     """What an expert notes down: two of the symbols, by chance and by the attempt that is over."""
     numbers = text.stack([text.token_ids(tiny.TOKENIZER, symbol) for symbol in tiny.SYMBOLS])
     last = agents.environment_state(state).last

@@ -1,0 +1,98 @@
+"""Several attempts at a frozen lake that is not shown: what can be found out, by one who remembers all of it.
+
+The map is one of a pool, each as likely, that look alike: which one it is shows only in where the ice breaks. It is not slippery.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from arl.envs.frozen_lake import FROZEN, GOAL, HOLE, START, Map, neighbours, read_map
+
+MAX_MAPS = 16  # whose optimum is computed
+
+
+def solve(maps: Sequence[Map], horizon: int, num_attempts: int) -> dict[tuple[int, int, int, int], tuple[float, int]]:
+    """Returns value and best move of every state of knowledge that good play can meet, by dynamic programming.
+
+    Args:
+      maps: of one size, with the start in the same place.
+      horizon: the number of moves of an attempt.
+      num_attempts: at the same map.
+
+    Returns:
+      From the maps that are still possible (bit `i` for map `i`), the tile, the moves left of this attempt and the attempts left, this one
+      included, to the expected return of this and later attempts, and the move; of equally good ones the quickest.
+
+    Raises:
+      ValueError: if the maps differ in size or start, or are too many.
+    """
+    tiles, start, next_tile = _pool(maps)
+    if len(maps) > MAX_MAPS:
+        raise ValueError(f"{len(maps)} maps are more than the {MAX_MAPS} whose optimum is computed; take fewer.")
+    holes, goals = ([sum(1 << int(i) for i in np.flatnonzero(tile == kind)) for tile in tiles.T] for kind in (HOLE, GOAL))
+    solved: dict[tuple[int, int, int, int], tuple[float, int]] = {}
+
+    def value(possible: int, tile: int, moves: int, attempts: int) -> float:
+        """Expected return, weighted with the number of maps."""
+        if moves == 0 and attempts > 1:
+            return value(possible, start, horizon, attempts - 1)
+        if moves == 0 or possible == 0:
+            return 0.0
+        state = possible, tile, moves, attempts
+        if state not in solved:
+            totals = [total(possible, to, moves, attempts) if to != tile else -1.0 for to in next_tile[tile]]
+            solved[state] = max(totals), int(np.argmax(np.round(totals, 12)))
+        return solved[state][0]
+
+    def total(possible: int, tile: int, moves: int, attempts: int) -> float:
+        """The same, after a move to a tile."""
+        won, lost = possible & goals[tile], possible & holes[tile]
+        ended = won.bit_count() + sum(value(part, start, horizon, attempts - 1) for part in (won, lost) if attempts > 1)
+        return ended + value(possible & ~(won | lost), tile, moves - 1, attempts) - 1e-9  # the price only breaks ties
+
+    value((1 << len(maps)) - 1, start, horizon, num_attempts)
+    return {state: (round(best / state[0].bit_count(), 6), move) for state, (best, move) in solved.items()}
+
+
+def plans(maps: Sequence[Map], horizon: int, num_attempts: int) -> np.ndarray:
+    """Returns the moves of a player who remembers all, int32 `[maps, attempts, horizon]`; 0 after the end of an attempt.
+
+    Args:
+      maps: as in `solve`, and so is the rest.
+      horizon: the number of moves of an attempt.
+      num_attempts: at the same map.
+    """
+    solved, (tiles, start, next_tile) = solve(maps, horizon, num_attempts), _pool(maps)
+    moves = np.zeros((len(maps), num_attempts, horizon), np.int32)
+    for true, plan in enumerate(moves):
+        possible = (1 << len(maps)) - 1
+        for attempt in range(num_attempts):
+            tile = start
+            for made in range(horizon):
+                plan[attempt, made] = solved[possible, tile, horizon - made, num_attempts - attempt][1]
+                tile = next_tile[tile][plan[attempt, made]]
+                possible &= sum(1 << int(i) for i in np.flatnonzero(tiles[:, tile] == tiles[true, tile]))
+                if tiles[true, tile] != FROZEN:
+                    break
+    return moves
+
+
+def optimal_return(maps: Sequence[Map], horizon: int, num_attempts: int) -> float:
+    """Returns the largest expected return, summed over attempts at one map that is not shown: the Bayes bound.
+
+    Args:
+      maps: as in `solve`, and so is the rest.
+      horizon: the number of moves of an attempt.
+      num_attempts: at the same map.
+    """
+    return solve(maps, horizon, num_attempts)[(1 << len(maps)) - 1, _pool(maps)[1], horizon, num_attempts][0]
+
+
+def _pool(maps: Sequence[Map]) -> tuple[np.ndarray, int, list[list[int]]]:
+    """Returns what is on the tiles of each map, the start as frozen, int `[maps, tiles]`; the start; where moves lead, `[tiles][4]`."""
+    letters = [read_map(m) for m in maps]
+    if len({(x.shape, int(np.argmax(x == START))) for x in letters}) > 1:
+        raise ValueError("Maps that are to look alike differ in their size or their start; give maps of one size and one start.")
+    tiles = np.stack([np.where(x == START, FROZEN, x).ravel() for x in letters])
+    return tiles, int(np.argmax(letters[0] == START)), neighbours(np.full_like(letters[0], FROZEN)).tolist()
