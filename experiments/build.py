@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from arl import agents, envs, models, rollout, text, training
 from arl.rollout import RolloutConfig
 from arl.training import Learner, LearnerConfig
-from arl.types import Interaction, Kind, LanguageModel
+from arl.types import Interaction, Kind, LanguageModel, select
 from experiments import tasks
 from experiments.config import AgentConfig, Config, EnvironmentConfig, nearest
 from experiments.tasks import Task
@@ -103,6 +103,11 @@ def make_task(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -> T
 
 def make_agent(tokenizer: Any, task: Task, config: AgentConfig) -> Interaction:
     """Returns the interaction of a config, from the inside out: act, tools, thoughts, memory, attempts, and what is paid for it all."""
+    return _paid(_with_attempts(tokenizer, _attempt(tokenizer, task, config), task, config), config)
+
+
+def _attempt(tokenizer: Any, task: Task, config: AgentConfig, expert_calls: bool = True) -> Interaction:
+    """Returns the interaction of one attempt; its expert calls tools or knows what they would say."""
     interaction = agents.act(
         task.environment,
         illegal_penalty=config.illegal_penalty,
@@ -111,12 +116,12 @@ def make_agent(tokenizer: Any, task: Task, config: AgentConfig) -> Interaction:
         forgets=config.forgets,
     )
     if config.tools:
-        interaction = _with_tools(tokenizer, interaction, task, config)
+        interaction = _with_tools(tokenizer, interaction, task, config, expert_calls)
     if config.think_budget:
         interaction = agents.think(interaction, tokenizer, budget=config.think_budget, stop=config.think_stop)
     if config.memory_slots:
         interaction = _with_memory(tokenizer, interaction, task, config)
-    return _paid(_with_attempts(tokenizer, interaction, task, config), config)
+    return interaction
 
 
 def _pay_bits(task: Task, config: AgentConfig) -> agents.Process | None:
@@ -131,7 +136,7 @@ def _pay_bits(task: Task, config: AgentConfig) -> agents.Process | None:
     return lambda before, after, bits=task.bits: config.bits * bits(before, after)
 
 
-def _with_tools(tokenizer: Any, inner: Interaction, task: Task, config: AgentConfig) -> Interaction:
+def _with_tools(tokenizer: Any, inner: Interaction, task: Task, config: AgentConfig, expert_calls: bool) -> Interaction:
     known = [*task.offers, "imagine"]
     if wrong := [name for name in config.tools if name not in known]:
         raise ValueError(f"this task offers no tool {wrong[0]}; {nearest(wrong[0], known)}")
@@ -139,7 +144,7 @@ def _with_tools(tokenizer: Any, inner: Interaction, task: Task, config: AgentCon
         if name in task.offers and 1 <= config.max_calls < task.offers[name].num_calls:
             raise ValueError(f"here {name} answers after {task.offers[name].num_calls} calls; set agent.max_calls to as many at least")
     tools = [task.offers[name].tool if name in task.offers else agents.imagine(tokenizer, task.environment) for name in config.tools]
-    expert_call = next((task.offers[name].expert_call for name in config.tools if name in task.offers), None)
+    expert_call = next((task.offers[name].expert_call for name in config.tools if name in task.offers and expert_calls), None)
     return agents.use_tools(inner, tokenizer, tools, max_calls=config.max_calls, ask=tasks.ASK, expert_call=expert_call)
 
 
@@ -177,11 +182,19 @@ def _with_attempts(tokenizer: Any, inner: Interaction, task: Task, config: Agent
         raise ValueError(f"only reflections and memory are annealed, and agent.carry is {config.carry}; set agent.annealed=False")
     if config.num_attempts == 1 and config.carry == "nothing":
         return inner
-    again = None if config.tools or config.think_budget or config.memory_slots else task.expert_again
-    begins = config.carry == "nothing"  # every attempt as if it were the first
-    expert = again and (lambda key, state, attempt: again(key, state, jnp.int32(0) if begins else attempt))
-    options = {"carry": carries[config.carry](), "discount": config.discount, "expert": expert}
+    options = {"carry": carries[config.carry](), "discount": config.discount, "expert": _expert_again(tokenizer, inner, task, config)}
     return agents.attempts(inner, tokenizer, num_attempts=config.num_attempts, **options)
+
+
+def _expert_again(tokenizer: Any, inner: Interaction, task: Task, config: AgentConfig) -> agents.ExpertAgain | None:
+    """Returns what an expert writes in its attempts who knows what is carried to them; None for that of `inner`."""
+    if config.tools and config.carry == "reflection" and task.expert_note:
+        knowing = _attempt(tokenizer, task, config, expert_calls=False)  # its notes say what a tool said
+        return lambda key, state, attempt: select(attempt == 0, inner.expert(key, state), knowing.expert(key, state))
+    again = None if config.tools or config.think_budget or config.memory_slots else task.expert_again
+    if again and config.carry == "nothing":
+        return lambda key, state, attempt: again(key, state, jnp.int32(0))  # every attempt is as the first
+    return again
 
 
 def _paid(interaction: Interaction, config: AgentConfig) -> Interaction:

@@ -185,10 +185,10 @@ def composed(tools: tuple[str, ...] = ("calculator",), slots: int = 1, reflects:
     """Three attempts at one product in a context of two digits: a calculator whose words cost, slots for what it said, and reflections.
 
     Without a calculator the product is not known, without slots its last digits are lost, without reflections it is asked for anew in
-    every attempt. The expert calls in half of its attempts, so that both are seen: to copy what a tool said, and what a note says.
+    every attempt. The expert calls in its first attempt, and knows the product in the next from its note.
     """
     return Config(
-        environment=EnvironmentConfig(name="arithmetic", arithmetic=Arithmetic(2, expert_calls=0.5)),
+        environment=EnvironmentConfig(name="arithmetic", arithmetic=Arithmetic(2)),
         agent=AgentConfig(
             tools=tools,
             memory_slots=slots,
@@ -201,7 +201,7 @@ def composed(tools: tuple[str, ...] = ("calculator",), slots: int = 1, reflects:
             prices={"tool": 0.05} if tools else {},
         ),
         rollout=whole_lives(),
-        learner=learning(300, 96, entropy=0.003, normalize=False),
+        learner=refining(150, 96, entropy=0.003),
         warm_start=250,
         evaluation=EvaluationConfig(num_lives=512),
     )

@@ -373,15 +373,10 @@ class Minesweeper:
 
 @dataclasses.dataclass(frozen=True)
 class Arithmetic:
-    """Options of `envs.make_arithmetic`; it offers a calculator, which an expert calls in this share of the attempts."""
+    """Options of `envs.make_arithmetic`; it offers a calculator."""
 
     num_digits: int = 2
     digits_per_action: int = 1
-    expert_calls: float = 1.0
-
-    def __post_init__(self):
-        if not 0 <= self.expert_calls <= 1:
-            raise ValueError(f"environment.arithmetic.expert_calls is {self.expert_calls}; set it between 0 and 1")
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
         """Returns the task; an expert notes down the product."""
@@ -394,10 +389,10 @@ class Arithmetic:
         say, first = agents.say_call(tokenizer, tool, ASK), 10 ** (self.num_digits - 1)
 
         def expert_call(key: jax.Array, state: State, num_calls: jax.Array) -> Text:
+            del key
             at = environment_within(state)
             factors = jnp.stack([at.left - first, jnp.int32(0), at.right - first])
-            calls = (num_calls == 0) & (at.num_written == 0) & jax.random.bernoulli(key, self.expert_calls)
-            return text.only_if(calls, say(factors))
+            return text.only_if((num_calls == 0) & (at.num_written == 0), say(factors))
 
         def expert_note(key: jax.Array, state: State) -> Text:
             del key

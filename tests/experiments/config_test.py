@@ -55,7 +55,6 @@ WRONG = [
     ("corridor", "agent.tools=('calculator',)", "imagine"),
     ("ledger", "environment.ledger.num_hops=2", "agent.max_calls"),
     ("mastermind", "agent.num_attempts=2", "paid again"),
-    ("arithmetic", "environment.arithmetic.expert_calls=2.0", "between 0 and 1"),
     ("corridor", "agent.memory_budget=0", "budget"),
     ("corridor", "agent.carry='history'", "carry a window or a reflection"),
     ("number_guess", "agent.bits=1.0", "agent.bits=0"),

@@ -151,6 +151,18 @@ def _safe_before(cells, mines):
     return int(hits[0]) if len(hits) else len(cells)
 
 
+def test_an_expert_calls_a_tool_once_and_then_reads_its_own_note():
+    """The first attempt is dear; in those that follow it pays for nothing but the words that it does not call."""
+    options = dict(tools=("calculator",), memory_slots=1, memory_budget=2, memory_every=2, num_attempts=3, prices={"tool": 0.125})
+    calls = {}
+    for carry, budget in [("reflection", 2), ("nothing", 0)]:
+        config = AgentConfig(carry=carry, note_budget=budget or 4, **options)
+        found = task("arithmetic", 3, arithmetic=tasks.Arithmetic(1))
+        paid, calls[carry] = _expert_life(make_agent(tiny.TOKENIZER, found, config))
+        assert paid == 3.0 - 0.125 * (6 + 3 * calls[carry])
+    assert calls == {"reflection": 1, "nothing": 3}
+
+
 def test_an_agent_that_carries_nothing_imitates_one_that_knows_nothing():
     """Every attempt of its expert is as the first."""
     agent = make_agent(tiny.TOKENIZER, task("combination_lock", 3), AgentConfig(num_attempts=3))
