@@ -41,7 +41,7 @@ def ablate(assignments: list[str]) -> int | None:
             if not (output / "summary.json").exists() and (code := _train(preset, seed, output, assignments)):
                 return code
     summaries = {preset: [main.read_json(output / "summary.json") for output in outputs] for preset, outputs in runs.items()}
-    returns = {preset: [_returns(output) for output in outputs] for preset, outputs in runs.items()}
+    returns = {preset: [_returns(output, summaries[preset][0]["warm_start"]) for output in outputs] for preset, outputs in runs.items()}
     (folder / "table.md").write_text(table(summaries))
     first = summaries[ROWS[ROW.value][0]][0]
     arms(folder / "curves.png", returns, first["floor"], first["ceiling"], ROW.value)
@@ -59,8 +59,9 @@ def _train(preset: str, seed: str, output: pathlib.Path, assignments: list[str])
     return subprocess.run([*command, *(f"--config.{assignment}" for assignment in assignments)], check=False).returncode
 
 
-def _returns(output: pathlib.Path) -> list[float]:
-    return [json.loads(line)["return/outcome"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+def _returns(output: pathlib.Path, first: int) -> list[float]:
+    """Returns what the agent of a run earned, an update, from the first on."""
+    return [json.loads(line)["return/outcome"] for line in (output / "metrics.jsonl").read_text().splitlines()[first:]]
 
 
 if __name__ == "__main__":

@@ -145,7 +145,8 @@ def _with_tools(tokenizer: Any, inner: Interaction, task: Task, config: AgentCon
             raise ValueError(f"here {name} answers after {task.offers[name].num_calls} calls; set agent.max_calls to as many at least")
     tools = [task.offers[name].tool if name in task.offers else agents.imagine(tokenizer, task.environment) for name in config.tools]
     expert_call = next((task.offers[name].expert_call for name in config.tools if name in task.offers and expert_calls), None)
-    return agents.use_tools(inner, tokenizer, tools, max_calls=config.max_calls, ask=tasks.ASK, expert_call=expert_call)
+    options = {"illegal_penalty": config.illegal_penalty, "ask": tasks.ASK, "expert_call": expert_call}
+    return agents.use_tools(inner, tokenizer, tools, max_calls=config.max_calls, **options)
 
 
 def _with_memory(tokenizer: Any, inner: Interaction, task: Task, config: AgentConfig) -> Interaction:

@@ -1,5 +1,6 @@
 """Learning curves."""
 
+import itertools
 import pathlib
 from typing import Any
 
@@ -8,12 +9,15 @@ import numpy as np
 COLORS = ("tab:blue", "tab:orange", "tab:red", "tab:purple", "tab:brown")
 
 
-def learning_curve(path: pathlib.Path, outcomes: list[float], floor: float, ceiling: float, title: str, marks: dict[str, float]) -> None:
+def learning_curve(
+    path: pathlib.Path, outcomes: list[float], first: int, floor: float, ceiling: float, title: str, marks: dict[str, float]
+) -> None:
     """Draws the outcome a life of every update between floor and ceiling.
 
     Args:
       path: of the PNG.
       outcomes: a number an update.
+      first: update; before it the agent imitated.
       floor: of random actions.
       ceiling: the optimum or a bound.
       title: of the plot.
@@ -21,10 +25,14 @@ def learning_curve(path: pathlib.Path, outcomes: list[float], floor: float, ceil
     """
     values = np.asarray(outcomes, float)
     figure, axes = _between(floor, ceiling, title)
-    axes.plot(values, color="tab:blue", alpha=0.25, linewidth=0.8)
-    axes.plot(_smooth(values), color="tab:blue", label="training")
-    for (name, value), color in zip(marks.items(), ("tab:orange", "tab:red", "tab:purple", "tab:brown"), strict=False):
-        axes.plot([len(values)], [value], marker="o", color=color, clip_on=False, linestyle="none", label=f"{name} {value:.3g}")
+    updates = first + np.arange(len(values))
+    axes.plot(updates, values, color=COLORS[0], alpha=0.25, linewidth=0.8)
+    axes.plot(updates, _smooth(values), color=COLORS[0], label="training")
+    if first:
+        axes.axvspan(0, first, color="tab:gray", alpha=0.1, label="imitating")
+    for (name, value), color in zip(marks.items(), itertools.cycle(COLORS[1:])):
+        place, style = [first + len(values)], {"marker": "o", "clip_on": False, "linestyle": "none"}
+        axes.plot(place, [value], color=color, label=f"{name} {value:.3g}", **style)
     _save(figure, axes, path)
 
 
@@ -33,13 +41,13 @@ def arms(path: pathlib.Path, returns: dict[str, list[list[float]]], floor: float
 
     Args:
       path: of the PNG.
-      returns: of every agent, for each seed, a number an update; all seeds of an agent are of the same length.
+      returns: of every agent, for each seed, a number an update after it imitated; all seeds of an agent are of the same length.
       floor: of random actions.
       ceiling: the optimum or a bound.
       title: of the plot.
     """
     figure, axes = _between(floor, ceiling, title)
-    for (name, seeds), color in zip(returns.items(), COLORS, strict=False):
+    for (name, seeds), color in zip(returns.items(), itertools.cycle(COLORS)):
         curves = [_smooth(np.asarray(seed, float)) for seed in seeds]
         for curve in curves:
             axes.plot(curve, color=color, alpha=0.3, linewidth=0.8)
@@ -59,7 +67,7 @@ def around_shift(path: pathlib.Path, curves: dict[str, list[dict]], title: str) 
     mean = lambda seeds, name: np.nanmean(np.asarray([seed[name] for seed in seeds], float), axis=0)
     first = next(iter(curves.values()))
     axes.plot(first[0]["step"], mean(first, "expert"), color="tab:green", linestyle="--", label="Bayes filter")
-    for (name, seeds), color in zip(curves.items(), COLORS, strict=False):
+    for (name, seeds), color in zip(curves.items(), itertools.cycle(COLORS)):
         axes.plot(seeds[0]["step"], mean(seeds, "reward"), color=color, marker="o", markersize=3, label=name)
     axes.axvline(0, color="tab:gray", linewidth=0.8)
     axes.set_ylim(bottom=0)

@@ -174,7 +174,7 @@ def arithmetic(*tools: str) -> Config:
     """A product of two numbers, with or without a calculator; the expert shows how it is called, then rewards take over."""
     return Config(
         environment=EnvironmentConfig(name="arithmetic", arithmetic=Arithmetic(2)),
-        agent=AgentConfig(tools=tools, illegal_penalty=0.1),
+        agent=AgentConfig(tools=tools),
         rollout=whole_lives(),
         learner=refining(80, 160, entropy=0.003),
         warm_start=80,
@@ -211,7 +211,7 @@ def ledger(*tools: str) -> Config:
     """A number out of a table that stands in no text, with or without the tool that looks it up."""
     return Config(
         environment=EnvironmentConfig(name="ledger", ledger=Ledger(64)),
-        agent=AgentConfig(tools=tools, illegal_penalty=0.1),
+        agent=AgentConfig(tools=tools),
         rollout=whole_lives(),
         learner=refining(100, 320, entropy=0.003),
         warm_start=100,

@@ -98,17 +98,19 @@ class Progress:
         else:
             since_start, updates = now - self._after_compilation, step - self._first
         left = since_start / max(updates, 1) * (self._num_updates - step - 1)
-        fraction = evaluation.fraction_of_the_way(metrics["return/outcome"], self._experiment.task.floor, self._experiment.task.ceiling)
-        said = (
-            f"outcome {metrics['return/outcome']:.3f} ({fraction:.0%} of the way), "
-            f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
-        )
+        said = f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
+        if "return/outcome" in metrics:
+            task = self._experiment.task
+            fraction = evaluation.fraction_of_the_way(metrics["return/outcome"], task.floor, task.ceiling)
+            said = f"outcome {metrics['return/outcome']:.3f} ({fraction:.0%} of the way), {said}"
+            self._writer.add_scalar("fraction", fraction, step)
+        else:
+            said = f"imitating, {metrics['negative_log_likelihood']:.3f} nats a token, {said}"
         self._bar.update(self._task, completed=step + 1, description="", said=said)
         if self._bar.disable and (
             step == self._first or (step + 1) % max(self._num_updates // 20, 1) == 0 or step + 1 == self._num_updates
         ):
             print(f"update {step + 1}/{self._num_updates}: {said}", flush=True)
-        self._writer.add_scalar("fraction", fraction, step)
         self._writer.add_scalar("time/tokens_per_second", metrics["tokens"] / seconds, step)
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)

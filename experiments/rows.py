@@ -21,7 +21,7 @@ ROWS = {
 def table(summaries: dict[str, list[dict]]) -> str:
     """Returns a row as Markdown: an arm a line, over its seeds."""
     lines = [
-        "| agent | warm start | seeds | of the way: median (worst) | success | with notes not its own: at most | also | seconds a run |",
+        "| agent | warm start | seeds | of the way: median (worst) | by attempt | with notes not its own: at most | also | seconds a run |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for preset, runs in summaries.items():
@@ -29,11 +29,24 @@ def table(summaries: dict[str, list[dict]]) -> str:
         ways = [how for how in runs[0]["ablations"] if "expert" not in how]
         ablated = [f"{how} {max(run['ablations'][how] for run in runs):.1%}" for how in ways]
         lines.append(
-            f"| `{preset}` | {runs[0]['warm_start'] or ''} | {len(runs)} | {statistics.median(fractions):.1%} ({min(fractions):.1%}) "
-            f"| {statistics.median(run['success'] for run in runs):.1%} | {', '.join(ablated)} | {_also(runs)} "
+            f"| `{preset}` | {_warm_start(runs)} | {len(runs)} | {statistics.median(fractions):.1%} ({min(fractions):.1%}) "
+            f"| {_by_attempt(runs)} | {', '.join(ablated)} | {_also(runs)} "
             f"| {statistics.median(run['seconds'] for run in runs):.0f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _warm_start(runs: list[dict]) -> str:
+    """Returns how many updates were of imitation, and how far of the way the agent came then."""
+    if not runs[0]["warm_start"]:
+        return ""
+    return f"{runs[0]['warm_start']}: {statistics.median(run['fraction_after_warm_start'] for run in runs):.0%}"
+
+
+def _by_attempt(runs: list[dict]) -> str:
+    """Returns the outcome of each attempt of a life, medians over runs; nothing where there is one."""
+    outcomes = list(zip(*(run["outcome_by_attempt"] for run in runs), strict=True))
+    return ", ".join(f"{statistics.median(outcome):.2f}" for outcome in outcomes) if len(outcomes) > 1 else ""
 
 
 def _also(runs: list[dict]) -> str:

@@ -97,6 +97,7 @@ def train(assignments: list[str]) -> int | None:
         "seed": SEED.value,
         "updates": int(state.step),
         "warm_start": config.warm_start,
+        **_after_warm_start(experiment, lines),
         "seconds": round(seconds, 1),
         "devices": mesh.size,
         "seconds_evaluating": round(time.perf_counter() - began, 1),
@@ -147,6 +148,16 @@ def _write_json(path: pathlib.Path, values: dict) -> None:
     part.replace(path)
 
 
+def _after_warm_start(experiment, lines: list[dict]) -> dict[str, float]:
+    """Returns how far of the way an agent came that had imitated its expert, in the first update that followed; nothing if it had not."""
+    from arl.training import evaluation
+
+    if not experiment.warm_start:
+        return {}
+    outcome, task = lines[experiment.config.warm_start]["return/outcome"], experiment.task
+    return {"fraction_after_warm_start": evaluation.fraction_of_the_way(outcome, task.floor, task.ceiling)}
+
+
 def _write_results(experiment, output: pathlib.Path, params, lines: list[dict], summary: dict) -> None:
     """Draws the learning curve and adds what the trained agent says to the transcripts."""
     from experiments.judge import transcripts
@@ -157,7 +168,8 @@ def _write_results(experiment, output: pathlib.Path, params, lines: list[dict], 
     way = summary["ceiling"] - summary["floor"]
     marks |= {f"notes {name}": summary["floor"] + way * fraction for name, fraction in summary["ablations"].items()}
     title = f"{summary['preset']}, seed {summary['seed']}: {summary['fraction']:.0%} of the way to the optimum"
-    learning_curve(output / "curve.png", [line["return/outcome"] for line in lines], summary["floor"], summary["ceiling"], title, marks)
+    outcomes = [line["return/outcome"] for line in lines[summary["warm_start"] :]]
+    learning_curve(output / "curve.png", outcomes, summary["warm_start"], summary["floor"], summary["ceiling"], title, marks)
     path = output / "transcripts.txt"
     before = path.read_text(errors="replace") if path.exists() else ""
     before, after = before.split("===== after training")[0], transcripts(experiment, params, summary["seed"])

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 from arl import text
 from arl.types import Interaction, Kind, State, Text, Turn, Written, select
 
+# The life is lived with the key that it has without an intervention, so that both meet the same; this number is none that `split` folds in.
+FOLD = 2**31 - 1
+
 
 class IntervenedState(NamedTuple):
     """State of `replace_segments` and `replace_by_expert`.
@@ -29,8 +32,8 @@ class IntervenedState(NamedTuple):
 def replace_segments(inner: Interaction, kind: Kind, others: Text) -> Interaction:
     """Returns `inner`, which hears another life's segments of a kind in place of those written in it.
 
-    The segment is written all the same; what is replaced is what follows from it. One other life, drawn at the start, speaks throughout:
-    its first segment for the first, its second for the second; after its last one, that one again.
+    The segment is written all the same; what is replaced is what follows from it. One other life, drawn uniformly at the start, speaks
+    throughout: its first segment for the first, its second for the second; after its last one, that one again. Its task may be the same.
 
     Args:
       inner: the interaction to intervene in.
@@ -75,13 +78,13 @@ def _intervene(inner: Interaction, kind: Kind, num_lives: int, say: Callable[[ja
     """Returns `inner`, which hears `say(key, state)` for its segments of a kind."""
 
     def start(key, setting):
-        life = jax.random.randint(jax.random.fold_in(key, 1), (), 0, num_lives)
+        life = jax.random.randint(jax.random.fold_in(key, FOLD), (), 0, num_lives)
         state, turn = inner.start(key, setting)
         return IntervenedState(state, turn, jnp.int32(0), life), turn
 
     def advance(key, setting, state: IntervenedState, written: Written) -> tuple[IntervenedState, Turn]:
         is_replaced = state.turn.kind == kind
-        said = say(jax.random.fold_in(key, 1), state)
+        said = say(jax.random.fold_in(key, FOLD), state)
         choice, is_legal = text.parse(inner.grammar, state.turn.grammar, said)
         is_legal &= state.turn.legal[jnp.maximum(choice, 0)]
         heard = select(is_replaced, Written(said, jnp.where(is_legal, choice, -1), is_legal), written)

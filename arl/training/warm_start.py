@@ -34,7 +34,8 @@ def make_warm_start(
 
     It takes and gives the states of the learner that goes on: it leaves their lanes, and what `adapt` has learned, as they are. Its own
     lanes are new at every update, so of a life that is longer than a stream only the beginning is imitated. The last of its updates makes
-    the optimizer anew, and takes the parameters that it has come to for the reference of a divergence.
+    the optimizer anew, and takes the parameters that it has come to for the reference of a divergence. What the expert earned stands in
+    its metrics as `expert/return`, `expert/return/outcome` and so on.
 
     Args:
       interaction, model: as `make_learner`.
@@ -64,6 +65,7 @@ def make_warm_start(
         is_last = state.step == num_updates
         optimizer_state = select(is_last, optimizer.init(state.params), state.optimizer_state)
         reference = None if state.reference is None else select(is_last, state.params, state.reference)
+        metrics = {f"expert/{name}" if name.startswith("return") else name: value for name, value in metrics.items()}
         return state._replace(optimizer_state=optimizer_state, reference=reference), metrics
 
     return Learner(cloning.init, update)

@@ -29,8 +29,9 @@ def test_every_row_names_presets_and_two_arms():
 
 SUMMARY = {
     "fraction": 0.875,
-    "success": 0.5,
     "warm_start": 20,
+    "fraction_after_warm_start": 0.5,
+    "outcome_by_attempt": [1.0],
     "seconds": 7.0,
     "score": 1.0,
     "return": 1.0,
@@ -45,9 +46,14 @@ def test_what_some_summaries_tell_stands_in_their_line():
     asking = SUMMARY | {"bits_a_question": {"agent": 1.25, "expert": 1.5}, "return": 0.5, "token_shares": {"action": 0.1, "tool": 0.25}}
     line = rows.table({"mastermind": [asking, asking | {"fraction": 0.5, "seconds": 9.0}]}).splitlines()[-1]
     assert line == (
-        "| `mastermind` | 20 | 2 | 68.8% (50.0%) | 50.0% |  | 2.75 questions (optimum 2.50); 1.25 bits a question (expert 1.50); "
+        "| `mastermind` | 20: 50% | 2 | 68.8% (50.0%) |  |  | 2.75 questions (optimum 2.50); 1.25 bits a question (expert 1.50); "
         "return 0.50; tool 25% of tokens | 8 |"
     )
+
+
+def test_what_each_attempt_earned_stands_in_the_line_of_several():
+    lives = [SUMMARY | {"outcome_by_attempt": [0.25, first]} for first in (0.5, 1.0, 0.75)]
+    assert "| 0.25, 0.75 |" in rows.table({"combination_lock": lives}).splitlines()[-1]
 
 
 def test_a_row_makes_what_is_missing_and_nothing_twice(tmp_path):
@@ -55,7 +61,7 @@ def test_a_row_makes_what_is_missing_and_nothing_twice(tmp_path):
     folder = tmp_path / "restless"
     made = folder / "restless_bandit-3"
     made.mkdir(parents=True)
-    (made / "metrics.jsonl").write_text('{"return/outcome": 1.0}\n{"return/outcome": 1.5}\n')
+    (made / "metrics.jsonl").write_text('{"expert/return/outcome": 1.0}\n' * 20 + '{"return/outcome": 1.5}\n' * 2)
     summary = {**SUMMARY, "floor": 1.0, "ceiling": 1.8, "ablations": {"shuffled": 0.25, "by an expert": 0.9}}
     curve = {"step": list(range(-5, 8)), **{name: [0.5] * 13 for name in ("reward", "expert", "switches")}}
     summary |= {"around_shift": curve, "recovered": 0.75, "expert_recovered": 0.875}
@@ -64,11 +70,12 @@ def test_a_row_makes_what_is_missing_and_nothing_twice(tmp_path):
     answered = ablate(*arguments)
     assert answered.returncode == 0, answered.stderr
     table = (folder / "table.md").read_text()
-    assert "| `restless_bandit` | 20 | 1 | 87.5% (87.5%) | 50.0% | shuffled 25.0% | 75% of the informed" in table
+    assert "| `restless_bandit` | 20: 50% | 1 | 87.5% (87.5%) |  | shuffled 25.0% | 75% of the informed" in table
     assert all((folder / name).stat().st_size > 1000 for name in ("curves.png", "around_shift.png"))
     other = folder / "restless_bandit_memoryless-3" / "summary.json"
     fraction, when = json.loads(other.read_text())["fraction"], other.stat().st_mtime_ns
-    assert f"| `restless_bandit_memoryless` | 1 | 1 | {fraction:.1%} ({fraction:.1%})" in table
+    began = json.loads(other.read_text())["fraction_after_warm_start"]
+    assert f"| `restless_bandit_memoryless` | 1: {began:.0%} | 1 | {fraction:.1%} ({fraction:.1%})" in table
     again = ablate(*arguments)
     assert again.returncode == 0 and table in again.stdout and other.stat().st_mtime_ns == when
 

@@ -172,7 +172,7 @@ def test_the_model_becomes_its_expert():
     assert 1.8 < lines[0]["negative_log_likelihood"] < 2.4, "log 8 is 2.08"
     assert lines[-1]["negative_log_likelihood"] < 0.2 and lines[-1]["policy_loss"] < lines[0]["policy_loss"]
     for line in lines:
-        assert -3.1 < line["return"] < -2.1, "the lives are the expert's from the first update on"
+        assert -3.1 < line["expert/return"] < -2.1, "the lives are the expert's from the first update on"
     after = play(state.params)
     assert np.asarray(before.outcome).mean() < -3.0 and np.asarray(after.outcome).mean() > -2.8
     assert lines[0]["explained_variance"] < 0.1 and lines[-1]["explained_variance"] > 0.35, "of 0.466: what is known of its returns"
@@ -269,7 +269,7 @@ def test_eight_devices_are_one():
     state, found = update(state)
     for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(wanted.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)
-    for name in ("return", "negative_log_likelihood", "cloned_tokens", "policy_loss"):
+    for name in ("expert/return", "negative_log_likelihood", "cloned_tokens", "policy_loss"):
         np.testing.assert_allclose(found[name], metrics[name], rtol=2e-4, err_msg=name)
 
 
