@@ -153,10 +153,14 @@ def frozen_lake_hidden(reflects: bool = True) -> Config:
 
 
 def again(environment: EnvironmentConfig, note_budget: int, reflects: bool) -> Config:
-    """Three attempts at one task with a reflection after each; or the same attempts, of which nothing crosses, and as many tokens."""
+    """Three attempts at one task with a reflection after each; or the same attempts, of which nothing crosses.
+
+    Lives without reflections have half as many tokens; of those there are twice as many updates.
+    """
     agent = AgentConfig(num_attempts=3, carry="reflection" if reflects else "nothing", note_budget=note_budget)
-    learner = refining(160, 160, entropy=0.005)
-    return Config(environment=environment, agent=agent, rollout=whole_lives(), learner=learner, warm_start=150)
+    times = 1 if reflects else 2
+    learner = refining(160 * times, 160, entropy=0.005)
+    return Config(environment=environment, agent=agent, rollout=whole_lives(), learner=learner, warm_start=150 * times)
 
 
 def corridor(slots: int = 1) -> Config:
