@@ -36,7 +36,8 @@ def evaluate(assignments: list[str]) -> None:
     print(f"{run.experiment.config.preset}, checkpoint {run.step}, {config.num_lives} lives, {'greedy' if config.greedy else 'sampled'}")
     print(f"  {judged['fraction']:.1%} (± {judged['interval']:.1%}) of the way from {judged['floor']:.3g} to {judged['ceiling']:.3g}")
     for name in ("return", "success", "turns", "illegal_share"):
-        print(f"  {name} {judged[name]:.3f} ± {judged[f'{name}_interval']:.3f}")
+        if name in judged:
+            print(f"  {name} {judged[name]:.3f} ± {judged[f'{name}_interval']:.3f}")
     for name, fraction in judged["ablations"].items():
         print(f"  notes {name}: {fraction:.1%} of the way")
     print(

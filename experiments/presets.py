@@ -1,4 +1,4 @@
-"""Runs by name. The figures that each one reached stand in `experiments/results/`."""
+"""Runs by name. What those in the tables of README.md reached stands in `experiments/results/`."""
 
 import dataclasses
 

@@ -5,6 +5,7 @@ refuses what cannot be, and what is computed of it after that holds.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -81,14 +82,15 @@ class Task(NamedTuple):
     Attributes:
       environment: the task, without its limits.
       floor: expected outcome of a life of random actions.
-      ceiling: the best expected outcome of a life that remembers all, or a bound above it.
-      success_at: outcome from which a life counts as a success.
+      ceiling: the best expected outcome of a life that remembers all, or a bound above it; of `shifting_controls` a Bayes filter's.
+      success_at: outcome from which a life counts as a success; None where there is no such thing.
       symbols: strings of one token; what a note may be made of.
       bits: `(state before, state after) -> float32 []`, what an answer told; None where that is not known.
       offers: tools by name.
       expert_note: `(key, state) -> Text`, what an expert notes down; None where there is none.
       expert_again: `(key, state, attempt) -> Text`, the action of an expert who knows what earlier attempts told; None where nobody says.
-      expert_reflection: the same, what it notes down after an attempt; None for its `expert_note`.
+      expert_reflection: the same, what it notes down after an attempt; None for its `expert_note`. Both know the attempts that the expert
+        would have made: in the place of an agent's that made others they are those of an oracle.
       hidden: what of the environment's state has to be found out, integers; None where that changes.
       shifts: of the rules; None where they stay.
     """
@@ -96,7 +98,7 @@ class Task(NamedTuple):
     environment: Environment
     floor: float
     ceiling: float
-    success_at: float
+    success_at: float | None
     symbols: tuple[str, ...]
     bits: agents.Process | None = None
     offers: dict[str, Offer] = {}
@@ -122,8 +124,12 @@ def environment_within(state: State) -> State:
     return envs.unwrapped(agents.environment_state(state))
 
 
-def _priced(least: Callable[[int | None], float], random: Callable[[int | None], float], limits: Limits) -> tuple[float, float, float]:
+def _priced(
+    least: Callable[[int | None], float], random: Callable[[int | None], float], limits: Limits
+) -> tuple[float, float, float | None]:
     """Returns floor, ceiling and success of a life whose steps cost 1 each, and after whose first episode one step an episode is enough.
+
+    An only episode is a success that ends before its last step.
 
     Args:
       least: smallest expected number of steps of an episode, by its limit.
@@ -132,7 +138,8 @@ def _priced(least: Callable[[int | None], float], random: Callable[[int | None],
     """
     steps, price = limits.steps or None, 1.0 + limits.cost
     again = limits.num_attempts - 1
-    return -price * random(steps) * limits.num_attempts, -price * (least(steps) + again), price * (1.0 - (steps or np.inf))
+    success_at = price * (1.0 - steps) if steps and not again else None
+    return -price * random(steps) * limits.num_attempts, -price * (least(steps) + again), success_at
 
 
 def _whole(limits: Limits, num_steps: int, name: str) -> float:
@@ -256,7 +263,7 @@ class Bandit:
         is_solved = bandit.num_decisions(self.num_arms, num_pulls) <= bandit.MAX_STATES
         best = bandit.optimal_return if is_solved else bandit.informed_return
         floor, ceiling = (returned(self.num_arms, num_pulls) - cost for returned in (bandit.random_return, best))
-        return Task(environment, floor, ceiling, ceiling, letters(self.num_arms))
+        return Task(environment, floor, ceiling, None, letters(self.num_arms))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,17 +360,18 @@ class Minesweeper:
     shows_board: bool = False
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
-        """Returns the task; above 3x3 the ceiling is a bound, that of one who knows the board after the first cell.
+        """Returns the task; of many boards the ceiling is a bound, that of one who knows the board after the first cell.
 
-        On 3x3 an expert remembers earlier attempts; after one it notes down the cells that are safe, and where it blew up.
+        Of few boards an expert remembers earlier attempts; after one it notes down the cells that are safe, and where it blew up.
         """
         environment = envs.make_minesweeper(tokenizer, self.size, self.num_mines, self.shows_board)
         _free(limits, "minesweeper")
-        best = minesweeper.optimal_return if self.size <= 3 else minesweeper.bound_return
+        is_solved = math.comb(self.size**2, self.num_mines) <= minesweeper.MAX_TABLED
+        best = minesweeper.optimal_return if is_solved else minesweeper.bound_return
         floor = minesweeper.random_return(self.num_mines, limits.num_attempts)
         ceiling = best(self.size, self.num_mines, limits.num_attempts)
         task = Task(environment, floor, ceiling, 1.0, numbers(self.size**2), hidden=lambda state: state.mines)
-        if self.size > 3:
+        if not is_solved:
             return task
         boards = jnp.asarray(minesweeper.all_boards(self.size, self.num_mines)[0])
         board = lambda state: jnp.argmax(jnp.all(boards == state.mines, axis=1))
@@ -441,7 +449,7 @@ class ShiftingControls:
     starts_plain: bool = False
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
-        """Returns the task; the ceiling is what a Bayes filter earned in 10,000 games."""
+        """Returns the task; the ceiling is what a Bayes filter earned in 10,000 games, which nobody was seen to exceed."""
         size, options = (self.num_actions, self.num_steps), {"hazard": self.hazard or None, "starts_plain": self.starts_plain}
         environment = envs.make_shifting_controls(tokenizer, *size, **options)
         cost = _whole(limits, self.num_steps, "shifting_controls")
@@ -450,7 +458,7 @@ class ShiftingControls:
         floor, ceiling = shifting_controls.random_return(*size), shifting_controls.adaptive_return(*size, **options)[0]
         shifts = Shifts(lambda state: Course(state.is_shift, state.asked), 1.0 - limits.cost)
         symbols = (" left", " right", " up", " down")[: self.num_actions]
-        return Task(environment, floor - cost, ceiling - cost, ceiling - cost, symbols, shifts=shifts)
+        return Task(environment, floor - cost, ceiling - cost, None, symbols, shifts=shifts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -470,7 +478,7 @@ class RestlessBandit:
             raise ValueError("the optimum of several attempts at restless_bandit is not known; set agent.num_attempts=1")
         floor, ceiling = restless_bandit.random_return(self.num_pulls), restless_bandit.optimal_return(*options)
         shifts = Shifts(lambda state: Course(_changes(state.best[:-1]), jnp.zeros_like(state.pulled)), self.pay_probability - limits.cost)
-        return Task(environment, floor - cost, ceiling - cost, ceiling - cost, letters(2), shifts=shifts)
+        return Task(environment, floor - cost, ceiling - cost, None, letters(2), shifts=shifts)
 
 
 def _changes(values: jax.Array) -> jax.Array:

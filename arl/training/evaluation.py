@@ -211,14 +211,14 @@ def fraction_of_the_way(value: float, floor: float, ceiling: float) -> float:
     return (value - floor) / (ceiling - floor)
 
 
-def summarise(lives: Lives, floor: float, ceiling: float, success_at: float) -> dict[str, Any]:
+def summarise(lives: Lives, floor: float, ceiling: float, success_at: float | None) -> dict[str, Any]:
     """Returns what an evaluation says, as plain numbers.
 
     Args:
       lives: what was seen.
       floor: the outcome of a life of random actions.
       ceiling: the best possible expected outcome, or a bound above it.
-      success_at: outcome from which a life counts as a success.
+      success_at: outcome from which a life counts as a success; None where there is no such thing.
 
     Returns:
       `score` (mean outcome) and `fraction` of the way from floor to ceiling, with an interval; return, success, turns, actions, illegal
@@ -227,11 +227,12 @@ def summarise(lives: Lives, floor: float, ceiling: float, success_at: float) -> 
     outcome = Estimate.of(np.asarray(lives.outcome))
     estimates = {
         "return": Estimate.of(np.asarray(lives.returned)),
-        "success": Estimate.of(np.asarray(lives.outcome) >= success_at),
         "turns": Estimate.of(np.asarray(lives.turns)),
         "actions": Estimate.of(np.asarray(lives.actions)),
         "illegal_share": Estimate.of(np.asarray(lives.illegal) / np.maximum(np.asarray(lives.turns), 1)),
     }
+    if success_at is not None:
+        estimates["success"] = Estimate.of(np.asarray(lives.outcome) >= success_at)
     return {
         "score": outcome.mean,
         "interval": outcome.interval / abs(ceiling - floor),

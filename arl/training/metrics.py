@@ -12,7 +12,7 @@ WRITTEN_KINDS = tuple(kind.name.lower() for kind in Kind if kind > Kind.OBSERVAT
 
 
 def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) -> dict[str, jax.Array]:
-    """Returns means over a batch of streams.
+    """Returns means and counts over a batch of streams.
 
     The return is the reward of all slots by the number of lives that ended: exact where every stream holds whole lives, right in the long
     run where lives cross streams.
@@ -24,9 +24,10 @@ def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) 
 
     Returns:
       float32 `[]` by name: `return` and `return/<component>` a life, `illegal_share` of segments, `turns` and `written` a life,
-      `unfinished_share` of lives, `useful_share` of computed slots, `tokens` read, `calls`, `tokens/<kind>`, the share of each kind in
-      them, `written/<kind>`, the tokens written in segments of a kind by the tokens read (a note that crosses a border is read as an
-      observation), and `entropy/<kind>`, the mean of minus the log-prob of what was sampled, nats.
+      `unfinished_share` of lives, `useful_share` of computed slots, `tokens/<kind>`, the share of each kind in the tokens read,
+      `written/<kind>`, the tokens written in segments of a kind by the tokens read (a note that crosses a border is read as an
+      observation), and `entropy/<kind>`, the mean of minus the log-prob of what was written, nats (of an expert's words the
+      cross-entropy). Counts are `lives` that ended, `tokens` read and `calls` of the model.
     """
     is_read = stream.token_kind > 0
     sums = {
