@@ -159,8 +159,8 @@ def again(environment: EnvironmentConfig, note_budget: int, reflects: bool) -> C
     """
     agent = AgentConfig(num_attempts=3, carry="reflection" if reflects else "nothing", note_budget=note_budget)
     times = 1 if reflects else 2
-    learner = refining(160 * times, 160, entropy=0.005)
-    return Config(environment=environment, agent=agent, rollout=whole_lives(), learner=learner, warm_start=150 * times)
+    learner = refining(80 * times, 160, entropy=0.005)
+    return Config(environment=environment, agent=agent, rollout=whole_lives(), learner=learner, warm_start=80 * times)
 
 
 def corridor(slots: int = 1) -> Config:
@@ -205,8 +205,8 @@ def composed(tools: tuple[str, ...] = ("calculator",), slots: int = 1, reflects:
             prices={"tool": 0.05} if tools else {},
         ),
         rollout=whole_lives(),
-        learner=refining(150, 96, entropy=0.003),
-        warm_start=250,
+        learner=refining(60, 96, entropy=0.003),
+        warm_start=100,
         evaluation=EvaluationConfig(num_lives=512),
     )
 
