@@ -20,7 +20,7 @@ class ExploreState(NamedTuple):
     is_visited: jax.Array
 
 
-def explore(inner: Interaction, *, scale: float, num_buckets: int = 256, scheduled: bool = False, name: str = "explore") -> Interaction:
+def explore(inner: Interaction, *, scale: float, num_buckets: int = 256) -> Interaction:
     """Returns `inner`, where the first visit of a state in a life pays, as `exploration` reward of the segment that led there.
 
     Visits are counted by `inner.anchor`, hashed into buckets. A bonus by counts pays `scale / sqrt(n)` at the n-th visit (MBIE-EB, Strehl &
@@ -31,14 +31,13 @@ def explore(inner: Interaction, *, scale: float, num_buckets: int = 256, schedul
     What shares a bucket with an earlier anchor pays nothing: the n-th anchor of a life does so with probability below `n / num_buckets`.
 
     Stand outside of `attempts`: within it each attempt is a life, in which everything is new. From there, the state in which an attempt
-    ended is seen if a reflection on it is asked for; where the next attempt begins at once, it is not.
+    ended is seen if a reflection on it is asked for; where the next attempt begins at once, it is not. `weigh` lets the pay follow a
+    schedule.
 
     Args:
       inner: the interaction to explore in.
       scale: paid for a state that is new, in the environment's units.
       num_buckets: how many states can be told apart, at most.
-      scheduled: whether the pay is multiplied by `setting[name]["weight"]`. What is visited while it is 0 is no longer new.
-      name: key of this combinator's part of `setting`.
 
     Returns:
       The interaction; its state is an `ExploreState`.
@@ -65,8 +64,6 @@ def explore(inner: Interaction, *, scale: float, num_buckets: int = 256, schedul
         inner_state, turn = inner.advance(key, setting, state.inner, written)
         here = bucket(inner_state)
         bonus = jnp.where(state.is_visited[here], 0.0, scale)
-        if scheduled:
-            bonus *= setting[name]["weight"]
         reward = turn.reward._replace(exploration=turn.reward.exploration + bonus)
         return ExploreState(inner_state, state.is_visited.at[here].set(True)), turn._replace(reward=reward)
 

@@ -22,20 +22,19 @@ class PriceState(NamedTuple):
     kind: jax.Array
 
 
-def price(inner: Interaction, prices: Mapping[Kind, float], *, scheduled: bool = False, name: str = "price") -> Interaction:
+def price(inner: Interaction, prices: Mapping[Kind, float]) -> Interaction:
     """Returns `inner`, where every token that is written is charged for, as `efficiency` reward of the segment that it belongs to.
 
     A segment costs its length times the price of its kind. Forced tokens belong to it, the token that stops it does not: a thought that is
     ended at once is free. Legal or not, what has been written is paid for. Each segment is charged when it ends, so the agent can weigh a
     longer one against what it brings. (The cost of computation: Principles of Metareasoning, Russell & Wefald 1991.)
 
-    Only what `inner` asks for has a price: to charge for thoughts, notes or reflections, stand outside of what asks for them.
+    Only what `inner` asks for has a price: to charge for thoughts, notes or reflections, stand outside of what asks for them. The word by
+    which no tool is called is a TOOL segment too. `weigh` lets prices follow a schedule.
 
     Args:
       inner: the interaction to write in.
       prices: of a token, by kind of segment, in the environment's units; 0 for kinds that are not named.
-      scheduled: whether the prices are multiplied by `setting[name]["weight"]`.
-      name: key of this combinator's part of `setting`.
 
     Returns:
       The interaction; its state is a `PriceState`.
@@ -56,8 +55,6 @@ def price(inner: Interaction, prices: Mapping[Kind, float], *, scheduled: bool =
 
     def advance(key, setting, state: PriceState, written: Written):
         cost = jnp.asarray(table)[state.kind] * written.text.length
-        if scheduled:
-            cost *= setting[name]["weight"]
         inner_state, turn = inner.advance(key, setting, state.inner, written)
         return watch(inner_state, turn._replace(reward=turn.reward._replace(efficiency=turn.reward.efficiency - cost)))
 

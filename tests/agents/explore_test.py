@@ -1,6 +1,5 @@
 """`explore`: a state that is new in a life pays, once."""
 
-import jax.numpy as jnp
 import pytest
 
 from arl import agents, envs, text
@@ -10,9 +9,9 @@ from tests import rewards_fixtures as rewards
 from tests import tiny
 
 
-def earned(anchors, setting=None, truncated=False, **options):
+def earned(anchors, truncated=False, **options):
     script = rewards.scripted(anchors, truncated=truncated)
-    _, turns = rewards.play(explore(script, **{"scale": 0.5, **options}), [1] * (len(anchors) - 1), setting)
+    _, turns = rewards.play(explore(script, **{"scale": 0.5, **options}), [1] * (len(anchors) - 1))
     assert not any(turns[0].reward)
     return rewards.paid(turns, "exploration")
 
@@ -47,9 +46,7 @@ def test_anchors_in_a_row_fall_into_different_buckets(stride):
     assert sum(earned(anchors, scale=1.0)) >= 20
 
 
-def test_the_pay_follows_its_schedule_and_adds_to_what_is_paid_within():
-    setting = {"new": {"weight": jnp.float32(0.5)}}
-    assert earned([1, 2, 1, 3], setting, scheduled=True, name="new") == [0.25, 0.0, 0.25]
+def test_the_pay_adds_to_what_is_paid_within():
     script = rewards.scripted([1, 2, 1], rewards=[Reward(exploration=4.0, outcome=1.0)])
     _, turns = rewards.play(explore(script, scale=1.0), [1, 1])
     assert rewards.paid(turns, "exploration") == [5.0, 0.0] and rewards.paid(turns, "outcome") == [1.0, 0.0]
@@ -58,8 +55,7 @@ def test_the_pay_follows_its_schedule_and_adds_to_what_is_paid_within():
 @pytest.mark.parametrize("truncated", [False, True])
 def test_nothing_else_is_changed(truncated):
     kinds = [Kind.THINK, Kind.ACTION, Kind.NOTE, Kind.ACTION]
-    script, setting = rewards.scripted([3, 3, 9, 3], kinds, truncated=truncated), {"explore": {"weight": jnp.float32(0.5)}}
-    rewards.check_laws(lambda inner: explore(inner, scale=3.0, scheduled=True), script, setting)
+    rewards.check_laws(lambda inner: explore(inner, scale=3.0), rewards.scripted([3, 3, 9, 3], kinds, truncated=truncated), {})
 
 
 CARRIES = {"nothing": agents.nothing(), "window": agents.window(4), "note": tiny.NOTE}

@@ -1,6 +1,5 @@
 """`price`: what is written costs its length times the price of its kind, once."""
 
-import jax.numpy as jnp
 import pytest
 
 from arl.agents.price import price
@@ -22,11 +21,6 @@ def test_each_segment_costs_its_length_times_the_price_of_its_kind():
     assert not any(turns[0].reward)
 
 
-def test_prices_follow_their_schedule():
-    _, turns = rewards.play(price(SCRIPT, PRICES, scheduled=True, name="cost"), LENGTHS, {"cost": {"weight": jnp.float32(0.5)}})
-    assert rewards.paid(turns, "efficiency") == [-8.0 - 0.375, -0.25, 0.0, 0.0, -2.0]
-
-
 def test_two_prices_add_up():
     _, turns = rewards.play(price(price(SCRIPT, {Kind.NOTE: 1.0}), PRICES), LENGTHS)
     assert rewards.paid(turns, "efficiency") == [-8.0 - 0.75, -0.5, -4.0, 0.0, -4.0]
@@ -35,8 +29,7 @@ def test_two_prices_add_up():
 @pytest.mark.parametrize("truncated", [False, True])
 def test_nothing_else_is_changed(truncated):
     script = rewards.scripted([0] * 6, KINDS, truncated=truncated)
-    setting = {"price": {"weight": jnp.float32(0.5)}}
-    rewards.check_laws(lambda inner: price(inner, PRICES, scheduled=True), script, setting)
+    rewards.check_laws(lambda inner: price(inner, PRICES), script, {})
 
 
 def test_it_charges_for_what_is_asked_for_within():
