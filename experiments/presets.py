@@ -205,8 +205,8 @@ def composed(tools: tuple[str, ...] = ("calculator",), slots: int = 1, reflects:
             prices={"tool": 0.05} if tools else {},
         ),
         rollout=whole_lives(),
-        learner=refining(60, 96, entropy=0.003),
-        warm_start=100,
+        learner=refining(40, 96, entropy=0.003),
+        warm_start=160,
         evaluation=EvaluationConfig(num_lives=512),
     )
 
