@@ -8,7 +8,6 @@ row stand its table (`table.md`), its learning curves (`curves.png`) and, where 
 (`around_shift.png`). Exit codes: 0 done, 2 bad flags, 1 anything else.
 """
 
-import json
 import pathlib
 import subprocess
 import sys
@@ -25,6 +24,7 @@ OUTPUT = flags.DEFINE_string("output", "runs/ablations", "Folder of all rows.")
 
 def ablate(assignments: list[str]) -> int | None:
     """Makes the runs of a row that are not there yet, then its table and its curves."""
+    from arl.training import read_metrics
     from experiments.config import nearest
     from experiments.plots import arms, around_shift
 
@@ -34,14 +34,23 @@ def ablate(assignments: list[str]) -> int | None:
         raise main.UsageError(f"{wrong[0]!r} is no seed; set --seeds to whole numbers, such as 0,1,2")
     if len(SEEDS.value) == 0:
         raise main.UsageError("a row without seeds has no runs; set --seeds to whole numbers, such as 0,1,2")
+    if len(set(SEEDS.value)) < len(SEEDS.value):
+        raise main.UsageError("a seed stands twice in --seeds; name each once")
     folder = pathlib.Path(OUTPUT.value) / ROW.value
     runs = {preset: [folder / f"{preset}-{seed}" for seed in SEEDS.value] for preset in ROWS[ROW.value]}
+    _check_folders(runs, assignments)
     for preset, outputs in runs.items():
         for seed, output in zip(SEEDS.value, outputs, strict=True):
             if not (output / "summary.json").exists() and (code := _train(preset, seed, output, assignments)):
                 return code
     summaries = {preset: [main.read_json(output / "summary.json") for output in outputs] for preset, outputs in runs.items()}
-    returns = {preset: [_returns(output, summaries[preset][0]["warm_start"]) for output in outputs] for preset, outputs in runs.items()}
+    returns = {
+        preset: [
+            [line["return/outcome"] for line in read_metrics(output / "metrics.jsonl")[summaries[preset][0]["warm_start"] :]]
+            for output in outputs
+        ]
+        for preset, outputs in runs.items()
+    }
     (folder / "table.md").write_text(table(summaries))
     first = summaries[ROWS[ROW.value][0]][0]
     arms(folder / "curves.png", returns, first["floor"], first["ceiling"], ROW.value)
@@ -53,15 +62,22 @@ def ablate(assignments: list[str]) -> int | None:
     return None
 
 
+def _check_folders(runs: dict[str, list[pathlib.Path]], assignments: list[str]) -> None:
+    """Refuses folders of other runs before any is made."""
+    from experiments import config as configs
+    from experiments import folder
+    from experiments.presets import get_preset
+
+    for preset, outputs in runs.items():
+        config = configs.override(get_preset(preset), assignments)
+        for seed, output in zip(SEEDS.value, outputs, strict=True):
+            folder.check(output, folder.told(config, int(seed)))
+
+
 def _train(preset: str, seed: str, output: pathlib.Path, assignments: list[str]) -> int:
     """Makes or resumes a run in a process of its own; returns its exit code."""
     command = [sys.executable, "-m", "experiments.train", f"--preset={preset}", f"--seed={seed}", f"--output={output}"]
     return subprocess.run([*command, *(f"--config.{assignment}" for assignment in assignments)], check=False).returncode
-
-
-def _returns(output: pathlib.Path, first: int) -> list[float]:
-    """Returns what the agent of a run earned, an update, from the first on."""
-    return [json.loads(line)["return/outcome"] for line in (output / "metrics.jsonl").read_text().splitlines()[first:]]
 
 
 if __name__ == "__main__":

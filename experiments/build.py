@@ -49,6 +49,8 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
     task = make_task(tokenizer, config.environment, config.agent.num_attempts)
     interaction = make_agent(tokenizer, task, config.agent)
     _check_schedules(config)
+    if config.warm_start:
+        _check_expert(task, config.agent)
     filled = dataclasses.replace(
         config.rollout,
         stream_length=config.rollout.stream_length or interaction.size.life + 1,
@@ -84,6 +86,26 @@ def _check_schedules(config: Config) -> None:
         if name not in config.learner.schedules:
             raise ValueError(f"this agent follows {name}; set learner.schedules.{name}.start, or agent.annealed=False and agent.weighed=()")
 
+    for name, schedule in config.learner.schedules.items():
+        low, high = min(schedule.start, schedule.end), max(schedule.start, schedule.end)
+        if low < 0 or (name.endswith(".keep") and high > 1):
+            words = "between 0 and 1" if name.endswith(".keep") else "at least 0"
+            raise ValueError(f"the schedule {name} goes from {schedule.start} to {schedule.end}; set both {words}")
+
+
+def _check_expert(task: Task, agent: AgentConfig) -> None:
+    """Refuses to imitate an expert who cannot do what the agent is to do: remember beside other things, or say so little."""
+    if task.expert_again and agent.carry != "nothing" and (agent.tools or agent.think_budget or agent.memory_slots):
+        raise ValueError(
+            "this task's expert remembers no attempt if it thinks, calls tools or keeps notes as well; set warm_start=0, or "
+            "agent.tools=(), agent.think_budget=0 and agent.memory_slots=0"
+        )
+    budgets = {"note_budget": agent.note_budget} if agent.carry == "reflection" else {}
+    budgets |= {"memory_budget": agent.memory_budget} if agent.memory_slots else {}
+    for name, budget in budgets.items():
+        if (length := tasks.note_length(task, is_reflection=name == "note_budget")) > budget:
+            raise ValueError(f"an expert notes down {length} tokens here; set agent.{name} >= {length}, or warm_start=0")
+
 
 def make_task(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -> Task:
     """Returns the environment of a config within its limits, and the exact floor and ceiling of a life in it."""
@@ -92,7 +114,8 @@ def make_task(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -> T
         raise ValueError(f"there is no environment {config.name}; {nearest(config.name, names)}")
     task = getattr(config, config.name).make(tokenizer, tasks.Limits(config.time_limit, config.turn_cost, num_attempts))
     if not task.floor < task.ceiling:
-        raise ValueError("nothing can be learned in a life of this task; set agent.num_attempts >= 2, or give an episode more steps")
+        more = "set agent.num_attempts >= 2" if num_attempts == 1 else "give it more steps"
+        raise ValueError(f"random actions are as good as any in a life of this task; {more}, or set environment.{config.name} harder")
     environment = task.environment
     if config.time_limit:
         environment = envs.time_limit(environment, config.time_limit)
@@ -138,6 +161,8 @@ def _pay_bits(task: Task, config: AgentConfig) -> agents.Process | None:
 
 def _with_tools(tokenizer: Any, inner: Interaction, task: Task, config: AgentConfig, expert_calls: bool) -> Interaction:
     known = [*task.offers, "imagine"]
+    if "imagine" in config.tools and not task.can_imagine:
+        raise ValueError("an imagined step would tell for nothing what has to be found out here; take imagine out of agent.tools")
     if wrong := [name for name in config.tools if name not in known]:
         raise ValueError(f"this task offers no tool {wrong[0]}; {nearest(wrong[0], known)}")
     for name in config.tools:
@@ -189,7 +214,7 @@ def _with_attempts(tokenizer: Any, inner: Interaction, task: Task, config: Agent
 
 def _expert_again(tokenizer: Any, inner: Interaction, task: Task, config: AgentConfig) -> agents.ExpertAgain | None:
     """Returns what an expert writes in its attempts who knows what is carried to them; None for that of `inner`."""
-    if config.tools and config.carry == "reflection" and task.expert_note:
+    if set(config.tools) & set(task.offers) and config.carry == "reflection" and task.expert_note:
         knowing = _attempt(tokenizer, task, config, expert_calls=False)  # its notes say what a tool said
         return lambda key, state, attempt: select(attempt == 0, inner.expert(key, state), knowing.expert(key, state))
     again = None if config.tools or config.think_budget or config.memory_slots else task.expert_again
@@ -203,6 +228,10 @@ def _paid(interaction: Interaction, config: AgentConfig) -> Interaction:
     kinds = {kind.name.lower(): kind for kind in Kind if kind > Kind.OBSERVATION}
     if wrong := [name for name in config.prices if name not in kinds]:
         raise ValueError(f"agent.prices names {wrong[0]}, which is no kind of segment; {nearest(wrong[0], kinds)}")
+    writes = {"tool": config.tools, "think": config.think_budget, "note": config.memory_slots, "reflection": config.carry == "reflection"}
+    written = ["action", *(name for name, is_written in writes.items() if is_written)]
+    if idle := [name for name in config.prices if name not in written]:
+        raise ValueError(f"agent.prices charges for {idle[0]}, which this agent never writes; it writes {', '.join(written)}")
     if config.prices:
         interaction = agents.price(interaction, {kinds[name]: price for name, price in config.prices.items()})
     if config.explore:

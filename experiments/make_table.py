@@ -13,6 +13,7 @@ import sys
 from absl import flags
 
 from experiments import main
+from experiments.presets import PRESETS
 from experiments.rows import ROWS, table
 
 COLLECT = flags.DEFINE_list("collect", [], "Folders of finished runs whose summaries are copied to experiments/results/ first.")
@@ -30,7 +31,7 @@ def make_table(assignments: list[str]) -> None:
         path = pathlib.Path(folder) / "summary.json"
         if not path.is_file():
             raise main.UsageError(f"{folder} holds no finished run; name folders that hold a summary.json")
-        summary = json.loads(path.read_text())
+        summary = _read(path)
         (RESULTS / f"{summary['preset']}-{summary['seed']}.json").write_text(json.dumps(summary, indent=2) + "\n")
     readme = ROOT / "README.md"
     words = readme.read_text()
@@ -90,10 +91,22 @@ def cognition_table() -> str:
     return "\n".join(lines)
 
 
+def _read(path: pathlib.Path) -> dict:
+    """Returns the summary in a file.
+
+    Raises:
+      UsageError: if the file holds none.
+    """
+    summary = main.read_json(path)
+    if summary.get("preset") not in PRESETS or "fraction" not in summary:
+        raise main.UsageError(f"{path} is no summary of a run; remove it, or make the run again")
+    return summary
+
+
 def _by_preset() -> dict[str, list[dict]]:
     found = collections.defaultdict(list)
     for path in sorted(RESULTS.glob("*-*.json")):
-        summary = json.loads(path.read_text())
+        summary = _read(path)
         found[summary["preset"]].append(summary)
     return found
 

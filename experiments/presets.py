@@ -149,7 +149,7 @@ def minesweeper(reflects: bool = True) -> Config:
 def frozen_lake_hidden(reflects: bool = True) -> Config:
     """The same lake three times, one of eight that look alike: the way to take next crosses as a note."""
     lake = FrozenLake("4x4", is_slippery=False, num_random_maps=8, is_hidden=True)
-    return again(EnvironmentConfig(name="frozen_lake", frozen_lake=lake, time_limit=10), 8, reflects)
+    return again(EnvironmentConfig(name="frozen_lake", frozen_lake=lake, time_limit=10), 6, reflects)
 
 
 def again(environment: EnvironmentConfig, note_budget: int, reflects: bool) -> Config:

@@ -91,6 +91,7 @@ class Task(NamedTuple):
       expert_again: `(key, state, attempt) -> Text`, the action of an expert who knows what earlier attempts told; None where nobody says.
       expert_reflection: the same, what it notes down after an attempt; None for its `expert_note`. Both know the attempts that the expert
         would have made: in the place of an agent's that made others they are those of an oracle.
+      can_imagine: whether a step may be tried for nothing: none would tell what has to be found out.
       hidden: what of the environment's state has to be found out, integers; None where that changes.
       shifts: of the rules; None where they stay.
     """
@@ -105,6 +106,7 @@ class Task(NamedTuple):
     expert_note: agents.ExpertNote | None = None
     expert_again: agents.ExpertAgain | None = None
     expert_reflection: agents.ExpertAgain | None = None
+    can_imagine: bool = False
     hidden: Callable[[State], jax.Array] | None = None
     shifts: Shifts | None = None
 
@@ -122,6 +124,17 @@ def numbers(number: int) -> tuple[str, ...]:
 def environment_within(state: State) -> State:
     """Returns the state of the environment within an interaction's, without its limits."""
     return envs.unwrapped(agents.environment_state(state))
+
+
+def note_length(task: Task, is_reflection: bool) -> int:
+    """Returns the tokens that an expert notes down at most, within an attempt or after it; 0 if there is no such expert."""
+    if not (task.expert_note or (is_reflection and task.expert_reflection)):
+        return 0
+    key = jax.random.key(0)
+    state = jax.eval_shape(lambda key: agents.act(task.environment).start(key, {})[0], key)
+    if is_reflection and task.expert_reflection:
+        return jax.eval_shape(task.expert_reflection, key, state, jnp.int32(0)).ids.shape[0]
+    return jax.eval_shape(task.expert_note, key, state).ids.shape[0]
 
 
 def _priced(
@@ -219,9 +232,9 @@ class FrozenLake:
     is_hidden: bool = False
 
     def make(self, tokenizer: Any, limits: Limits) -> Task:
-        """Returns the task; the ceiling is that of one who knows the map, or, where ice is hidden but not slippery, of one who remembers.
+        """Returns the task; the ceiling is that of one who knows the map, or of one who remembers, if it is hidden and can be solved.
 
-        There an expert remembers too; after an attempt it notes down the moves of the next.
+        There an expert remembers too; after an attempt it notes down the moves of the next. Of other hidden maps there is no expert.
         """
         horizon, attempts = limits.steps, limits.num_attempts
         if not horizon:
@@ -236,9 +249,13 @@ class FrozenLake:
         ceiling = np.mean([frozen_lake.optimal_return(m, self.is_slippery, horizon) for m in maps])
         environment = envs.make_frozen_lake(tokenizer, **options)
         task = Task(environment, float(floor) * attempts, float(ceiling) * attempts, 1.0, frozen_lake.ACTIONS)
-        if not self.is_hidden or self.is_slippery or self.num_random_maps > hidden_lake.MAX_MAPS:
-            return task
-        plans = hidden_lake.plans(maps, horizon, attempts)
+        if not self.is_hidden:
+            return task._replace(can_imagine=True)
+        if self.is_slippery or len(maps) > hidden_lake.MAX_MAPS or horizon * attempts > hidden_lake.MAX_MOVES:
+            return task._replace(environment=environment._replace(expert=None))
+        plans, once = hidden_lake.plans(maps, horizon, attempts), jnp.asarray(hidden_lake.plans(maps, horizon, 1)[:, 0])
+        forgetful = lambda key, state: once[state.map_index, jnp.minimum(state.num_moves, once.shape[1] - 1)]
+        task = task._replace(environment=environment._replace(expert=forgetful))
         notes = np.roll(plans, -1, axis=1)  # the moves of the next attempt, which are known: they meet nothing but ice, or their end
         expert = _planned(environment, plans, notes, lambda state: state.map_index, lambda state: state.num_moves)
         ceiling = hidden_lake.optimal_return(maps, horizon, attempts)
@@ -409,7 +426,7 @@ class Arithmetic:
             return Text(words[product], jnp.int32(len(product)))
 
         words = jnp.asarray([text.token_ids(tokenizer, word)[0] for word in numbers(10)], jnp.int32)
-        options = {"offers": {"calculator": Offer(tool, expert_call)}, "expert_note": expert_note}
+        options = {"offers": {"calculator": Offer(tool, expert_call)}, "expert_note": expert_note, "can_imagine": True}
         return Task(environment, floor, ceiling, 1.0 - cost, numbers(10), **options)
 
 
@@ -436,7 +453,8 @@ class Ledger:
             row = jax.lax.fori_loop(0, num_calls, lambda _, row: ledger.look_up(at, row), at.row)
             return text.only_if(num_calls < self.num_hops, say(row[None]))
 
-        return Task(environment, floor, ceiling, 1.0 - cost, numbers(size), offers={"table": Offer(tool, expert_call, self.num_hops)})
+        offers = {"table": Offer(tool, expert_call, self.num_hops)}
+        return Task(environment, floor, ceiling, 1.0 - cost, numbers(size), offers=offers, can_imagine=True)
 
 
 @dataclasses.dataclass(frozen=True)

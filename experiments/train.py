@@ -28,6 +28,7 @@ OUTPUT = flags.DEFINE_string("output", "", "Folder of the run; runs/<preset> if 
 def train(assignments: list[str]) -> int | None:
     """Trains, evaluates, and writes config.json, metrics.jsonl, curve.png, transcripts.txt, checkpoints/ and summary.json."""
     from experiments import config as configs
+    from experiments import folder
     from experiments.build import build
     from experiments.devices import claim, make_mesh, on_one_device
     from experiments.presets import get_preset
@@ -37,8 +38,8 @@ def train(assignments: list[str]) -> int | None:
     mesh = make_mesh(DEVICES.value, config.learner.blocks)
     experiment = build(config, mesh)
     output = pathlib.Path(OUTPUT.value or f"runs/{config.preset}")
-    told = {"seed": SEED.value, **json.loads(json.dumps(configs.to_dict(config)))}
-    _check_folder(output, told)
+    told = folder.told(config, SEED.value)
+    folder.check(output, told)
     summary_path = output / "summary.json"
     if summary_path.exists():
         print(f"{output} holds a finished run; remove it, or name another --output, to train anew.")
@@ -112,18 +113,6 @@ def train(assignments: list[str]) -> int | None:
     _print_summary(summary, output)
     lock.close()
     return None
-
-
-def _check_folder(output: pathlib.Path, config: dict) -> None:
-    """Refuses a folder that belongs to another run."""
-    from experiments import config as configs
-
-    path = output / "config.json"
-    if path.exists():
-        if difference := configs.first_difference(main.read_json(path), config):
-            raise main.UsageError(f"{output} holds a run of another config or seed ({difference}); name another --output, or remove it")
-    elif (output / "metrics.jsonl").exists() or (output / "checkpoints").exists():
-        raise main.UsageError(f"{output} holds parts of a run but no config.json; name another --output, or remove it")
 
 
 def _open_folder(output: pathlib.Path, config: dict) -> IO:

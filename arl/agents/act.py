@@ -31,8 +31,12 @@ def act(
       The interaction; its state is `(environment's state, int32 [] number of turns)`.
 
     Raises:
-      ValueError: if nothing bounds the episode.
+      ValueError: if nothing bounds the episode, illegal texts would pay, or what follows would weigh more than what is now.
     """
+    if not 0 <= illegal_penalty < float("inf"):
+        raise ValueError(f"an illegal_penalty of {illegal_penalty} charges nothing for an illegal text; set it to a number >= 0")
+    if not 0 <= discount <= 1:
+        raise ValueError(f"a discount of {discount} is no weight of what follows; set it between 0 and 1")
     if environment.max_steps is None:
         raise ValueError(
             "this environment has no bound on its steps; wrap it in time_limit(environment, num_steps) "

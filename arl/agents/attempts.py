@@ -51,7 +51,13 @@ def history() -> Carry:
 
 
 def window(num_tokens: int) -> Carry:
-    """Returns the carry of an agent that keeps the last `num_tokens` tokens of its life so far."""
+    """Returns the carry of an agent that keeps the last `num_tokens` tokens of its life so far.
+
+    Raises:
+      ValueError: for a window without tokens.
+    """
+    if num_tokens < 1:
+        raise ValueError(f"a window of {num_tokens} tokens carries nothing; set num_tokens (in configs agent.window) >= 1")
     return Carry(window=num_tokens)
 
 
@@ -138,6 +144,8 @@ def attempts(
         raise ValueError(f"a life of {num_attempts} attempts is no life; set num_attempts >= 1")
     if carry.budget and num_attempts < 2:
         raise ValueError("a reflection needs a next attempt to be of use; set num_attempts >= 2, or carry=nothing()")
+    if not 0 <= discount <= 1:
+        raise ValueError(f"a discount of {discount} is no weight of the next attempt; set it between 0 and 1")
     if carry.budget < 0 or carry.window < 0:
         raise ValueError(f"a carry of {min(carry.budget, carry.window)} tokens is impossible; set it >= 0")
     if carry.expert_note and not carry.budget:

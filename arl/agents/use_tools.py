@@ -69,8 +69,9 @@ def use_tools(
     """
     if not tools or max_calls < 1:
         raise ValueError(f"{len(tools)} tools and {max_calls} calls are of no use; give at least one of each, or leave use_tools() out")
-    if price < 0 or illegal_penalty < 0:
-        raise ValueError(f"a price of {min(price, illegal_penalty)} would pay for calls; set price and illegal_penalty >= 0")
+    for name, cost in (("price", price), ("illegal_penalty", illegal_penalty)):
+        if not 0 <= cost < float("inf"):
+            raise ValueError(f"a {name} of {cost} would pay for calls; set {name} to a number >= 0")
     calls = make_calls(tokenizer, tools, go_on, ask)
     if (ids := common_string(calls.grammar, inner.grammar)) is not None:
         raise ValueError(f"{text.to_string(tokenizer, ids)!r} is a call and an action as well; give the tool, or go_on, another word")

@@ -39,8 +39,8 @@ class CombinationLockState(NamedTuple):
 def make_combination_lock(tokenizer: Any, length: int = 2, num_digits: int = 6) -> Environment:
     """Returns the lock as an environment whose action `i` is the digit `i`, written with the space before it.
 
-    The expert draws its digits uniformly: all are equally likely to one who sees this attempt alone. What an expert does who remembers
-    the attempts before is said by `nothing_known`, `remember` and `digits_to_try`, and who remembers the last one alone by `code_to_try`.
+    The expert draws its digits uniformly: all are equally likely to one who sees this attempt alone. What one enters who was told about
+    the attempt before is said by `code_to_try`.
 
     Args:
       tokenizer: a fast tokenizer.
@@ -116,40 +116,7 @@ def _check_sizes(length: int, num_digits: int) -> None:
         raise ValueError(f"With num_digits = {num_digits} there is nothing to guess; set it to at least 2.")
 
 
-# ---------------------------------------------------------------- one who remembers
-def nothing_known(length: int, num_digits: int) -> jax.Array:
-    """Returns bool `[length, num_digits]`, which digits each place may hold before the first attempt: all.
-
-    Args:
-      length: digits of a code.
-      num_digits: how many digits there are.
-    """
-    return jnp.ones((length, num_digits), bool)
-
-
-def remember(possible: jax.Array, state: CombinationLockState) -> jax.Array:
-    """Returns what an attempt leaves possible: of a right digit it alone, of a wrong one the others.
-
-    Args:
-      possible: bool `[length, num_digits]`, what was possible before.
-      state: in which all digits of the attempt have been entered.
-    """
-    is_digit = jnp.arange(possible.shape[1]) == state.entered[:, None]
-    return possible & (is_digit == is_right(state)[:, None])
-
-
-def digits_to_try(possible: jax.Array) -> jax.Array:
-    """Returns int32 `[length]`, the code that one who remembers enters next: the smallest digit that is possible in each place.
-
-    To learn and to open are never at odds here: a possible digit is the likeliest to be right, and tells most if it is not. So this
-    reaches `success_probabilities` at every attempt.
-
-    Args:
-      possible: bool `[length, num_digits]`.
-    """
-    return jnp.argmax(possible, axis=-1).astype(jnp.int32)
-
-
+# ---------------------------------------------------------------- one who was told
 def code_to_try(state: CombinationLockState, num_digits: int) -> jax.Array:
     """Returns int32 `[length]`, what is worth telling the next attempt: the code to enter then, as far as this attempt alone tells.
 
@@ -162,23 +129,6 @@ def code_to_try(state: CombinationLockState, num_digits: int) -> jax.Array:
     """
     is_wrong = (state.num_entered == len(state.code)) & ~is_right(state)
     return (state.entered + is_wrong) % num_digits
-
-
-def remembered_successes(code: jax.Array, num_digits: int, num_attempts: int) -> jax.Array:
-    """Returns bool `[num_attempts]`: which attempts open a lock for one who remembers all that was answered.
-
-    Args:
-      code: int32 `[length]`, the hidden code.
-      num_digits: how many digits there are.
-      num_attempts: how many attempts are made.
-    """
-    code = jnp.asarray(code, jnp.int32)
-
-    def attempt(possible: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-        state = CombinationLockState(code, digits_to_try(possible), jnp.int32(len(code)))
-        return remember(possible, state), jnp.all(is_right(state))
-
-    return jax.lax.scan(attempt, nothing_known(len(code), num_digits), length=num_attempts)[1]
 
 
 # ---------------------------------------------------------------- bound and baseline, exact

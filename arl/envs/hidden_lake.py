@@ -9,7 +9,7 @@ import numpy as np
 
 from arl.envs.frozen_lake import FROZEN, GOAL, HOLE, START, Map, neighbours, read_map
 
-MAX_MAPS = 16  # whose optimum is computed
+MAX_MAPS, MAX_MOVES = 16, 200  # in all attempts, of which the optimum is computed
 
 
 def solve(maps: Sequence[Map], horizon: int, num_attempts: int) -> dict[tuple[int, int, int, int], tuple[float, int]]:
@@ -25,9 +25,11 @@ def solve(maps: Sequence[Map], horizon: int, num_attempts: int) -> dict[tuple[in
       included, to the expected return of this and later attempts, and the move; of equally good ones the quickest.
 
     Raises:
-      ValueError: if the maps differ in size or start, or are too many.
+      ValueError: if the maps differ in size or start, or are too many, or the attempts too long.
     """
     tiles, start, next_tile = _pool(maps)
+    if not 1 <= horizon * num_attempts <= MAX_MOVES:
+        raise ValueError(f"{num_attempts} attempts of {horizon} moves are not solved; let them have 1 to {MAX_MOVES} moves in all.")
     if len(maps) > MAX_MAPS:
         raise ValueError(f"{len(maps)} maps are more than the {MAX_MAPS} whose optimum is computed; take fewer.")
     holes, goals = ([sum(1 << int(i) for i in np.flatnonzero(tile == kind)) for tile in tiles.T] for kind in (HOLE, GOAL))
@@ -56,7 +58,9 @@ def solve(maps: Sequence[Map], horizon: int, num_attempts: int) -> dict[tuple[in
 
 
 def plans(maps: Sequence[Map], horizon: int, num_attempts: int) -> np.ndarray:
-    """Returns the moves of a player who remembers all, int32 `[maps, attempts, horizon]`; 0 after the end of an attempt.
+    """Returns the moves of a player who remembers all, int32 `[maps, attempts, moves]`, as many as the longest attempt has.
+
+    After the end of an attempt they are 0.
 
     Args:
       maps: as in `solve`, and so is the rest.
@@ -64,18 +68,19 @@ def plans(maps: Sequence[Map], horizon: int, num_attempts: int) -> np.ndarray:
       num_attempts: at the same map.
     """
     solved, (tiles, start, next_tile) = solve(maps, horizon, num_attempts), _pool(maps)
-    moves = np.zeros((len(maps), num_attempts, horizon), np.int32)
+    moves, longest = np.zeros((len(maps), num_attempts, horizon), np.int32), 0
     for true, plan in enumerate(moves):
         possible = (1 << len(maps)) - 1
         for attempt in range(num_attempts):
             tile = start
             for made in range(horizon):
+                longest = max(longest, made + 1)
                 plan[attempt, made] = solved[possible, tile, horizon - made, num_attempts - attempt][1]
                 tile = next_tile[tile][plan[attempt, made]]
                 possible &= sum(1 << int(i) for i in np.flatnonzero(tiles[:, tile] == tiles[true, tile]))
                 if tiles[true, tile] != FROZEN:
                     break
-    return moves
+    return moves[..., :longest]
 
 
 def optimal_return(maps: Sequence[Map], horizon: int, num_attempts: int) -> float:

@@ -103,20 +103,7 @@ def _descriptions(tokenizer: Any, num_entries: int, num_hops: int) -> Callable[[
     return describe
 
 
-# ---------------------------------------------------------------- bounds and baseline, exact
-def optimal_return(num_entries: int, num_hops: int, num_lookups: int) -> float:
-    """Returns the expected return of one who follows the question for so many look-ups, then guesses among the rows not yet seen.
-
-    No agent can reach more if it makes no look-up, or at least `num_hops` of them.
-
-    Args:
-      num_entries: rows of the table.
-      num_hops: how often the table is followed.
-      num_lookups: look-ups made.
-    """
-    return 1.0 if num_lookups >= num_hops else 1.0 / (num_entries - 1 - num_lookups)
-
-
+# ---------------------------------------------------------------- baseline, exact
 def random_return(num_entries: int) -> float:
     """Returns the expected return of an answer at random.
 

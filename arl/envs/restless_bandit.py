@@ -83,29 +83,6 @@ def make_restless_bandit(tokenizer: Any, num_pulls: int = 20, shift_probability:
     return Environment(reset, step, describe, grammar, legal, max_steps=num_pulls, expert=expert, anchor=_anchor)
 
 
-def num_since_shift(state: RestlessBanditState) -> jax.Array:
-    """Returns int32 `[]`, the pulls made since the arms swapped last, since the start if they have not; 0 if they swap before the next.
-
-    Args:
-      state: of one lane.
-    """
-    place = jnp.arange(1, len(state.best))
-    shifts = (state.best[1:] != state.best[:-1]) & (place <= state.num_pulled)
-    return state.num_pulled - jnp.max(jnp.where(shifts, place, 0))
-
-
-def has_shifted(state: RestlessBanditState, window: int) -> jax.Array:
-    """Returns bool `[]`, whether the arms have swapped after one of the last `window` pulls made.
-
-    Args:
-      state: of one lane.
-      window: how many pulls to look back, at least 1.
-    """
-    place = jnp.arange(1, len(state.best))
-    is_inside = (place <= state.num_pulled) & (place > state.num_pulled - window)
-    return jnp.any((state.best[1:] != state.best[:-1]) & is_inside)
-
-
 def belief(state: RestlessBanditState, shift_probability: float, pay_probability: float) -> jax.Array:
     """Returns float32 `[]`, the probability that A is the better arm at the next pull, given what was pulled and paid.
 
@@ -118,7 +95,7 @@ def belief(state: RestlessBanditState, shift_probability: float, pay_probability
 
 
 def change_probability(state: RestlessBanditState, window: int, shift_probability: float, pay_probability: float) -> jax.Array:
-    """Returns float32 `[]`, the probability of `has_shifted`, given what was pulled and paid.
+    """Returns float32 `[]`, the probability that the arms swapped after one of the last pulls, given what was pulled and paid.
 
     The latest answers count: before a shift shows in them, this is what the hazard alone makes of so many pulls.
 

@@ -33,8 +33,6 @@ class ShiftingControlsState(NamedTuple):
       is_shift: bool `[T]`, hidden: whether the controls of a step are not those of the step before; never at step 0.
       words: int32 `[T]`, the words written so far; 0 from there on.
       num_steps: int32 `[]`, steps made.
-      since_shift: int32 `[]`, hidden: how many steps the controls of the coming step have been in force since the last shift, 0 at the
-        first step after it. Before the first shift it counts down to it: -1 at the last step before. Without any, to the end.
       prior: float32 `[A!]`, probability of each of `permutations(A)` at step 0.
       hazard: float32 `[T, 2]`, probability of a shift before each step if there was none so far, and if there was.
     """
@@ -44,7 +42,6 @@ class ShiftingControlsState(NamedTuple):
     is_shift: jax.Array
     words: jax.Array
     num_steps: jax.Array
-    since_shift: jax.Array
     prior: jax.Array
     hazard: jax.Array
 
@@ -86,16 +83,14 @@ def make_shifting_controls(
         is_shift = _draw_shifts(key_shift, num_steps, shift_range, hazard)
         change = jax.random.randint(key_change, (num_steps,), 1, len(table))  # to any other permutation
         controls = jnp.asarray(table)[(first + jnp.cumsum(jnp.where(is_shift, change, 0))) % len(table)]
-        words, zero = jnp.zeros(num_steps, jnp.int32), jnp.int32(0)
         odds = jnp.asarray(prior, jnp.float32), jnp.asarray(chances, jnp.float32)
-        return ShiftingControlsState(asked, controls, is_shift, words, zero, _since_shift(is_shift, zero), *odds)
+        return ShiftingControlsState(asked, controls, is_shift, jnp.zeros(num_steps, jnp.int32), jnp.int32(0), *odds)
 
     def step(key: jax.Array, state: ShiftingControlsState, action: jax.Array) -> tuple[ShiftingControlsState, Step]:
         del key  # all that is random was drawn by `reset`
         now, is_over = state.num_steps, state.num_steps >= num_steps
         words = jnp.where(jnp.arange(num_steps) == now, jnp.asarray(action, jnp.int32), state.words)
-        after = state._replace(words=words, num_steps=now + 1, since_shift=_since_shift(state.is_shift, now + 1))
-        state = select(is_over, state, after)
+        state = select(is_over, state, state._replace(words=words, num_steps=now + 1))
         is_right = ~is_over & (moved(state)[now] == state.asked[now])
         return state, Step(is_right.astype(jnp.float32), state.num_steps >= num_steps, jnp.bool_(False))
 
@@ -166,13 +161,6 @@ def _draw_shifts(key: jax.Array, num_steps: int, shift_range: ShiftRange | None,
         return jax.random.bernoulli(key, hazard, (num_steps,)) & (step > 0)
     first, last = _range(num_steps, shift_range)
     return step == jax.random.randint(key, (), first, last + 1)
-
-
-def _since_shift(is_shift: jax.Array, now: jax.Array) -> jax.Array:
-    step = jnp.arange(is_shift.shape[0])
-    last = jnp.max(jnp.where(is_shift & (step <= now), step, -1))
-    first = jnp.min(jnp.where(is_shift, step, is_shift.shape[0]))
-    return now - jnp.where(last >= 0, last, first)
 
 
 def _anchor(state: ShiftingControlsState) -> jax.Array:
@@ -262,28 +250,9 @@ def change_probability(state: ShiftingControlsState, within: int = 1) -> jax.Arr
     Raises:
       ValueError: if the filter does not tell so many steps apart.
     """
-    _check_within(within)
-    return jnp.sum(posterior(state)[:within])
-
-
-def has_changed(state: ShiftingControlsState, within: int = 1) -> jax.Array:
-    """Returns bool `[]`: whether the controls really shifted before one of the last steps, of which `change_probability` is the belief.
-
-    Args:
-      state: of one lane.
-      within: as in `change_probability`.
-
-    Raises:
-      ValueError: as `change_probability` does.
-    """
-    _check_within(within)
-    step = jnp.arange(state.is_shift.shape[0])
-    return jnp.any(state.is_shift & (step < state.num_steps) & (step >= state.num_steps - within))
-
-
-def _check_within(within: int) -> None:
     if not 1 <= within <= NUM_RECENT:
         raise ValueError(f"The filter does not tell the last {within} steps apart; set within to 1, ..., {NUM_RECENT}.")
+    return jnp.sum(posterior(state)[:within])
 
 
 # ---------------------------------------------------------------- bounds and baselines
@@ -363,7 +332,7 @@ def play_filter(
 
     Returns:
       reward: bool `[N, num_steps]`.
-      since_shift: int `[N, num_steps]`, as in `ShiftingControlsState`, for a curve around the shift.
+      is_shift: bool `[N, num_steps]`, whether the controls of a step are not those of the step before.
     """
     generator, table = np.random.default_rng(seed), permutations(num_actions)
     chances, size = shift_chances(num_steps, shift_range, hazard), math.factorial(num_actions)
@@ -386,15 +355,7 @@ def play_filter(
         belief /= belief.sum((1, 2), keepdims=True)
         rewards.append(went == asked)
         is_shift.append(shifts)
-    return np.stack(rewards, 1), _since_shifts(np.stack(is_shift, 1))
-
-
-def _since_shifts(is_shift: np.ndarray) -> np.ndarray:
-    """Returns int `[N, T]`, `since_shift` at every step of games with shifts bool `[N, T]`."""
-    step = np.arange(is_shift.shape[1])
-    last = np.maximum.accumulate(np.where(is_shift, step, -1), axis=1)
-    first = np.where(is_shift, step, len(step)).min(1, keepdims=True)
-    return step - np.where(last >= 0, last, first)
+    return np.stack(rewards, 1), np.stack(is_shift, 1)
 
 
 def adaptive_return(

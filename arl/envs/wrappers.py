@@ -41,7 +41,7 @@ def time_limit(environment: Environment, num_steps: int) -> Environment:
     Raises:
       ValueError: if no step is allowed.
     """
-    if num_steps < 1:
+    if not num_steps >= 1:
         raise ValueError(f"A time limit of {num_steps} steps allows no step; set num_steps to at least 1.")
 
     def reset(key: jax.Array) -> TimeLimitState:
@@ -75,7 +75,7 @@ def turn_cost(environment: Environment, cost: float) -> Environment:
     Raises:
       ValueError: if the cost is negative.
     """
-    if cost < 0:
+    if not 0 <= cost < float("inf"):
         raise ValueError(f"A turn cost of {cost} would pay for turns; give what a turn costs as a positive number.")
 
     def step(key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, Step]:

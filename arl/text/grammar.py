@@ -80,6 +80,8 @@ def any_text(tokenizer: Any, symbols: Sequence[str] | None = None, stop: bool = 
     Raises:
       ValueError: if a symbol is not one token, or is the stop token.
     """
+    if isinstance(symbols, str):
+        raise ValueError(f"symbols is the string {symbols!r}; set it to a tuple of strings, such as ({symbols!r},)")
     stop_id = _stop_id(tokenizer)
     if symbols is None:
         special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}

@@ -126,18 +126,6 @@ def keep_last(text: Text, num_tokens: int) -> Text:
     return Text(jnp.where(jnp.arange(capacity) < length, ids, 0), length)
 
 
-def append(text: Text, token: jax.Array | int) -> Text:
-    """Returns the text with one more token; a full text stays as it is.
-
-    Args:
-      text: ids `[c]`.
-      token: int32 `[]`, token id.
-    """
-    capacity = text.ids.shape[-1]
-    ids = jnp.where(jnp.arange(capacity) == text.length, jnp.asarray(token, jnp.int32), text.ids)
-    return Text(ids, _minimum(text.length + 1, capacity))
-
-
 def only_if(condition: jax.Array | bool, text: Text) -> Text:
     """Returns the text, or nothing (length 0) where the condition, bool `[]`, is false."""
     return Text(text.ids, jnp.where(condition, text.length, 0).astype(jnp.int32))

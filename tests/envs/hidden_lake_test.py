@@ -77,6 +77,9 @@ def test_plans_earn_the_optimum_and_agree_until_something_differs(maps):
 def test_what_cannot_be_told_apart_is_refused():
     with pytest.raises(ValueError, match="take fewer"):
         hidden_lake.solve(frozen_lake.random_maps(17), 8, 2)
+    for horizon, num_attempts in ((0, 1), (8, 0), (101, 2)):
+        with pytest.raises(ValueError, match="1 to 200 moves"):
+            hidden_lake.solve(POOL, horizon, num_attempts)
     for other in (("SFF", "FFG"), ("FS", "FG")):
         with pytest.raises(ValueError, match="one size and one start"):
             hidden_lake.solve([("SF", "FG"), other], 8, 2)

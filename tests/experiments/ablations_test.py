@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from experiments import rows
-from experiments.presets import PRESETS
+from experiments.config import override
+from experiments.folder import told
+from experiments.presets import PRESETS, get_preset
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
@@ -66,6 +68,9 @@ def test_a_row_makes_what_is_missing_and_nothing_twice(tmp_path):
     curve = {"step": list(range(-5, 8)), **{name: [0.5] * 13 for name in ("reward", "expert", "switches")}}
     summary |= {"around_shift": curve, "recovered": 0.75, "expert_recovered": 0.875}
     (made / "summary.json").write_text(json.dumps(summary))
+    assignments = [flag.removeprefix("--config.") for flag in SMALL]
+    config = override(get_preset("restless_bandit"), assignments)
+    (made / "config.json").write_text(json.dumps(told(config, 3)))
     arguments = ("--row=restless", "--seeds=3", f"--output={tmp_path}", *SMALL)
     answered = ablate(*arguments)
     assert answered.returncode == 0, answered.stderr
@@ -76,6 +81,8 @@ def test_a_row_makes_what_is_missing_and_nothing_twice(tmp_path):
     fraction, when = json.loads(other.read_text())["fraction"], other.stat().st_mtime_ns
     began = json.loads(other.read_text())["fraction_after_warm_start"]
     assert f"| `restless_bandit_memoryless` | 1: {began:.0%} | 1 | {fraction:.1%} ({fraction:.1%})" in table
+    other_config = ablate(*arguments, "--config.warm_start=2")
+    assert other_config.returncode == 2 and "warm_start is 1 there and 2 here" in other_config.stderr
     again = ablate(*arguments)
     assert again.returncode == 0 and table in again.stdout and other.stat().st_mtime_ns == when
 
@@ -85,6 +92,8 @@ WRONG = [
     ([], "choose one of"),
     (["--row=memory", "--seeds=one"], "is no seed"),
     (["--row=memory", "--seeds="], "no runs"),
+    (["--row=memory", "--seeds=1,1"], "stands twice"),
+    (["--row=memory", "--config.agent.nonsense=4"], "nonsense"),
 ]
 
 

@@ -90,6 +90,16 @@ WRONG = [
     ("corridor", "agent.memory_every=17", "below 17"),
     ("corridor", "agent.prices.note=-1.0", ">= 0"),
     ("frozen_lake", "learner.group_size=2", "restarts"),
+    ("minesweeper", "agent.tools=('imagine',)", "take imagine out of agent.tools"),
+    ("minesweeper", "agent.think_budget=2", "agent.think_budget=0"),
+    ("minesweeper", "agent.note_budget=3", "agent.note_budget >= 7"),
+    ("composed", "agent.memory_budget=2", "agent.memory_budget >= 4"),
+    ("frozen_lake_hidden", "environment.frozen_lake.num_random_maps=17", "warm_start=0"),
+    ("frozen_lake_hidden", "environment.frozen_lake.is_slippery=True", "warm_start=0"),
+    ("frozen_lake_hidden", "environment.time_limit=5", "give it more steps"),
+    ("mastermind", "learner.schedules.reward.process.start=-1", "set both at least 0"),
+    ("reflection", "learner.schedules.attempts.keep.start=1.5", "set both between 0 and 1"),
+    ("corridor", "agent.prices.think=1.0", "it writes action, note"),
 ]
 
 

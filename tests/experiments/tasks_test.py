@@ -121,7 +121,7 @@ def test_an_expert_notes_down_its_way_over_a_hidden_lake():
     found, maps = task("frozen_lake", 3, frozen_lake=lake, time_limit=10), envs.random_maps(8)
     plans = hidden_lake.plans(maps, 10, 3)
     for seed in range(3):
-        outcome, before, notes = _life_with_notes(found, seed, 3, 10)
+        outcome, before, notes = _life_with_notes(found, seed, 3, 6)
         which, earned = int(before[0].map_index), 0
         letters = frozen_lake.read_map(maps[which])
         for plan in plans[which]:
@@ -132,6 +132,29 @@ def test_an_expert_notes_down_its_way_over_a_hidden_lake():
         assert outcome == earned
         assert notes == ["".join(frozen_lake.ACTIONS[move] for move in plan) for plan in plans[which][1:]]
     assert found.ceiling == hidden_lake.optimal_return(maps, 10, 3) < 3.0
+    assert plans.shape[2] == tasks.note_length(found, is_reflection=True) == 6
+
+
+@pytest.mark.parametrize("options", [{}, {"think_budget": 1}])
+def test_no_expert_sees_a_hidden_lake(options):
+    """What it does in one attempt earns what can be earned without the map; of maps that are not solved there is no expert."""
+    lake = tasks.FrozenLake("4x4", is_slippery=False, num_random_maps=8, is_hidden=True)
+    found = task("frozen_lake", frozen_lake=lake, time_limit=10)
+    interaction = make_agent(tiny.TOKENIZER, found, AgentConfig(**options))
+    expert, advance = jax.jit(interaction.expert), jax.jit(interaction.advance)
+    earned = {}
+    for seed in range(40):
+        state, turn = interaction.start(jax.random.key(seed), {})
+        which = int(tasks.environment_within(state).map_index)
+        while which not in earned and not (turn.terminated | turn.truncated):
+            said = expert(jax.random.key(seed), state)
+            choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+            written = Written(text.pad(said, interaction.size.written), choice, is_legal)
+            state, turn = advance(jax.random.key(seed), {}, state, written)
+        earned.setdefault(which, float(turn.reward.outcome))
+    assert len(earned) == 8 and np.mean(list(earned.values())) == pytest.approx(found.ceiling, abs=1e-5) == 0.5
+    many = dataclasses.replace(lake, num_random_maps=17)
+    assert task("frozen_lake", frozen_lake=many, time_limit=10).environment.expert is None
 
 
 def test_an_expert_notes_down_what_is_safe_and_where_it_blew_up():

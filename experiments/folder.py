@@ -1,0 +1,30 @@
+"""The folder of a run: whose it is."""
+
+import json
+import pathlib
+
+from experiments import main
+from experiments.config import Config, first_difference, to_dict
+
+
+def told(config: Config, seed: int) -> dict:
+    """Returns what a folder tells of its run, in `config.json`."""
+    return {"seed": seed, **json.loads(json.dumps(to_dict(config)))}
+
+
+def check(output: pathlib.Path, expected: dict) -> None:
+    """Refuses a folder that belongs to another run.
+
+    Args:
+      output: the folder; it need not be there.
+      expected: as `told` returns it.
+
+    Raises:
+      UsageError: if it holds something else.
+    """
+    path = output / "config.json"
+    if path.exists():
+        if difference := first_difference(main.read_json(path), expected):
+            raise main.UsageError(f"{output} holds a run of another config or seed ({difference}); name another --output, or remove it")
+    elif any((output / name).exists() for name in ("metrics.jsonl", "checkpoints", "summary.json")):
+        raise main.UsageError(f"{output} holds parts of a run but no config.json; name another --output, or remove it")
