@@ -7,9 +7,8 @@ An attempt pays 1 if the lock opens. Within an attempt nothing can be learned, s
 episodes reset with the same key) can raise the chance of later ones.
 """
 
-import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -135,8 +134,9 @@ def code_to_try(state: CombinationLockState, num_digits: int) -> jax.Array:
 def success_probabilities(length: int, num_digits: int, num_attempts: int) -> np.ndarray:
     """Returns float64 `[num_attempts]`: with which probability each attempt opens under the policy that opens most in all: the Bayes bound.
 
-    Dynamic programming over how many digits are still possible in each place, which is all that matters: the places are independent, and
-    the possible digits of a place equally likely. In each place an attempt either tries a possible digit or wastes the place.
+    The places are independent and answered one by one. By its `k`-th attempt nobody has tried more than `k` of a place's digits, each as
+    likely; who tries a new one wherever it is not known has tried so many in every place at once: it opens with probability
+    `min(k / num_digits, 1) ** length`.
 
     Args:
       length: digits of a code.
@@ -147,18 +147,7 @@ def success_probabilities(length: int, num_digits: int, num_attempts: int) -> np
       ValueError: if there is no code to find, or it is too long.
     """
     _check_sizes(length, num_digits)
-
-    @functools.cache
-    def solve(left: tuple[int, ...], num_attempts: int) -> np.ndarray:
-        if num_attempts == 0:
-            return np.zeros(0)
-        follow = lambda chance, opens, after: chance * np.append(opens, solve(after, num_attempts - 1))
-        mean = lambda places: np.sum([follow(*outcome) for outcome in _outcomes(places)], axis=0)
-        choices = itertools.product((True, False), repeat=length)
-        alike = dict.fromkeys(tuple(sorted(zip(left, is_tried))) for is_tried in choices)  # the order of the places does not matter
-        return max(map(mean, alike), key=np.sum)
-
-    return solve((num_digits,) * length, num_attempts)
+    return np.minimum(np.arange(1, num_attempts + 1) / num_digits, 1.0) ** length
 
 
 def optimal_successes(length: int, num_digits: int, num_attempts: int) -> float:
@@ -181,18 +170,3 @@ def random_successes(length: int, num_digits: int, num_attempts: int) -> float:
       num_attempts: how many attempts at the same lock.
     """
     return num_attempts / num_digits**length
-
-
-def _outcomes(places: Sequence[tuple[int, bool]]) -> list[tuple[float, float, tuple[int, ...]]]:
-    """Returns how an attempt can end: its probability, whether it opens, and how many digits are then possible in each place, sorted.
-
-    Args:
-      places: for each, how many digits are possible, and whether one of them is entered, or one that is known to be wrong.
-    """
-    outcomes = []
-    for which in itertools.product((True, False), repeat=len(places)):
-        chances = [tried / size if right else 1.0 - tried / size for (size, tried), right in zip(places, which)]
-        after = [1 if right else size - tried for (size, tried), right in zip(places, which)]
-        if (chance := float(np.prod(chances))) > 0.0:
-            outcomes.append((chance, float(all(which)), tuple(sorted(after))))
-    return outcomes
