@@ -19,6 +19,7 @@ from arl import text
 from arl.types import Environment, Step, Text
 
 MAX_LENGTH = 8  # of a code: there is a text for each of the 2**length answers
+MAX_DIGITS = 100  # numbers below are one token each
 
 
 class CombinationLockState(NamedTuple):
@@ -111,8 +112,8 @@ def _check_sizes(length: int, num_digits: int) -> None:
     """Raises ValueError unless there is a code of that length to find."""
     if not 1 <= length <= MAX_LENGTH:
         raise ValueError(f"A code of length {length} cannot be entered and answered; set length to 1, ..., {MAX_LENGTH}.")
-    if num_digits < 2:
-        raise ValueError(f"With num_digits = {num_digits} there is nothing to guess; set it to at least 2.")
+    if not 2 <= num_digits <= MAX_DIGITS:
+        raise ValueError(f"With num_digits = {num_digits} there is nothing to guess, or no token for each; set it to 2, ..., {MAX_DIGITS}.")
 
 
 # ---------------------------------------------------------------- one who was told

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from arl import text
 from arl.types import Environment, Step, Text, select
 
+MAX_CUES = 100  # doors that are numbered have a token each
 ON = " on"  # the action of walking, the last one
 
 
@@ -49,8 +50,8 @@ def make_corridor(tokenizer: Any, length: int = 8, num_cues: int = 2, is_distrac
     """
     if length < 1:
         raise ValueError(f"A corridor of {length} steps has no way from the cue to the doors; set length to at least 1.")
-    if num_cues < 2:
-        raise ValueError(f"With num_cues = {num_cues} there is no door to choose; set it to at least 2.")
+    if not 2 <= num_cues <= MAX_CUES:
+        raise ValueError(f"With num_cues = {num_cues} there is no door to choose, or no name for each; set it to 2, ..., {MAX_CUES}.")
 
     def reset(key: jax.Array) -> CorridorState:
         key_cue, key_signs = jax.random.split(key)

@@ -143,6 +143,8 @@ def shift_chances(num_steps: int, shift_range: ShiftRange | None = None, hazard:
 
 
 def _range(num_steps: int, shift_range: ShiftRange | None) -> ShiftRange:
+    if num_steps < 2:
+        raise ValueError(f"In {num_steps} steps nothing can shift; set num_steps to at least 2.")
     first, last = shift_range or (-(-num_steps // 3), 2 * num_steps // 3)
     if not 1 <= first <= last < num_steps:
         raise ValueError(f"No shift can happen before steps {first} to {last} of {num_steps}; choose 1 <= first <= last < num_steps.")

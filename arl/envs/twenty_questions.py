@@ -198,7 +198,7 @@ def num_moves(attributes: np.ndarray, num_attributes: int, num_steps: int | None
     """
     num_objects = attributes.shape[-1]
     look_ahead, value = _look_ahead(attributes, num_attributes, np), np.zeros((*attributes.shape[:-1], 2**num_objects), np.int32)
-    for _ in range(num_objects + 1 if num_steps is None else num_steps):
+    for _ in range(num_objects + 1 if num_steps is None else min(num_steps, num_objects + 1)):
         value = look_ahead(value).min(-1)
     return value[..., -1] / num_objects
 

@@ -102,7 +102,7 @@ def test_place_and_cue_are_the_anchor(tokenizer):
     assert environment.anchor(states[0]) == environment.anchor(states[0]._replace(signs=jnp.zeros(5, jnp.int32)))
 
 
-@pytest.mark.parametrize("options, says", [(dict(length=0), "set length to at least 1"), (dict(num_cues=1), "set it to at least 2")])
+@pytest.mark.parametrize("options, says", [(dict(length=0), "set length to at least 1"), (dict(num_cues=1), "set it to 2, ..., 100")])
 def test_bad_arguments(tokenizer, options, says):
     with pytest.raises(ValueError, match=says):
         corridor.make_corridor(tokenizer, **options)

@@ -278,7 +278,7 @@ def test_a_batch_is_its_lanes_and_the_same_key_the_same_game(tokenizer):
         (dict(num_actions=1), "set num_actions to 2, ..., 4"),
         (dict(num_actions=5), "set num_actions"),
         (dict(num_steps=0), "set num_steps to at least 1"),
-        (dict(num_steps=1), "choose 1 <= first"),
+        (dict(num_steps=1), "set num_steps to at least 2"),
         (dict(shift_range=(0, 3)), "choose 1 <= first"),
         (dict(shift_range=(5, 3)), "choose 1 <= first"),
         (dict(shift_range=(5, 20)), "choose 1 <= first"),
