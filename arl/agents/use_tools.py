@@ -71,7 +71,7 @@ def use_tools(
         raise ValueError(f"{len(tools)} tools and {max_calls} calls are of no use; give at least one of each, or leave use_tools() out")
     for name, cost in (("price", price), ("illegal_penalty", illegal_penalty)):
         if not 0 <= cost < float("inf"):
-            raise ValueError(f"a {name} of {cost} would pay for calls; set {name} to a number >= 0")
+            raise ValueError(f"{name} is {cost}, which charges nothing; set price and illegal_penalty >= 0")
     calls = make_calls(tokenizer, tools, go_on, ask)
     if (ids := common_string(calls.grammar, inner.grammar)) is not None:
         raise ValueError(f"{text.to_string(tokenizer, ids)!r} is a call and an action as well; give the tool, or go_on, another word")
