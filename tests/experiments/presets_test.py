@@ -29,6 +29,7 @@ def small(name: str) -> Experiment:
 def test_updates_can_be_traced(name):
     experiment = small(name)
     state = jax.eval_shape(experiment.learner.init, jax.random.key(0))
-    for learner in filter(None, (experiment.warm_start, experiment.learner)):
-        after, metrics = jax.eval_shape(learner.update, state)
-        assert jax.tree.all(jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), after, state)) and "return" in metrics
+    for learner, told in ((experiment.warm_start, "expert/return"), (experiment.learner, "return")):
+        if learner is not None:
+            after, metrics = jax.eval_shape(learner.update, state)
+            assert jax.tree.all(jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), after, state)) and told in metrics
