@@ -1,5 +1,7 @@
 """Against loops over groups, by hand, and by what must not change."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from arl import objectives
 
 B, G = 12, 4
+assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6)
 grpo = jax.jit(objectives.grpo, static_argnums=1, static_argnames=("normalize", "tolerance"))
 rloo = jax.jit(objectives.rloo, static_argnums=1)
 leave_one_out_baseline = jax.jit(objectives.leave_one_out_baseline, static_argnums=1)
@@ -91,20 +94,20 @@ def test_the_order_within_a_group_is_free(life_return, order):
 
 def test_by_hand():
     life_return = jnp.array([0.0, 1.0, 2.0, 0.0, 3.0, 3.0])  # mean 1, deviation sqrt(2/3); mean 2, deviation sqrt(2)
-    np.testing.assert_allclose(grpo(life_return, 3).advantage, [-(1.5**0.5), 0, 1.5**0.5, -(2**0.5), 0.5**0.5, 0.5**0.5], rtol=1e-6)
-    np.testing.assert_allclose(grpo(life_return, 3, normalize=False).advantage, [-1, 0, 1, -2, 1, 1])
-    np.testing.assert_allclose(leave_one_out_baseline(life_return, 3), [1.5, 1, 0.5, 3, 1.5, 1.5])
-    np.testing.assert_allclose(rloo(life_return, 3).advantage, [-1.5, 0, 1.5, -3, 1.5, 1.5])
+    assert_close(grpo(life_return, 3).advantage, [-(1.5**0.5), 0, 1.5**0.5, -(2**0.5), 0.5**0.5, 0.5**0.5])
+    assert_close(grpo(life_return, 3, normalize=False).advantage, [-1, 0, 1, -2, 1, 1])
+    assert_close(leave_one_out_baseline(life_return, 3), [1.5, 1, 0.5, 3, 1.5, 1.5])
+    assert_close(rloo(life_return, 3).advantage, [-1.5, 0, 1.5, -3, 1.5, 1.5])
     # The whole batch as one group: an unbiased baseline without groups.
-    np.testing.assert_allclose(leave_one_out_baseline(life_return, 6)[0], 9 / 5)
+    assert_close(leave_one_out_baseline(life_return, 6)[0], 9 / 5)
 
 
 def test_an_unfinished_life_enters_no_mean():
     life_return, is_finished = jnp.array([1.0, 2.0, 900.0, 6.0]), jnp.array([True, True, False, True])
     found = grpo(life_return, 4, is_finished, normalize=False)
-    np.testing.assert_allclose(found.advantage, [-2, -1, 0, 3])
+    assert_close(found.advantage, [-2, -1, 0, 3])
     np.testing.assert_array_equal(found.is_used, is_finished)
-    np.testing.assert_allclose(leave_one_out_baseline(life_return, 4, is_finished), [4, 3.5, 3, 1.5])
+    assert_close(leave_one_out_baseline(life_return, 4, is_finished), [4, 3.5, 3, 1.5])
 
 
 def test_groups_without_variance_are_masked_and_counted():
