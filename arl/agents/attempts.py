@@ -140,6 +140,8 @@ def attempts(
     Raises:
       ValueError: if there is nothing to carry, or no room for what is carried.
     """
+    if not isinstance(carry, Carry):
+        raise ValueError(f"carry is {carry!r}; make it with nothing(), window(...), history() or reflection(...)")
     if num_attempts < 1:
         raise ValueError(f"a life of {num_attempts} attempts is no life; set num_attempts >= 1")
     if carry.budget and num_attempts < 2:

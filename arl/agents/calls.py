@@ -73,7 +73,7 @@ def make_calls(tokenizer: Any, tools: Sequence[Tool], go_on: str, after: str = "
     _check_names(tokenizer, names, after)
     first = text.legal_strings(tokenizer, names, after)
     none = [-1] * len(first.choice)
-    states = _States(_edges(first), [*none], [*none], [*none])
+    states = _States(text.edges_of(first), [*none], [*none], [*none])
     for choice in range(len(names)):
         ends = np.flatnonzero(first.choice == choice).tolist()
         strings = argument_grammars(tokenizer, tools[choice - 1], after) if choice else []
@@ -83,7 +83,7 @@ def make_calls(tokenizer: Any, tools: Sequence[Tool], go_on: str, after: str = "
         for end in ends:
             states.choice[end] = choice
     num_arguments = max((len(tool.arguments) for tool in tools), default=0)
-    grammar = _automaton(states, len(names), first.stop_id)
+    grammar = text.automaton(states.edges, states.choice, len(names), first.stop_id, first.root)
     return Calls(grammar, np.asarray(states.argument, np.int32), np.asarray(states.string, np.int32), num_arguments)
 
 
@@ -156,7 +156,7 @@ def common_string(first: Grammar, second: Grammar) -> list[int] | None:
     Args:
       first, second: grammars, of which the part that was added first counts.
     """
-    edges = _edges(first), _edges(second)
+    edges = text.edges_of(first), text.edges_of(second)
     paths: dict[tuple[int, int], list[int]] = {(1, 1): []}
     waiting = list(paths)
     while waiting:
@@ -181,13 +181,9 @@ def _check_names(tokenizer: Any, names: Sequence[str], after: str) -> None:
                 raise ValueError(f"{names[i]!r} cannot be told from the beginning of {names[j]!r}; give each tool, and go_on, its own word")
 
 
-def _edges(grammar: Grammar) -> list[dict[int, int]]:
-    return [{int(grammar.alphabet[i]): int(row[i]) for i in np.flatnonzero(row)} for row in grammar.next_state]
-
-
 def _follow(states: _States, ends: list[int], grammar: Grammar, argument: int, is_last: bool, what: str) -> list[int]:
     """Adds an argument behind the states in which the one before it is complete; returns those in which this one is."""
-    shift, edges = len(states.edges) - 1, _edges(grammar)  # the dead state is shared
+    shift, edges = len(states.edges) - 1, text.edges_of(grammar)  # the dead state is shared
     is_end = grammar.choice >= 0
     if not is_last:  # what follows tells where it ends; it needs no stop token
         for row in edges:
@@ -202,36 +198,3 @@ def _follow(states: _States, ends: list[int], grammar: Grammar, argument: int, i
             raise ValueError(f"{what} can begin with what goes on with the argument before; put an argument of one word between the two")
         states.edges[end] |= root
     return (np.flatnonzero(is_end) + shift).tolist()
-
-
-def _automaton(states: _States, num_choices: int, stop_id: int) -> Grammar:
-    """Returns the automaton, whose states are numbered so that all edges lead upwards."""
-    alphabet = np.unique([token for row in states.edges for token in row]).astype(np.int32)
-    next_state = np.zeros((len(states.edges), len(alphabet)), np.int32)
-    for state, row in enumerate(states.edges):
-        next_state[state, np.searchsorted(alphabet, list(row)).astype(np.int32)] = list(row.values())
-    choice, has_next = np.asarray(states.choice, np.int32), (next_state > 0).any(1)
-
-    runs: list[list[int]] = []
-    forced_state = np.arange(len(choice), dtype=np.int32)
-    for state, row in enumerate(states.edges):
-        run: list[int] = []
-        while len(row) == 1:  # where a text may end as well, the stop token is another way on
-            ((token, forced_state[state]),) = row.items()
-            run.append(token)
-            row = states.edges[forced_state[state]]
-        runs.append(run)
-    width = max(1, *map(len, runs))
-    return Grammar(
-        alphabet=alphabet,
-        next_state=next_state,
-        choice=choice,
-        is_accepting=choice >= 0,
-        is_final=(choice >= 0) & ~has_next,
-        forced=np.asarray([run + [0] * (width - len(run)) for run in runs], np.int32),
-        forced_length=np.asarray([len(run) for run in runs], np.int32),
-        forced_state=forced_state,
-        num_choices=num_choices,
-        stop_id=stop_id,
-        root=1,
-    )

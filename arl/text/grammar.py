@@ -66,7 +66,7 @@ def legal_strings(tokenizer: Any, strings: Sequence[str], prefix: str = "") -> G
         return state
 
     root = add(trie)
-    return _automaton(edges, choice, len(strings), stop_id, root)
+    return automaton(edges, choice, len(strings), stop_id, root)
 
 
 def any_text(tokenizer: Any, symbols: Sequence[str] | None = None, stop: bool = True) -> Grammar:
@@ -101,7 +101,50 @@ def any_text(tokenizer: Any, symbols: Sequence[str] | None = None, stop: bool = 
         edges[1][stop_id] = 2
         edges.append({})
         choice.append(0)
-    return _automaton(edges, choice, 1, stop_id, root=1)
+    return automaton(edges, choice, 1, stop_id, root=1)
+
+
+def automaton(edges: Sequence[Mapping[int, int]], choice: Sequence[int], num_choices: int, stop_id: int, root: int) -> Grammar:
+    """Returns the grammar of a graph of `S` states, of which state 0 is dead.
+
+    Args:
+      edges: of each state, `{token id: state}`. All edges lead to states with larger numbers, or to the state itself.
+      choice: of each state, index of the legal string that ends in it, or -1.
+      num_choices: how many legal strings there are.
+      stop_id: token id that ends a text that could go on.
+      root: state in which a text begins.
+    """
+    alphabet = np.asarray(sorted({token for row in edges for token in row}), np.int32)
+    shape = len(edges), len(alphabet)
+    next_state = np.zeros(shape, np.int32)
+    for state, row in enumerate(edges):
+        if row:
+            next_state[state, np.searchsorted(alphabet, list(row))] = list(row.values())
+    is_accepting = np.asarray(choice) >= 0
+    has_next = np.asarray([bool(row) for row in edges])
+
+    forced, forced_state = [], []
+    for state in range(len(edges)):
+        run: list[int] = []
+        while len(edges[state]) == 1 and not is_accepting[state]:  # where it may end as well, there is a choice
+            ((token, state),) = edges[state].items()
+            run.append(token)
+        forced.append(run)
+        forced_state.append(state)
+    width = max(1, *map(len, forced))
+    return Grammar(
+        alphabet=alphabet,
+        next_state=next_state,
+        choice=np.asarray(choice, np.int32),
+        is_accepting=is_accepting,
+        is_final=is_accepting & ~has_next,
+        forced=np.asarray([run + [0] * (width - len(run)) for run in forced], np.int32),
+        forced_length=np.asarray([len(run) for run in forced], np.int32),
+        forced_state=np.asarray(forced_state, np.int32),
+        num_choices=num_choices,
+        stop_id=stop_id,
+        root=root,
+    )
 
 
 def join(first: Grammar, second: Grammar) -> Grammar:
@@ -162,6 +205,11 @@ def free(grammar: Grammar, vocabulary_size: int) -> Grammar:
     )
 
 
+def edges_of(grammar: Grammar) -> list[dict[int, int]]:
+    """Returns the edges of each state, `{token id: state}`, from which `automaton` builds the grammar again."""
+    return [{int(grammar.alphabet[i]): int(row[i]) for i in np.flatnonzero(row)} for row in grammar.next_state]
+
+
 def longest(grammar: Grammar) -> int:
     """Returns how many tokens the longest text from the grammar's root holds, its stop token included: the budget that always suffices.
 
@@ -181,41 +229,6 @@ def _stop_id(tokenizer: Any) -> int:
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no end token, which stops a text; set tokenizer.eos_token")
     return tokenizer.eos_token_id
-
-
-def _automaton(edges: Sequence[Mapping[int, int]], choice: Sequence[int], num_choices: int, stop_id: int, root: int) -> Grammar:
-    """Edges of state `s` are `edges[s]`, token id -> state; `choice[s]` is the string that ends in it, or -1. States in preorder."""
-    alphabet = np.asarray(sorted({token for row in edges for token in row}), np.int32)
-    shape = len(edges), len(alphabet)
-    next_state = np.zeros(shape, np.int32)
-    for state, row in enumerate(edges):
-        if row:
-            next_state[state, np.searchsorted(alphabet, list(row))] = list(row.values())
-    is_accepting = np.asarray(choice) >= 0
-    has_next = np.asarray([bool(row) for row in edges])
-
-    forced, forced_state = [], []
-    for state in range(len(edges)):
-        run: list[int] = []
-        while len(edges[state]) == 1 and not is_accepting[state]:  # where it may end as well, there is a choice
-            ((token, state),) = edges[state].items()
-            run.append(token)
-        forced.append(run)
-        forced_state.append(state)
-    width = max(1, *map(len, forced))
-    return Grammar(
-        alphabet=alphabet,
-        next_state=next_state,
-        choice=np.asarray(choice, np.int32),
-        is_accepting=is_accepting,
-        is_final=is_accepting & ~has_next,
-        forced=np.asarray([run + [0] * (width - len(run)) for run in forced], np.int32),
-        forced_length=np.asarray([len(run) for run in forced], np.int32),
-        forced_state=np.asarray(forced_state, np.int32),
-        num_choices=num_choices,
-        stop_id=stop_id,
-        root=root,
-    )
 
 
 def _spread(table: np.ndarray, letters: np.ndarray, alphabet: np.ndarray) -> np.ndarray:

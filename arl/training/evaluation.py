@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arl import agents, rollout, text
+from arl import agents, rollout
 from arl.rollout import RolloutConfig
 from arl.training.credit import total_reward
+from arl.training.loss import score
 from arl.types import Interaction, Kind, LanguageModel, Setting, State, Stream, Text
 
 
@@ -109,13 +110,10 @@ def live(
 
 def _gap(interaction: Interaction, model: LanguageModel, config: RolloutConfig, params: Any, stream: Stream) -> jax.Array:
     """Returns the largest difference between the sampler's log-probs and the learner's, float32 `[N]`, nats."""
-    grammar = interaction.grammar
 
     def of_lane(lane: Stream) -> jax.Array:
         row = jax.tree.map(lambda x: x[None], lane)
-        logits = model.logits(params, model.score(params, row.token, row.begin), grammar.alphabet)
-        log_probs = rollout.masked_log_probs(logits, text.unpack(row.support, len(grammar.alphabet)), config.decoding.temperature)
-        log_prob = jnp.take_along_axis(log_probs, row.written[..., None], -1)[..., 0]
+        log_prob, _, _ = score(model, interaction.grammar, params, row, config.decoding.temperature)
         return jnp.max(jnp.where(row.is_written, jnp.abs(log_prob - row.log_prob), 0.0))
 
     return jax.lax.map(of_lane, stream, batch_size=min(16, len(stream.token)))

@@ -93,38 +93,12 @@ def make_learner(
     Raises:
       ValueError: for lanes that do not divide, a context that is too short, greedy decoding, and the like.
     """
-    configs.check_config(config)
+    num_shares = num_devices if mesh is None else mesh.shape[DATA_AXIS]
+    _check(rollout_config, config, num_shares, estimates_by_name=estimate is None)
     rollout.check_rollout(interaction, rollout_config, vocab_size)
-    if rollout_config.decoding.temperature == 0:
-        raise ValueError("a greedy choice has no other beside it, so nothing is learned from it; set rollout.decoding.temperature > 0")
-    if estimate is None:
-        if config.credit not in ESTIMATORS:
-            raise ValueError(f"learner.credit is {config.credit!r}; set it to one of {', '.join(ESTIMATORS)}")
-        if rollout_config.expert != (config.credit == "cloning"):
-            raise ValueError(
-                "what an expert writes is cloned, and nothing else is; set rollout.expert=True and learner.credit='cloning', or neither"
-            )
-        if config.credit == "cloning" and config.normalize:
-            raise ValueError("nothing is left of advantages that are all 1 when they are standardised; set learner.normalize=False")
-        if config.credit in GROUPED and config.group_size < 2:
-            raise ValueError(
-                f"learner.credit={config.credit!r} compares the lanes of a group, and a group of {config.group_size} has nothing to "
-                "compare; set learner.group_size >= 2"
-            )
-        estimate = ESTIMATORS[config.credit]
-    if (config.credit in GROUPED or config.group_size > 1) and rollout_config.restarts:
-        raise ValueError(
-            "lives of a group must begin together; set rollout.restarts=False, or learner.group_size=1 and another learner.credit"
-        )
     if mesh is not None and axis_name is not None:
         raise ValueError("a mesh divides the lanes of the whole program, axis_name belongs to the program of one device; give one of them")
-    num_shares = num_devices if mesh is None else mesh.shape[DATA_AXIS]
-    if config.blocks % num_shares:
-        raise ValueError(f"{config.blocks} blocks of lanes do not divide among {num_shares} devices; set learner.blocks to a multiple")
-    if config.num_lanes // num_shares % config.group_size:
-        raise ValueError(
-            f"a group of {config.group_size} lanes does not fit on one of {num_shares} devices; set more lanes or smaller groups"
-        )
+    estimate = estimate or ESTIMATORS[config.credit]
     optimizer = make_optimizer(config)
     num_lanes, num_blocks = config.num_lanes // num_devices, config.blocks // num_devices
     temperature = rollout_config.decoding.temperature
@@ -201,6 +175,36 @@ def make_learner(
         return batch, {"explained_variance": explained, **jax.tree.map(total, credit.metrics)}
 
     return Learner(init, update)
+
+
+def _check(rollout_config: RolloutConfig, config: LearnerConfig, num_shares: int, estimates_by_name: bool) -> None:
+    """Raises `ValueError` for what does not fit together; lanes are divided into `num_shares`."""
+    configs.check_config(config)
+    if rollout_config.decoding.temperature == 0:
+        raise ValueError("a greedy choice has no other beside it, so nothing is learned from it; set rollout.decoding.temperature > 0")
+    if estimates_by_name and config.credit not in ESTIMATORS:
+        raise ValueError(f"learner.credit is {config.credit!r}; set it to one of {', '.join(ESTIMATORS)}")
+    if estimates_by_name and rollout_config.expert != (config.credit == "cloning"):
+        raise ValueError(
+            "what an expert writes is cloned, and nothing else is; set rollout.expert=True and learner.credit='cloning', or neither"
+        )
+    if estimates_by_name and config.credit == "cloning" and config.normalize:
+        raise ValueError("nothing is left of advantages that are all 1 when they are standardised; set learner.normalize=False")
+    if estimates_by_name and config.credit in GROUPED and config.group_size < 2:
+        raise ValueError(
+            f"learner.credit={config.credit!r} compares the lanes of a group, and a group of {config.group_size} has nothing to "
+            "compare; set learner.group_size >= 2"
+        )
+    if (config.credit in GROUPED or config.group_size > 1) and rollout_config.restarts:
+        raise ValueError(
+            "lives of a group must begin together; set rollout.restarts=False, or learner.group_size=1 and another learner.credit"
+        )
+    if config.blocks % num_shares:
+        raise ValueError(f"{config.blocks} blocks of lanes do not divide among {num_shares} devices; set learner.blocks to a multiple")
+    if config.num_lanes // num_shares % config.group_size:
+        raise ValueError(
+            f"a group of {config.group_size} lanes does not fit on one of {num_shares} devices; set more lanes or smaller groups"
+        )
 
 
 def on_each_device(roll_out: Callable, mesh: Mesh) -> Callable:

@@ -76,6 +76,11 @@ def test_an_environment_without_end_is_refused():
         agents.act(plain.make_riddle()._replace(max_steps=None))
 
 
+def test_words_that_are_no_text_are_refused():
+    with pytest.raises(ValueError, match=r"describe returns str, not a Text.*arl\.text\.template"):
+        agents.act(plain.make_riddle()._replace(describe=lambda state: "Guess:"))
+
+
 def test_what_is_paid_on_the_way_is_paid_for_legal_actions_alone():
     """Such as the bits that an answer gave: a function of the states before and after."""
     environment = envs.time_limit(envs.make_number_guess(tiny.TOKENIZER, 8), 5)

@@ -188,6 +188,7 @@ def test_adapt_passes_through():
         (dict(num_attempts=2, carry=agents.Carry(window=-1)), ">= 0"),
         (dict(num_attempts=2, carry=agents.Carry(budget=-2)), ">= 0"),
         (dict(num_attempts=2, carry=agents.Carry(expert_note=lambda key, state, attempt: text.empty(1))), "set the carry's budget >= 1"),
+        (dict(num_attempts=2, carry="history"), r"carry is 'history'; make it with nothing\(\)"),
         (dict(num_attempts=2, carry=agents.reflection(2, symbols=["not one token"])), "must be one token"),
     ],
 )
