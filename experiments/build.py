@@ -100,10 +100,10 @@ def _check_expert(task: Task, agent: AgentConfig) -> None:
             "this task's expert remembers no attempt if it thinks, calls tools or keeps notes as well; set warm_start=0, or "
             "agent.tools=(), agent.think_budget=0 and agent.memory_slots=0"
         )
-    budgets = {"note_budget": agent.note_budget} if agent.carry == "reflection" else {}
+    budgets = {"reflection_budget": agent.reflection_budget} if agent.carry == "reflection" else {}
     budgets |= {"memory_budget": agent.memory_budget} if agent.memory_slots else {}
     for name, budget in budgets.items():
-        if (length := tasks.note_length(task, is_reflection=name == "note_budget")) > budget:
+        if (length := tasks.note_length(task, is_reflection=name == "reflection_budget")) > budget:
             raise ValueError(f"an expert notes down {length} tokens here; set agent.{name} >= {length}, or warm_start=0")
 
 
@@ -195,7 +195,7 @@ def _with_attempts(tokenizer: Any, inner: Interaction, task: Task, config: Agent
         "window": lambda: agents.window(config.window),
         "history": agents.history,
         "reflection": lambda: agents.reflection(
-            config.note_budget,
+            config.reflection_budget,
             symbols=_note_symbols(task, config),
             stop=config.note_stop,
             annealed=config.annealed,

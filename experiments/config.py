@@ -65,7 +65,7 @@ class AgentConfig:
       num_attempts: attempts at one task in a life, `K`.
       carry: "nothing", "window", "history" or "reflection".
       window: tokens that are carried by "window".
-      note_budget: tokens of a reflection.
+      reflection_budget: tokens of a reflection.
       note_symbols: "numbers" (those of the task) or "any" (the whole tokenizer); of reflections and of memory.
       note_stop: whether the model ends its own reflections and notes.
       annealed: whether forgetting follows the schedules "attempts.keep" (of reflections) and "remember.keep" (of memory).
@@ -89,7 +89,7 @@ class AgentConfig:
     num_attempts: int = 1
     carry: str = "nothing"
     window: int = 16
-    note_budget: int = 3
+    reflection_budget: int = 3
     note_symbols: str = "numbers"
     note_stop: bool = False
     annealed: bool = False

@@ -35,7 +35,7 @@ def reflection(
     """
     return Config(
         environment=EnvironmentConfig(number_guess=NumberGuess(num_numbers)),
-        agent=AgentConfig(num_attempts=num_attempts, carry="reflection", note_budget=3, note_symbols=symbols, annealed=True),
+        agent=AgentConfig(num_attempts=num_attempts, carry="reflection", reflection_budget=3, note_symbols=symbols, annealed=True),
         rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 6),)),
         learner=LearnerConfig(
             num_updates=num_updates,
@@ -134,7 +134,7 @@ def combination_lock(reflects: bool = True) -> Config:
     """A code is entered digit by digit and answered as a whole: what an answer tells must cross to the next attempt as a note."""
     return Config(
         environment=EnvironmentConfig(name="combination_lock", combination_lock=CombinationLock(2, 3)),
-        agent=AgentConfig(num_attempts=4, carry="reflection" if reflects else "nothing", note_budget=2),
+        agent=AgentConfig(num_attempts=4, carry="reflection" if reflects else "nothing", reflection_budget=2),
         rollout=whole_lives(),
         learner=refining(100, 160, entropy=0.005),
         warm_start=100,
@@ -152,12 +152,12 @@ def frozen_lake_hidden(reflects: bool = True) -> Config:
     return again(EnvironmentConfig(name="frozen_lake", frozen_lake=lake, time_limit=10), 6, reflects)
 
 
-def again(environment: EnvironmentConfig, note_budget: int, reflects: bool) -> Config:
+def again(environment: EnvironmentConfig, reflection_budget: int, reflects: bool) -> Config:
     """Three attempts at one task with a reflection after each; or the same attempts, of which nothing crosses.
 
     Lives without reflections have half as many tokens; of those there are twice as many updates.
     """
-    agent = AgentConfig(num_attempts=3, carry="reflection" if reflects else "nothing", note_budget=note_budget)
+    agent = AgentConfig(num_attempts=3, carry="reflection" if reflects else "nothing", reflection_budget=reflection_budget)
     times = 1 if reflects else 2
     learner = refining(80 * times, 160, entropy=0.005)
     return Config(environment=environment, agent=agent, rollout=whole_lives(), learner=learner, warm_start=80 * times)
@@ -201,7 +201,7 @@ def composed(tools: tuple[str, ...] = ("calculator",), slots: int = 1, reflects:
             forgets=slots == 0,
             num_attempts=3,
             carry="reflection" if reflects else "nothing",
-            note_budget=4,
+            reflection_budget=4,
             prices={"tool": 0.05} if tools else {},
         ),
         rollout=whole_lives(),

@@ -83,7 +83,9 @@ def reflection(
       ValueError: for a reflection without tokens.
     """
     if budget < 1:
-        raise ValueError(f"a reflection of {budget} tokens says nothing; set budget (in configs note_budget) >= 1, or carry=nothing()")
+        raise ValueError(
+            f"a reflection of {budget} tokens says nothing; set budget (in configs reflection_budget) >= 1, or carry=nothing()"
+        )
     symbols = None if symbols is None else tuple(symbols)
     return Carry(budget=budget, symbols=symbols, stop=stop, ask=ask, annealed=annealed, expert_note=expert_note)
 

@@ -85,9 +85,11 @@ def test_an_expert_with_a_memory_finds_the_door():
     assert interaction.size.context < 5 * 8 and _expert_life(interaction)[0] == 1.0
 
 
-def _life_with_notes(found, seed, num_attempts, note_budget):
+def _life_with_notes(found, seed, num_attempts, reflection_budget):
     """What an expert earns in a life with reflections, the environment's state before each of them, and the reflections."""
-    interaction = make_agent(tiny.TOKENIZER, found, AgentConfig(num_attempts=num_attempts, carry="reflection", note_budget=note_budget))
+    interaction = make_agent(
+        tiny.TOKENIZER, found, AgentConfig(num_attempts=num_attempts, carry="reflection", reflection_budget=reflection_budget)
+    )
     expert, advance = jax.jit(interaction.expert), jax.jit(interaction.advance)
     state, turn = interaction.start(jax.random.key(seed), {})
     outcome, before, notes = 0.0, [], []
@@ -179,7 +181,7 @@ def test_an_expert_calls_a_tool_once_and_then_reads_its_own_note():
     options = dict(tools=("calculator",), memory_slots=1, memory_budget=2, memory_every=2, num_attempts=3, prices={"tool": 0.125})
     calls = {}
     for carry, budget in [("reflection", 2), ("nothing", 0)]:
-        config = AgentConfig(carry=carry, note_budget=budget or 4, **options)
+        config = AgentConfig(carry=carry, reflection_budget=budget or 4, **options)
         found = task("arithmetic", 3, arithmetic=tasks.Arithmetic(1))
         paid, calls[carry] = _expert_life(make_agent(tiny.TOKENIZER, found, config))
         assert paid == 3.0 - 0.125 * (6 + 3 * calls[carry])
