@@ -167,6 +167,7 @@ class Interaction(NamedTuple):
       adapt: `(setting, outcomes) -> setting`, once an update; None changes nothing.
       expert: `(key, state) -> Text`, what an expert would write now; None where there is none.
       anchor: `state -> uint32 []`, equal for states that are the same decision; None where there is none.
+      explores: whether what is new in a life is paid for; lives within a life would be paid for it again.
     """
 
     start: Callable[[jax.Array, Setting], tuple[State, Turn]]
@@ -176,6 +177,7 @@ class Interaction(NamedTuple):
     adapt: Callable[[Setting, Any], Setting] | None = None
     expert: Callable[[jax.Array, State], Text] | None = None
     anchor: Callable[[State], jax.Array] | None = None
+    explores: bool = False
 
 
 class Step(NamedTuple):

@@ -140,7 +140,7 @@ def attempts(
       The interaction; its state is an `AttemptsState`.
 
     Raises:
-      ValueError: if there is nothing to carry, or no room for what is carried.
+      ValueError: if there is nothing to carry, or no room for what is carried, or `inner` pays for what is new.
     """
     if not isinstance(carry, Carry):
         raise ValueError(f"carry is {carry!r}; make it with nothing(), window(...), history() or reflection(...)")
@@ -150,6 +150,8 @@ def attempts(
         raise ValueError("a reflection needs a next attempt to be of use; set num_attempts >= 2, or carry=nothing()")
     if not 0 <= discount <= 1:
         raise ValueError(f"a discount of {discount} is no weight of the next attempt; set it between 0 and 1")
+    if inner.explores and num_attempts > 1:
+        raise ValueError("what is new would be paid for again in every attempt; put explore() around attempts(), not within")
     if carry.budget < 0 or carry.window < 0:
         raise ValueError(f"a carry of {min(carry.budget, carry.window)} tokens is impossible; set it >= 0")
     if carry.expert_note and not carry.budget:
@@ -243,6 +245,7 @@ def attempts(
         adapt=inner.adapt,
         expert=write if expert or inner.expert else None,
         anchor=(lambda state: inner.anchor(state.inner)) if inner.anchor else None,
+        explores=inner.explores,
     )
 
 

@@ -30,9 +30,9 @@ def explore(inner: Interaction, *, scale: float, num_buckets: int = 256) -> Inte
 
     What shares a bucket with an earlier anchor pays nothing: the n-th anchor of a life does so with probability below `n / num_buckets`.
 
-    Stand outside of `attempts`: within it each attempt is a life, in which everything is new. From there, the state in which an attempt
-    ended is seen if a reflection on it is asked for; where the next attempt begins at once, it is not. `weigh` lets the pay follow a
-    schedule.
+    It stands outside of `attempts`, which refuses it within: there each attempt is a life, in which everything is new. From outside, the
+    state in which an attempt ended is seen if a reflection on it is asked for; where the next attempt begins at once, it is not. `weigh`
+    lets the pay follow a schedule.
 
     Args:
       inner: the interaction to explore in.
@@ -43,10 +43,12 @@ def explore(inner: Interaction, *, scale: float, num_buckets: int = 256) -> Inte
       The interaction; its state is an `ExploreState`.
 
     Raises:
-      ValueError: if states have no anchors, cannot be told apart, or pay nothing.
+      ValueError: if states have no anchors, cannot be told apart, pay nothing or pay already.
     """
     if inner.anchor is None:
         raise ValueError("what is new cannot be told without anchors; give the environment an anchor, or leave explore() out")
+    if inner.explores:
+        raise ValueError("what is new would be paid for twice; leave one explore() out, and set the scale of the other")
     if num_buckets < 2:
         raise ValueError(f"{num_buckets} buckets tell no two states apart; set num_buckets >= 2")
     if not 0 < scale < float("inf"):
@@ -72,6 +74,7 @@ def explore(inner: Interaction, *, scale: float, num_buckets: int = 256) -> Inte
         advance=advance,
         expert=(lambda key, state: inner.expert(key, state.inner)) if inner.expert else None,
         anchor=lambda state: anchor(state.inner),
+        explores=True,
     )
 
 

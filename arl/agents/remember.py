@@ -174,6 +174,7 @@ def remember(
         adapt=inner.adapt,
         expert=expert if inner.expert else None,
         anchor=(lambda state: inner.anchor(state.inner)) if inner.anchor else None,
+        explores=inner.explores,
     )
 
 

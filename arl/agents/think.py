@@ -109,4 +109,5 @@ def think(
         adapt=inner.adapt,
         expert=expert if inner.expert else None,
         anchor=(lambda state: inner.anchor(state.inner)) if inner.anchor else None,
+        explores=inner.explores,
     )

@@ -145,6 +145,7 @@ def use_tools(
         adapt=inner.adapt,
         expert=expert if inner.expert else None,
         anchor=(lambda state: inner.anchor(state.inner)) if inner.anchor else None,
+        explores=inner.explores,
     )
 
 

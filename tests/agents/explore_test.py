@@ -117,3 +117,14 @@ def test_what_cannot_be_is_refused(options, words):
 def test_states_without_anchors_are_refused():
     with pytest.raises(ValueError, match="give the environment an anchor"):
         explore(tiny.agent("act"), scale=1.0)
+
+
+def test_what_is_new_is_never_paid_for_twice():
+    """By no second explore(), however deep the first one lies, and by no attempt within attempts."""
+    inner = tiny.guess()
+    deep = tiny.think(explore(inner, scale=1.0), budget=2)
+    with pytest.raises(ValueError, match="paid for twice"):
+        explore(deep, scale=0.5)
+    with pytest.raises(ValueError, match=r"again in every attempt; put explore\(\) around attempts\(\)"):
+        tiny.attempts(deep)
+    assert explore(tiny.attempts(inner), scale=1.0).explores and not tiny.attempts(inner).explores
