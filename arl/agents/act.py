@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Environment, Interaction, Kind, Reward, Size, State, Text, Written, make_turn, select
+from arl.types import Environment, Interaction, Kind, Reward, Size, State, Written, make_turn, select
 
 Process = Callable[[State, State], jax.Array]
 """`(state before, state after) -> float32 []`: what an action is worth on the way, such as the bits that its answer gave."""
@@ -44,7 +44,8 @@ def act(
         )
     grammar, max_turns = environment.grammar, environment.max_steps
     budget = text.longest(grammar)
-    capacity = jax.eval_shape(lambda key: _check_text(environment.describe(environment.reset(key))), jax.random.key(0)).ids.shape[0]
+    describe = lambda key: text.checked(environment.describe(environment.reset(key)), "the environment's describe")
+    capacity = jax.eval_shape(describe, jax.random.key(0)).ids.shape[0]
     turn_length = capacity + budget
     life = max_turns * turn_length + capacity
 
@@ -83,9 +84,3 @@ def act(
         expert=expert if environment.expert else None,
         anchor=(lambda carry: environment.anchor(carry[0])) if environment.anchor else None,
     )
-
-
-def _check_text(said: Text) -> Text:
-    if not isinstance(said, Text):
-        raise ValueError(f"the environment's describe returns {type(said).__name__}, not a Text; say it with arl.text.template or constant")
-    return said

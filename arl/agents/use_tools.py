@@ -99,7 +99,12 @@ def use_tools(
         """Returns what the tool says that is called; nothing (tool -1) says nothing."""
 
         def say(tool: Tool, arguments: jax.Array) -> Text:
-            said = text.pad(tool.call(key, state, arguments[: len(tool.arguments)]), answer_capacity)
+            said = text.checked(tool.call(key, state, arguments[: len(tool.arguments)]), f"tool {tool.name!r}")
+            if said.ids.shape[0] > tool.capacity:
+                raise ValueError(
+                    f"tool {tool.name!r} says up to {said.ids.shape[0]} tokens; set its capacity (now {tool.capacity}) to that"
+                )
+            said = text.pad(said, answer_capacity)
             return Text(jnp.asarray(said.ids, jnp.int32), jnp.asarray(said.length, jnp.int32))
 
         branches = [lambda arguments, tool=tool: say(tool, arguments) for tool in tools]

@@ -19,7 +19,7 @@ from arl.text.grammar import (
     unpack,
 )
 from arl.text.template import Hole, Template, check, check_text, choice, grid, nested, number, subset, template, when
-from arl.text.text import concatenate, constant, cut, empty, flatten, keep_last, lookup, only_if, pad, stack, to_string
+from arl.text.text import checked, concatenate, constant, cut, empty, flatten, keep_last, lookup, only_if, pad, stack, to_string
 from arl.text.tokenizer import encode, load_tokenizer, token_ids
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "automaton",
     "check",
     "check_text",
+    "checked",
     "choice",
     "concatenate",
     "constant",

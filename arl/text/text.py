@@ -35,6 +35,21 @@ def empty(capacity: int) -> Text:
     return Text(jnp.zeros(capacity, jnp.int32), known(0))
 
 
+def checked(said: Any, who: str) -> Text:
+    """Returns what a function said.
+
+    Args:
+      said: what it returned.
+      who: the function, for the message.
+
+    Raises:
+      ValueError: if it is no `Text`.
+    """
+    if not isinstance(said, Text):
+        raise ValueError(f"{who} returns {type(said).__name__}, not a Text; say it with arl.text.template or arl.text.constant")
+    return said
+
+
 def pad(text: Text, capacity: int) -> Text:
     """Returns the same text with more room, ids beyond its old capacity 0.
 

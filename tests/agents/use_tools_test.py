@@ -612,6 +612,21 @@ def test_what_cannot_be_is_refused(tools, options, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [
+        (CHANCE._replace(call=lambda key, state, n: "yes"), "tool ' key' returns str, not a Text"),
+        (CHANCE._replace(call=lambda key, state, n: text.empty(CHANCE.capacity + 1)), "set its capacity"),
+    ],
+)
+def test_an_answer_that_is_no_text_or_has_no_room_is_refused_where_it_is_compiled(tool, words):
+    interaction = use_tools(tiny.guess(), tiny.TOKENIZER, [tool, LONG], max_calls=1)
+    state, _ = interaction.start(jax.random.key(0), {})
+    written = Written(text.empty(interaction.size.written), jnp.int32(0), jnp.bool_(True))
+    with pytest.raises(ValueError, match=words):
+        jax.eval_shape(lambda: interaction.advance(jax.random.key(0), {}, state, written))
+
+
 def test_a_call_that_is_an_action_only_as_a_whole_is_refused():
     with pytest.raises(ValueError, match="' left down' is a call and an action as well; give the tool, or go_on, another word"):
         use_tools(agents.act(tiny.make_walk()), tiny.TOKENIZER, [simple(" left", (" up", " down"))], max_calls=1)
