@@ -1,7 +1,7 @@
-"""Writes the tables of README.md from experiments/results/*.json: summaries of runs that were made, and a benchmark.
+"""Writes the tables and plots of README.md from experiments/results/*.json: summaries of runs that were made, and a benchmark.
 
 experiments/make_table.py --collect=runs/reflection,runs/bandit   # copies summaries there first
-experiments/make_table.py                                         # writes the table
+experiments/make_table.py                                         # writes tables and plots
 """
 
 import collections
@@ -24,7 +24,9 @@ BENCHMARK = RESULTS / "benchmark.json"
 
 
 def make_table(assignments: list[str]) -> None:
-    """Copies summaries, then rewrites what stands between the two marks in README.md."""
+    """Copies summaries, then rewrites what stands between marks in README.md, and draws what rows earn around a shift of the rules."""
+    from experiments.plots import around_shift
+
     if assignments:
         raise main.UsageError("a table has no config; leave --config out")
     for folder in COLLECT.value:
@@ -38,6 +40,10 @@ def make_table(assignments: list[str]) -> None:
     for name, make in (("results", results_table), ("cognition", cognition_table), ("speed", speed_table)):
         words = _replace(words, name, make())
     readme.write_text(words)
+    for row, arms in _rows().items():
+        curves = {preset: [run["around_shift"] for run in runs] for preset, runs in arms.items() if "around_shift" in runs[0]}
+        if curves:
+            around_shift(RESULTS / f"around_shift_{row}.png", curves, row)
 
 
 def _replace(words: str, name: str, table: str) -> str:
@@ -81,14 +87,19 @@ def results_table() -> str:
 
 def cognition_table() -> str:
     """Returns the table of capabilities as Markdown: the arms of each row of which there are results."""
-    by_preset, lines = _by_preset(), []
-    for row, presets in ROWS.items():
-        arms = {preset: by_preset[preset] for preset in presets if preset in by_preset}
-        if arms:
-            head, rule, *told = table(arms).splitlines()
-            lines += [] if lines else [f"| row {head}", f"|---{rule}"]
-            lines += [f"| {row} {line}" for line in told]
+    lines = []
+    for row, arms in _rows().items():
+        head, rule, *told = table(arms).splitlines()
+        lines += [] if lines else [f"| row {head}", f"|---{rule}"]
+        lines += [f"| {row} {line}" for line in told]
     return "\n".join(lines)
+
+
+def _rows() -> dict[str, dict[str, list[dict]]]:
+    """Returns the arms of each row of which there are results, and the summaries of each."""
+    by_preset = _by_preset()
+    arms = {row: {preset: by_preset[preset] for preset in presets if preset in by_preset} for row, presets in ROWS.items()}
+    return {row: found for row, found in arms.items() if found}
 
 
 def _read(path: pathlib.Path) -> dict:

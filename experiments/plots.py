@@ -66,7 +66,7 @@ def around_shift(path: pathlib.Path, curves: dict[str, list[dict]], title: str) 
     figure, axes = _axes(title, "steps since the rules changed", "reward a step")
     mean = lambda seeds, name: np.nanmean(np.asarray([seed[name] for seed in seeds], float), axis=0)
     first = next(iter(curves.values()))
-    axes.plot(first[0]["step"], mean(first, "expert"), color="tab:green", linestyle="--", label="Bayes filter")
+    axes.plot(first[0]["step"], mean(first, "expert"), color="tab:green", linestyle="--", zorder=3, label="Bayes filter")
     for (name, seeds), color in zip(curves.items(), itertools.cycle(COLORS)):
         axes.plot(seeds[0]["step"], mean(seeds, "reward"), color=color, marker="o", markersize=3, label=name)
     axes.axvline(0, color="tab:gray", linewidth=0.8)
