@@ -278,6 +278,7 @@ class LanguageModel(NamedTuple):
       score: `(params, tokens [B, T], begin [B, T]) -> features`, the same for a whole stream at once, without a cache.
       logits: `(params, features, alphabet [U]) -> float32 [..., U]`.
       value: `(params, features) -> float32 [...]`.
+      context_length: tokens of the longest context that it can score; None for any.
     """
 
     init: Callable[[jax.Array], Any]
@@ -286,6 +287,7 @@ class LanguageModel(NamedTuple):
     score: Callable[[Any, jax.Array, jax.Array], Any]
     logits: Callable[[Any, Any, jax.Array], jax.Array]
     value: Callable[[Any, Any], jax.Array]
+    context_length: int | None = None
 
 
 def make_turn(
@@ -316,6 +318,25 @@ def make_turn(
         terminated=jnp.asarray(terminated, bool),
         truncated=jnp.asarray(truncated, bool),
     )
+
+
+def follow(setting: Setting, name: str, field: str) -> Any:
+    """Returns `setting[name][field]`, what a schedule says now.
+
+    Args:
+      setting: of the interaction.
+      name: key of a combinator's part of it.
+      field: what is wanted of that part.
+
+    Raises:
+      ValueError: if nothing sets it.
+    """
+    try:
+        return setting[name][field]
+    except KeyError:
+        raise ValueError(
+            f"nothing sets {name}.{field}; give LearnerConfig.schedules['{name}.{field}'] a Schedule, or the setting that value"
+        ) from None
 
 
 def select(which: jax.Array, if_true: Any, if_false: Any) -> Any:

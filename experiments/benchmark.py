@@ -33,7 +33,7 @@ def compare_with_torch(function: str, module: str, quick: bool) -> dict[str, flo
     """Returns the figures of a function of a module that needs the extra `parity`; none, and a line that says so, without it."""
     missing = [name for name in PARITY if importlib.util.find_spec(name) is None]
     if missing:
-        print(f"  left out: it needs {', '.join(missing)}; run .venv/bin/python -m pip install '.[parity]'", flush=True)
+        print(f"  left out: it needs {', '.join(missing)}; run .venv/bin/python -m pip install -e '.[parity]'", flush=True)
         return {}
     return getattr(importlib.import_module(module), function)(quick)
 

@@ -114,7 +114,8 @@ def make_task(tokenizer: Any, config: EnvironmentConfig, num_attempts: int) -> T
         raise ValueError(f"there is no environment {config.name}; {nearest(config.name, names)}")
     task = getattr(config, config.name).make(tokenizer, tasks.Limits(config.time_limit, config.turn_cost, num_attempts))
     if not task.floor < task.ceiling:
-        more = "set agent.num_attempts >= 2" if num_attempts == 1 else "give it more steps"
+        longer = f"set environment.time_limit > {config.time_limit}" if config.time_limit else "give it more steps"
+        more = "set agent.num_attempts >= 2" if num_attempts == 1 and not config.time_limit else longer
         raise ValueError(f"random actions are as good as any in a life of this task; {more}, or set environment.{config.name} harder")
     environment = task.environment
     if config.time_limit:
@@ -160,7 +161,7 @@ def _pay_bits(task: Task, config: AgentConfig) -> agents.Process | None:
 
 
 def _with_tools(tokenizer: Any, inner: Interaction, task: Task, config: AgentConfig, expert_calls: bool) -> Interaction:
-    known = [*task.offers, "imagine"]
+    known = [*task.offers, *(["imagine"] if task.can_imagine else [])]
     if "imagine" in config.tools and not task.can_imagine:
         raise ValueError("an imagined step would tell for nothing what has to be found out here; take imagine out of agent.tools")
     if wrong := [name for name in config.tools if name not in known]:
@@ -228,7 +229,13 @@ def _paid(interaction: Interaction, config: AgentConfig) -> Interaction:
     kinds = {kind.name.lower(): kind for kind in Kind if kind > Kind.OBSERVATION}
     if wrong := [name for name in config.prices if name not in kinds]:
         raise ValueError(f"agent.prices names {wrong[0]}, which is no kind of segment; {nearest(wrong[0], kinds)}")
-    writes = {"tool": config.tools, "think": config.think_budget, "note": config.memory_slots, "reflection": config.carry == "reflection"}
+    writes = {
+        "tool": config.tools,
+        "think": config.think_budget,
+        "note": config.memory_slots,
+        "control": config.memory_slots > 1,
+        "reflection": config.carry == "reflection",
+    }
     written = ["action", *(name for name, is_written in writes.items() if is_written)]
     if idle := [name for name in config.prices if name not in written]:
         raise ValueError(f"agent.prices charges for {idle[0]}, which this agent never writes; it writes {', '.join(written)}")

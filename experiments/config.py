@@ -55,7 +55,7 @@ class AgentConfig:
       forgets: whether each turn's description is all that the model sees.
       turn_discount: weight of what follows an action.
       bits: paid for each bit that an answer tells, where the environment says how many.
-      tools: called before an action: "calculator" and "table" where the task offers them, "imagine" everywhere.
+      tools: called before an action: "calculator" and "table" where the task offers them, "imagine" where nothing is to be found out.
       max_calls: of tools, before each action.
       think_budget: tokens of a thought before each action; 0 for none.
       think_stop: whether the model ends its own thoughts.
@@ -177,6 +177,8 @@ class Config:
             raise ValueError(f"checkpoint_every is {self.checkpoint_every}; set it >= 1")
         if self.warm_start < 0:
             raise ValueError(f"warm_start is {self.warm_start}; set it >= 0")
+        if min(self.warm_start_learning_rate.start, self.warm_start_learning_rate.end) < 0:
+            raise ValueError("warm_start_learning_rate is negative; set its start and end >= 0")
         if self.evaluation.num_lives < 2:  # one life can be watched, but has no spread to judge by
             raise ValueError(f"evaluation.num_lives is {self.evaluation.num_lives}; set it >= 2")
 
@@ -186,12 +188,11 @@ _OPEN = (["learner", "schedules"], ["learner", "entropy_scales"], ["agent", "pri
 
 
 def nearest(name: str, choices: typing.Iterable[str]) -> str:
-    """Returns the valid choice that is most like a wrong one, as words for a message."""
+    """Returns the valid choice that is most like a wrong one, or all of them where none is, as words for a message."""
     choices = list(choices)
-    if not name:
-        return f"choose one of {', '.join(choices)}"
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.0)
-    return f"did you mean {close[0]}?" if close else "there is none"
+    if close := difflib.get_close_matches(name, choices, n=1, cutoff=0.5):
+        return f"did you mean {close[0]}?"
+    return f"choose one of {', '.join(choices)}" if choices else "there is none"
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -206,6 +207,11 @@ def field_names(config: Any) -> list[str]:
         value = getattr(config, field.name)
         names += [f"{field.name}.{inner}" for inner in field_names(value)] if dataclasses.is_dataclass(value) else [field.name]
     return names
+
+
+def fields_called(name: str) -> list[str]:
+    """Returns the dotted names of the fields of a run's config that end in `name`."""
+    return [field for field in field_names(Config()) if f".{field}".endswith(f".{name}")]
 
 
 def first_difference(there: Any, here: Any, name: str = "") -> str:
@@ -298,6 +304,7 @@ def _path(values: dict, name: str) -> list[str]:
         if not isinstance(inner, dict) or (part not in inner and parts[:2] not in _OPEN):
             where = ".".join(["config", *parts[:index]])
             known = inner if isinstance(inner, dict) else []
-            raise ValueError(f"there is no field {where}.{part}; {nearest(part, known)}")
+            meant = " or ".join(f"config.{field}" for field in fields_called(part))
+            raise ValueError(f"there is no field {where}.{part}; {f'did you mean {meant}?' if meant else nearest(part, known)}")
         inner = inner.get(part)
     return parts

@@ -15,7 +15,7 @@ from experiments import main
 RUN = flags.DEFINE_string("run", "runs/reflection", "Folder of the run.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the held-out lives.", lower_bound=0, upper_bound=2**31 - 1)
 STEP = flags.DEFINE_integer("step", None, "Which checkpoint; the newest if not given.")
-GREEDY = flags.DEFINE_bool("greedy", False, "Whether the most probable token is always written.")
+GREEDY = flags.DEFINE_bool("greedy", None, "Whether the most probable token is always written; as the run's config says if not given.")
 NUM_LIVES = flags.DEFINE_integer("num_lives", None, "How many lives; as in training if not given.", lower_bound=2)
 
 
@@ -27,7 +27,9 @@ def evaluate(assignments: list[str]) -> None:
     from experiments.restore import restore
 
     run = restore(RUN.value, STEP.value)
-    config = dataclasses.replace(run.experiment.config.evaluation, greedy=GREEDY.value)
+    config = run.experiment.config.evaluation
+    if GREEDY.value is not None:
+        config = dataclasses.replace(config, greedy=GREEDY.value)
     if NUM_LIVES.value:
         config = dataclasses.replace(config, num_lives=NUM_LIVES.value)
     began = time.perf_counter()

@@ -90,7 +90,7 @@ def _meant(flag: str) -> str:
     """Returns what to write instead of an unknown flag that has the name of a field of the config; nothing if no field has it."""
     from experiments import config
 
-    names = [f"--config.{name}" for name in config.field_names(config.Config()) if f".{name}".endswith(f".{flag}")]
+    names = [f"--config.{name}" for name in config.fields_called(flag)]
     return f"there is no flag --{flag}; the training takes {' or '.join(names)}" if names else ""
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Environment, Interaction, Kind, Reward, Size, State, Written, make_turn, select
+from arl.types import Environment, Interaction, Kind, Reward, Size, State, Step, Text, Written, make_turn, select
 
 Process = Callable[[State, State], jax.Array]
 """`(state before, state after) -> float32 []`: what an action is worth on the way, such as the bits that its answer gave."""
@@ -37,6 +37,8 @@ def act(
         raise ValueError(f"an illegal_penalty of {illegal_penalty} charges nothing for an illegal text; set it to a number >= 0")
     if not 0 <= discount <= 1:
         raise ValueError(f"a discount of {discount} is no weight of what follows; set it between 0 and 1")
+    if environment.max_steps is not None and environment.max_steps < 1:
+        raise ValueError(f"the environment's max_steps is {environment.max_steps}, and an episode without an action is none; set it >= 1")
     if environment.max_steps is None:
         raise ValueError(
             "this environment has no bound on its steps; wrap it in time_limit(environment, num_steps) "
@@ -44,15 +46,15 @@ def act(
         )
     grammar, max_turns = environment.grammar, environment.max_steps
     budget = text.longest(grammar)
-    describe = lambda key: text.checked(environment.describe(environment.reset(key)), "the environment's describe")
-    capacity = jax.eval_shape(describe, jax.random.key(0)).ids.shape[0]
+    first = jax.eval_shape(lambda key: _describe(environment, environment.reset(key))[0], jax.random.key(0))
+    capacity = first.ids.shape[0]
     turn_length = capacity + budget
     life = max_turns * turn_length + capacity
 
     def ask(state, num_turns, **rest):
         left = jnp.where(rest["truncated"], 0, budget)
-        turn = make_turn(environment.describe(state), Kind.ACTION, left, grammar.root, environment.legal(state), forget=forgets, **rest)
-        return (state, num_turns), turn
+        said, legal = _describe(environment, state)
+        return (state, num_turns), make_turn(said, Kind.ACTION, left, grammar.root, legal, forget=forgets, **rest)
 
     def start(key, setting):
         del setting
@@ -61,7 +63,7 @@ def act(
     def advance(key, setting, carry, written: Written):
         del setting
         state, num_turns = carry
-        stepped, step = environment.step(key, state, jnp.maximum(written.choice, 0))
+        stepped, step = _take_step(environment, key, state, jnp.maximum(written.choice, 0))
         num_turns += 1
         terminated = written.is_legal & step.terminated
         truncated = ~terminated & ((written.is_legal & step.truncated) | (num_turns >= max_turns))
@@ -74,7 +76,10 @@ def act(
 
     def expert(key, carry):
         state, _ = carry
-        return text.say_choice(grammar, environment.expert(key, state))
+        choice = environment.expert(key, state)
+        if isinstance(choice, Text) or not jnp.issubdtype(jnp.result_type(choice), jnp.integer):
+            raise ValueError("the environment's expert returns no index of a legal string; return an action, int32 []")
+        return text.say_choice(grammar, choice)
 
     return Interaction(
         start=start,
@@ -84,3 +89,32 @@ def act(
         expert=expert if environment.expert else None,
         anchor=(lambda carry: environment.anchor(carry[0])) if environment.anchor else None,
     )
+
+
+def _describe(environment: Environment, state: State) -> tuple[Text, jax.Array]:
+    """Returns what an environment says of a state, and which actions exist in it, bool `[A]`; raises `ValueError` if it is not these."""
+    said, legal = text.checked(environment.describe(state), "the environment's describe"), jnp.asarray(environment.legal(state))
+    wanted = (environment.grammar.num_choices,)
+    if legal.shape != wanted:
+        raise ValueError(f"the environment's legal is of shape {legal.shape}; return a bool for each legal string, {wanted}")
+    return said, legal
+
+
+def _take_step(environment: Environment, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
+    """Returns what follows an action, int32 `[]`; raises `ValueError` if that is not a state like the one before, and a `Step`."""
+    result = environment.step(key, state, action)
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Step)):
+        raise ValueError("the environment's step returns something else than (state, Step); return these two")
+    before, after = (_form(part) for part in (state, result[0]))
+    if before != after:
+        lost, new = min(before - after, default="nothing"), min(after - before, default="nothing")
+        raise ValueError(f"the environment's step returns another form of state, {new} in place of {lost}; return what reset returns")
+    if any(jnp.shape(part) for part in result[1]):
+        raise ValueError("the environment's step returns a reward or an end that is no scalar; return arrays of shape []")
+    return result
+
+
+def _form(state: State) -> set[str]:
+    """Returns what a state is made of: `.low int32[]`, say."""
+    leaves = ((jax.tree_util.keystr(path), jnp.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(state))
+    return {f"state{name} {leaf.dtype}{list(leaf.shape)}" for name, leaf in leaves}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, select
+from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, follow, select
 
 ExpertAgain = Callable[[jax.Array, State, jax.Array], Text]
 """`(key, state of the interaction within, int32 [] index of the attempt) -> Text`: what an expert writes, in an attempt or after it, who
@@ -80,12 +80,14 @@ def reflection(
       The carry.
 
     Raises:
-      ValueError: for a reflection without tokens.
+      ValueError: for a reflection without tokens, or symbols that are one string.
     """
     if budget < 1:
         raise ValueError(
             f"a reflection of {budget} tokens says nothing; set budget (in configs reflection_budget) >= 1, or carry=nothing()"
         )
+    if isinstance(symbols, str):
+        raise ValueError(f"symbols is the string {symbols!r}; set it to a tuple of strings, such as ({symbols!r},)")
     symbols = None if symbols is None else tuple(symbols)
     return Carry(budget=budget, symbols=symbols, stop=stop, ask=ask, annealed=annealed, expert_note=expert_note)
 
@@ -184,7 +186,7 @@ def attempts(
         inner_state, first = inner.start(state.task, setting)
         forget = jnp.bool_(carry.forgets)
         if carry.annealed:
-            forget &= jax.random.uniform(key) >= setting[name]["keep"]
+            forget &= jax.random.uniform(key) >= follow(setting, name, "keep")
         transcript = remember(state.transcript, ended.read)
         kept = text.concatenate(transcript, ask, note)
         # What is not forgotten need not be read again, but a reflection is, so that it always stands in the same place.

@@ -69,6 +69,10 @@ def make_calls(tokenizer: Any, tools: Sequence[Tool], go_on: str, after: str = "
     Raises:
       ValueError: if a call could not be told, token by token, from another one or from `go_on`, or an argument can be nothing.
     """
+    if isinstance(tools, Tool):
+        raise ValueError(f"tools is the tool {tools.name!r} itself; put it into a list")
+    if wrong := [tool.name for tool in tools if any(isinstance(strings, str) for strings in tool.arguments)]:
+        raise ValueError(f"an argument of tool {wrong[0]!r} is a string; set arguments to a tuple with a tuple of strings for each")
     names = [go_on, *(tool.name for tool in tools)]
     _check_names(tokenizer, names, after)
     first = text.legal_strings(tokenizer, names, after)

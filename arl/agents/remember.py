@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, make_turn, select
+from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, follow, make_turn, select
 
 ExpertNote = Callable[[jax.Array, State], Text]
 """`(key, state of the interaction within) -> Text`: what an expert would note down now."""
@@ -141,7 +141,7 @@ def remember(
         notes = Text(ids, state.notes.length.at[state.slot].set(jnp.minimum(written.text.length, budget)))
         forget = jnp.bool_(True)
         if annealed:
-            forget = state.held.forget | (jax.random.uniform(key) >= setting[name]["keep"])
+            forget = state.held.forget | (jax.random.uniform(key) >= follow(setting, name, "keep"))
         turn = fit(state.held, read_notes(notes))._replace(forget=forget)
         return state._replace(notes=notes, attempt=turn.attempt, is_noting=jnp.bool_(False)), turn
 
@@ -188,8 +188,13 @@ def _check(size: Size, num_slots: int, budget: int, every: int, ask: str) -> Non
         raise ValueError(f"a memory of {num_slots} slots holds nothing; set num_slots >= 1, or leave remember() out")
     if budget < 1:
         raise ValueError(f"a note of {budget} tokens cannot be written; set its budget >= 1, or leave remember() out")
+    if size.turns < 2:
+        raise ValueError("a life of one turn has nothing to remember; leave remember() out (in configs agent.memory_slots=0)")
     if not 1 <= every < size.turns:
-        raise ValueError(f"a life of {size.turns} turns has no note after every {every}; set every to at least 1 and below {size.turns}")
+        raise ValueError(
+            f"a life of {size.turns} turns has no note after every {every}; set every (in configs agent.memory_every) to at least 1 and "
+            f"below {size.turns}"
+        )
     if not ask:
         raise ValueError("a note that nothing asks for has no place in a context; set ask to a word or more")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from arl.types import Interaction, Reward, Setting, State, Written
+from arl.types import Interaction, Reward, Setting, State, Written, follow
 
 
 def weigh(
@@ -29,7 +29,7 @@ def weigh(
     _check(weights, scheduled)
 
     def weigh_component(component: str, value, setting: Setting):
-        return value * setting[name][component] if component in scheduled else value * weights.get(component, 1.0)
+        return value * follow(setting, name, component) if component in scheduled else value * weights.get(component, 1.0)
 
     def advance(key, setting, state: State, written: Written):
         state, turn = inner.advance(key, setting, state, written)

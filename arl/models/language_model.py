@@ -14,7 +14,7 @@ def make_language_model(config: ModelConfig) -> LanguageModel:
     """Returns the model as pure functions over its parameters; `arl.types.LanguageModel` says what each takes and gives.
 
     `features` is `[B, C, D]` of `config.dtype`; with `separate_value_trunk` a pair of such arrays, for output head and value head.
-    `begin` is the same for all tokens of a context, and no context is longer than `config.context_length`: the caller sees to it.
+    `begin` is the same for all tokens of a context, and no context is longer than `config.context_length`: `make_learner` sees to it.
 
     Args:
       config: sizes, and how the model is computed.
@@ -48,7 +48,7 @@ def make_language_model(config: ModelConfig) -> LanguageModel:
         hidden = features[1] if config.separate_value_trunk else features
         return jnp.matmul(hidden.astype(jnp.float32), params["value_head"])
 
-    return LanguageModel(init, empty_cache, read, score, logits, value)
+    return LanguageModel(init, empty_cache, read, score, logits, value, config.context_length)
 
 
 def _rows(table: jax.Array, alphabet: np.ndarray | jax.Array) -> jax.Array:

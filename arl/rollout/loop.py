@@ -85,6 +85,8 @@ def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_si
       ValueError: that says what to change.
     """
     size = interaction.size
+    if not 0 <= config.overhead < float("inf"):
+        raise ValueError(f"rollout.overhead is {config.overhead}; set it to a number >= 0")
     if config.context_length < size.context:
         raise ValueError(
             f"context of {config.context_length} tokens cannot hold {size.turns} turns ({size.context} tokens at the longest); "

@@ -34,6 +34,8 @@ def legal_strings(tokenizer: Any, strings: Sequence[str], prefix: str = "") -> G
     Raises:
       ValueError: if a string has no token, is equal to another, contains the stop token or flows into `prefix`.
     """
+    if isinstance(strings, str):
+        raise ValueError(f"strings is the string {strings!r}; set it to a list of strings, such as [{strings!r}]")
     if not strings:
         raise ValueError("a grammar needs at least one legal string")
     stop_id = _stop_id(tokenizer)

@@ -14,6 +14,7 @@ import string as strings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -90,7 +91,7 @@ class Template:
     pieces: tuple[Piece, ...]
     capacity: int
 
-    def __call__(self, **values: Any) -> Text:
+    def __call__(self, /, **values: Any) -> Text:
         """Returns the text, ids `[capacity]`, of values by name; pure, for one lane.
 
         Raises:
@@ -99,13 +100,13 @@ class Template:
         _check_names(set(values), self.names, "value")
         return _say(self.pieces, values, self.capacity)
 
-    def string(self, **values: Any) -> str:
+    def string(self, /, **values: Any) -> str:
         """Returns what the template says of `values` as a string, on the host."""
         _check_names(set(values), self.names, "value")
         return _string(self.pieces, values)
 
 
-def template(tokenizer: Any, format: str, **holes: Hole) -> Template:
+def template(tokenizer: Any, format: str, /, **holes: Hole) -> Template:
     """Returns a text whose holes are filled in on the device.
 
     Args:
@@ -166,7 +167,7 @@ def subset(options: Sequence[str], separator: str = ", ", nothing: str = "nothin
         capacity = max(len(options) * later.ids.shape[1], none.ids.shape[1])
 
         def say(values: Values) -> Text:
-            is_shown = jnp.asarray(values[name], bool)
+            is_shown = _of_shape(jnp.asarray(values[name], bool), (len(options),), name)
             is_first = is_shown & (jnp.cumsum(is_shown) == 1)
             ids = jnp.where(is_first[:, None], first.ids, later.ids)
             length = jnp.where(is_shown, jnp.where(is_first, first.length, later.length), 0)
@@ -204,7 +205,7 @@ def grid(rows: int, columns: int, symbols: Sequence[str], separator: str = " ") 
         capacity = top.ids.shape[1] + (rows - 1) * left.ids.shape[1] + rows * (columns - 1) * inner.ids.shape[1]
 
         def say(values: Values) -> Text:
-            cells = jnp.asarray(values[name])
+            cells = _of_shape(jnp.asarray(values[name]), (rows, columns), name)
             lines = ((lookup(left if i else top, cells[i, 0]), flatten(lookup(inner, cells[i, 1:]))) for i in range(rows))
             return concatenate(*itertools.chain(*lines), capacity=capacity)
 
@@ -225,7 +226,7 @@ def nested(capacity: int) -> Hole:
     return Hole("", build, takes_space=False)
 
 
-def when(format: str, **holes: Hole) -> Hole:
+def when(format: str, /, **holes: Hole) -> Hole:
     """Returns a hole for a part, which may have holes itself, that is shown if a bool `[]` is true; a space before it is its own.
 
     The values of the part's holes are given to the template by name, like those of its own; a name that occurs twice is one value.
@@ -246,6 +247,12 @@ def when(format: str, **holes: Hole) -> Hole:
         return Piece(name, say, lambda values: _string(pieces, values) if values[name] else "", capacity)
 
     return Hole(_example(parts), build, takes_space=False, names=_names(holes))
+
+
+def _of_shape(value: jax.Array, shape: tuple[int, ...], name: str) -> jax.Array:
+    if value.shape != shape:
+        raise ValueError(f"the value of hole {name!r} is of shape {value.shape}; give it the shape {shape}")
+    return value
 
 
 def _one_of(options: Sequence[str], first: int) -> Hole:

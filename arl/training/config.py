@@ -139,6 +139,8 @@ def check_config(config: LearnerConfig) -> None:
     for name in config.entropy_scales:
         if name not in kinds:
             raise ValueError(f"learner.entropy_scales names {name!r}, which is no kind of segment; set it to one of {', '.join(kinds)}")
+        if not 0 <= config.entropy_scales[name] < float("inf"):
+            raise ValueError(f"learner.entropy_scales.{name} is {config.entropy_scales[name]}; set it to a number >= 0")
     choices = {
         "trace_counts": ("segment", "token"),
         "policy_loss": ("ppo", "policy_gradient", "cross_entropy"),

@@ -83,7 +83,7 @@ def make_learner(
       setting: initial value of what `interaction.adapt` changes.
       first_step: updates that others take before this learner's first one, a warm start; its schedules begin there.
       axis_name: of the devices under `jax.shard_map` or `jax.pmap`; each then holds `num_lanes / num_devices` lanes.
-      num_devices: how many there are on that axis.
+      num_devices: how many there are on that axis; the two belong together.
       mesh: whose axis `data` divides the lanes under `jax.jit`; instead of `axis_name`.
       seed_axis: of a `jax.vmap` over seeds.
 
@@ -96,6 +96,15 @@ def make_learner(
     num_shares = num_devices if mesh is None else mesh.shape[DATA_AXIS]
     _check(rollout_config, config, num_shares, estimates_by_name=estimate is None)
     rollout.check_rollout(interaction, rollout_config, vocab_size)
+    if num_devices > 1 and axis_name is None:
+        raise ValueError(
+            f"nothing tells the {num_devices} devices apart; set axis_name to that of jax.shard_map or jax.pmap, or give a mesh"
+        )
+    if model.context_length is not None and model.context_length < interaction.size.context:
+        raise ValueError(
+            f"a model for contexts of {model.context_length} tokens cannot score those of {interaction.size.context} that a life can hold; "
+            f"set its context_length >= {interaction.size.context}"
+        )
     if mesh is not None and axis_name is not None:
         raise ValueError("a mesh divides the lanes of the whole program, axis_name belongs to the program of one device; give one of them")
     estimate = estimate or ESTIMATORS[config.credit]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arl import agents, envs, text
-from arl.types import Kind
+from arl.types import Kind, Written
 from tests import agents_fixtures as plain
 from tests import tiny
 
@@ -79,6 +79,54 @@ def test_an_environment_without_end_is_refused():
 def test_words_that_are_no_text_are_refused():
     with pytest.raises(ValueError, match=r"describe returns str, not a Text.*arl\.text\.template"):
         agents.act(plain.make_riddle()._replace(describe=lambda state: "Guess:"))
+
+
+def lived(environment):
+    """Traces the first turns of a life."""
+    interaction = agents.act(environment)
+    state, _ = interaction.start(jax.random.key(0), {})
+    silence = Written(text.empty(interaction.size.written), jnp.int32(0), jnp.bool_(True))
+    return jax.eval_shape(lambda key: interaction.advance(key, {}, state, silence), jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda game: game._replace(max_steps=0), "max_steps is 0"),
+        (lambda game: game._replace(legal=lambda state: jnp.ones(3, bool)), r"legal is of shape \(3,\); .* \(4,\)"),
+        (lambda game: game._replace(legal=lambda state: True), r"legal is of shape \(\)"),
+        (
+            lambda game: stepping(game, state=lambda state: state._replace(low=state.low * 1.0)),
+            "state.low float32.* in place of state.low int32",
+        ),
+        (lambda game: stepping(game, state=tuple), "another form of state"),
+        (lambda game: stepping(game, step=tuple), r"something else than \(state, Step\)"),
+        (lambda game: stepping(game, step=lambda step: step._replace(reward=jnp.ones(1))), "no scalar"),
+    ],
+)
+def test_an_environment_whose_parts_do_not_fit_is_refused(wrong, words):
+    game = envs.make_number_guess(tiny.TOKENIZER, 4, one_guess=True)
+    lived(game)
+    with pytest.raises(ValueError, match=words) as error:
+        lived(wrong(game))
+    assert "\n" not in str(error.value)
+
+
+def stepping(game, state=lambda state: state, step=lambda step: step):
+    """A game whose step returns something else."""
+
+    def other(key, before, action):
+        after, followed = game.step(key, before, action)
+        return state(after), step(followed)
+
+    return game._replace(step=other)
+
+
+def test_an_expert_that_speaks_instead_of_acting_is_refused():
+    game = envs.make_number_guess(tiny.TOKENIZER, 4, one_guess=True)
+    interaction = agents.act(game._replace(expert=lambda key, state: text.say_choice(game.grammar, state.number)))
+    with pytest.raises(ValueError, match="no index of a legal string"):
+        interaction.expert(jax.random.key(0), interaction.start(jax.random.key(0), {})[0])
 
 
 def test_what_is_paid_on_the_way_is_paid_for_legal_actions_alone():

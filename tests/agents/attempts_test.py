@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from arl import agents, envs, text
-from arl.types import Kind
+from arl.types import Kind, Written
 from tests import agents_fixtures as plain
 from tests import tiny
 
@@ -195,6 +195,19 @@ def test_adapt_passes_through():
 def test_what_cannot_be_is_refused(options, words):
     with pytest.raises(ValueError, match=words):
         agents.attempts(tiny.guess(), tiny.TOKENIZER, **options)
+
+
+def test_forgetting_that_nobody_schedules_is_refused():
+    interaction = tiny.agent("annealed")
+    silence = Written(text.empty(interaction.size.written), jnp.int32(0), jnp.bool_(True))
+    state, _ = interaction.start(jax.random.key(0), {})
+    with pytest.raises(ValueError, match=r"nothing sets attempts.keep; give LearnerConfig.schedules\['attempts.keep'\]"):
+        jax.eval_shape(lambda: interaction.advance(jax.random.key(0), {}, state, silence))
+
+
+def test_symbols_that_are_one_string_are_refused():
+    with pytest.raises(ValueError, match="set it to a tuple of strings"):
+        agents.reflection(2, symbols="12")
 
 
 def test_reflection_without_tokens_is_refused():

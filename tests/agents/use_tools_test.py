@@ -604,6 +604,8 @@ def simple(name, *arguments):
         ([simple(" 0")], {"ask": " hint"}, "' 0' is a call and an action as well"),
         ([CHANCE], {"go_on": " 3"}, "' 3' is a call and an action as well"),
         ([simple(" row", (tiny.TOKENIZER.eos_token,))], {}, "stop token"),
+        (CHANCE, {}, "' key' itself; put it into a list"),
+        ([CHANCE._replace(arguments=(" left", " up"))], {}, "a tuple of strings for each"),
     ],
 )
 def test_what_cannot_be_is_refused(tools, options, words):

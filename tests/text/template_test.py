@@ -190,3 +190,18 @@ def test_check_finds_digits_that_flow_together():
 def test_errors(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make(TOKENIZERS["small"])
+
+
+@pytest.mark.parametrize(
+    ("hole", "value", "shape"),
+    [(text.grid(2, 2, ["A", "B"]), np.zeros((2, 3), int), r"\(2, 2\)"), (text.subset(["A", "B"]), np.ones(1, bool), r"\(2,\)")],
+)
+def test_a_value_of_another_shape_is_refused(hole, value, shape):
+    say = text.template(TOKENIZERS["small"], "see {x} now", x=hole)
+    with pytest.raises(ValueError, match=f"hole 'x' .* give it the shape {shape}"):
+        say(x=value)
+
+
+def test_holes_may_have_any_name():
+    say = text.template(TOKENIZERS["small"], "a {format} {self}", format=text.number(0, 1), self=text.number(0, 1))
+    assert text.to_string(TOKENIZERS["small"], say(format=1, self=0)) == "a 1 0"

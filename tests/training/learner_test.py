@@ -157,6 +157,17 @@ def test_impossible_configs_are_refused(options, words):
         make(learner=dataclasses.replace(CONFIG, **options))
 
 
+def test_devices_that_nothing_tells_apart_are_refused():
+    with pytest.raises(ValueError, match="set axis_name"):
+        make("think", num_devices=2)
+
+
+def test_a_model_for_shorter_contexts_is_refused():
+    interaction = tiny.agent("think")
+    with pytest.raises(ValueError, match=f"set its context_length >= {interaction.size.context}"):
+        training.make_learner(interaction, tiny.model(2), tiny.config(interaction), CONFIG, vocab_size=len(tiny.TOKENIZER))
+
+
 def test_groups_with_restarts_are_refused():
     with pytest.raises(ValueError, match="rollout.restarts=False"):
         make(restarts=True, learner=dataclasses.replace(CONFIG, credit="grpo", group_size=8))
