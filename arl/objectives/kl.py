@@ -56,6 +56,9 @@ def kl_k3(log_prob: jax.Array, reference_log_prob: jax.Array, is_written: jax.Ar
     return jnp.expm1(-difference) + difference
 
 
+KL_ESTIMATORS = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
+
+
 def kl_in_reward(reward: jax.Array, kl: jax.Array, is_written: jax.Array, coefficient: jax.Array | float) -> jax.Array:
     """Charges each token for its divergence, as a reward (arXiv:1909.08593, equation 2).
 

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from arl import objectives
 from arl.types import Kind
 
 MOST = 2**31 - 1
@@ -146,7 +147,7 @@ def check_config(config: LearnerConfig) -> None:
         "policy_loss": ("ppo", "policy_gradient", "cross_entropy"),
         "ratio": ("token", "sequence"),
         "aggregation": ("token_mean", "sequence_mean", "constant"),
-        "kl_estimator": ("k1", "k2", "k3"),
+        "kl_estimator": tuple(objectives.KL_ESTIMATORS),
     }
     for name, options in choices.items():
         if getattr(config, name) not in options:

@@ -172,8 +172,7 @@ def make_learner(
         if config.kl_weight:
             reference, _, _ = in_parts(lambda part: scored(state.reference, part), stream, config.num_lanes // config.microbatch)
             if config.kl_in_reward:
-                estimator = {"k1": objectives.kl_k1, "k2": objectives.kl_k2, "k3": objectives.kl_k3}[config.kl_estimator]
-                divergence = estimator(stream.log_prob, reference, is_decision(stream))
+                divergence = objectives.KL_ESTIMATORS[config.kl_estimator](stream.log_prob, reference, is_decision(stream))
                 reward = objectives.kl_in_reward(reward, divergence, is_decision(stream), config.kl_weight)
         credit = estimate(stream, reward, config)
         advantage = credit.advantage

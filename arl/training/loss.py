@@ -128,7 +128,7 @@ def loss(
     bonus = entropy_weight * mean(entropy * scales[stream.kind])
     total = metrics["policy_loss"] + config.value_weight * metrics["value_loss"] - bonus
     if config.kl_weight:
-        estimator = {"k1": objectives.kl_k1, "k2": objectives.kl_k2, "k3": objectives.kl_k3}[config.kl_estimator]
+        estimator = objectives.KL_ESTIMATORS[config.kl_estimator]
         metrics["kl_from_reference"] = mean(estimator(log_prob, batch.reference_log_prob, batch.decides))
         if not config.kl_in_reward:
             total += config.kl_weight * metrics["kl_from_reference"]

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,8 +84,7 @@ def test_the_same_key_gives_the_same_bits():
     update = jax.jit(again.update)
     state, metrics = update(update(state)[0])
     wanted, wanted_metrics = reference(False)
-    for x, y in zip(jax.tree.leaves((state.params, metrics)), jax.tree.leaves((wanted.params, wanted_metrics)), strict=True):
-        assert np.array_equal(x, y)
+    chex.assert_trees_all_equal((state.params, metrics), (wanted.params, wanted_metrics))
 
 
 def test_microbatches_do_not_change_the_update():
