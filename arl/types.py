@@ -320,6 +320,17 @@ def make_turn(
     )
 
 
+def check_whole(**numbers: Any) -> None:
+    """Raises `ValueError` for a size that is no whole number.
+
+    Args:
+      **numbers: what was given, by name.
+    """
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(f"{name} is {value!r}; set it to a whole number")
+
+
 def follow(setting: Setting, name: str, field: str) -> Any:
     """Returns `setting[name][field]`, what a schedule says now.
 

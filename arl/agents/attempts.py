@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, follow, select
+from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, check_whole, follow, select
 
 ExpertAgain = Callable[[jax.Array, State, jax.Array], Text]
 """`(key, state of the interaction within, int32 [] index of the attempt) -> Text`: what an expert writes, in an attempt or after it, who
@@ -56,6 +56,7 @@ def window(num_tokens: int) -> Carry:
     Raises:
       ValueError: for a window without tokens.
     """
+    check_whole(num_tokens=num_tokens)
     if num_tokens < 1:
         raise ValueError(f"a window of {num_tokens} tokens carries nothing; set num_tokens (in configs agent.window) >= 1")
     return Carry(window=num_tokens)
@@ -82,6 +83,7 @@ def reflection(
     Raises:
       ValueError: for a reflection without tokens, or symbols that are one string.
     """
+    check_whole(budget=budget)
     if budget < 1:
         raise ValueError(
             f"a reflection of {budget} tokens says nothing; set budget (in configs reflection_budget) >= 1, or carry=nothing()"
@@ -146,6 +148,7 @@ def attempts(
     """
     if not isinstance(carry, Carry):
         raise ValueError(f"carry is {carry!r}; make it with nothing(), window(...), history() or reflection(...)")
+    check_whole(num_attempts=num_attempts)
     if num_attempts < 1:
         raise ValueError(f"a life of {num_attempts} attempts is no life; set num_attempts >= 1")
     if carry.budget and num_attempts < 2:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, follow, make_turn, select
+from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, check_whole, follow, make_turn, select
 
 ExpertNote = Callable[[jax.Array, State], Text]
 """`(key, state of the interaction within) -> Text`: what an expert would note down now."""
@@ -184,6 +184,7 @@ def _silent(turn: Turn) -> Turn:
 
 
 def _check(size: Size, num_slots: int, budget: int, every: int, ask: str) -> None:
+    check_whole(num_slots=num_slots, budget=budget, every=every)
     if num_slots < 1:
         raise ValueError(f"a memory of {num_slots} slots holds nothing; set num_slots >= 1, or leave remember() out")
     if budget < 1:

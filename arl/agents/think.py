@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Interaction, Kind, Size, State, Text, Turn, Written, make_turn, select
+from arl.types import Interaction, Kind, Size, State, Text, Turn, Written, check_whole, make_turn, select
 
 
 class ThinkState(NamedTuple):
@@ -54,6 +54,7 @@ def think(
     Raises:
       ValueError: if `budget` is not positive.
     """
+    check_whole(budget=budget)
     if budget < 1:
         raise ValueError(f"a thought of {budget} tokens cannot be written; set its budget >= 1, or leave think() out")
     grammar = text.join(inner.grammar, text.any_text(tokenizer, symbols, stop=stop))

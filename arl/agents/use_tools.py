@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from arl import text
 from arl.agents.calls import Tool, common_string, make_calls, read_call
-from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, make_turn, select
+from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, check_whole, make_turn, select
 
 
 class UseToolsState(NamedTuple):
@@ -67,6 +67,7 @@ def use_tools(
     Raises:
       ValueError: if there is nothing to call, or calls that could not be told apart from each other or from actions.
     """
+    check_whole(max_calls=max_calls)
     if not tools or max_calls < 1:
         raise ValueError(f"{len(tools)} tools and {max_calls} calls are of no use; give at least one of each, or leave use_tools() out")
     for name, cost in (("price", price), ("illegal_penalty", illegal_penalty)):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from arl.types import Environment, Step
+from arl.types import Environment, Step, check_whole
 
 
 class TimeLimitState(NamedTuple):
@@ -41,6 +41,7 @@ def time_limit(environment: Environment, num_steps: int) -> Environment:
     Raises:
       ValueError: if no step is allowed.
     """
+    check_whole(num_steps=num_steps)
     if not num_steps >= 1:
         raise ValueError(f"A time limit of {num_steps} steps allows no step; set num_steps to at least 1.")
 

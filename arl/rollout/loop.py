@@ -18,7 +18,7 @@ from arl.rollout import lanes as lane_steps
 from arl.rollout import schedule
 from arl.rollout.decoding import Decoding
 from arl.rollout.lanes import Event, Lane
-from arl.types import Interaction, LanguageModel, Reward, Setting, Stream, select
+from arl.types import Interaction, LanguageModel, Reward, Setting, Stream, check_whole, select
 
 EVERY_LETTER = 0xFFFFFFFF  # bits of a support that keeps all
 SLOT_UNIT = 8  # slots of the cache come in multiples of this, numbers of a vector register; stages of a long one in four times that
@@ -85,6 +85,7 @@ def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_si
       ValueError: that says what to change.
     """
     size = interaction.size
+    check_whole(context_length=config.context_length, stream_length=config.stream_length)
     if not 0 <= config.overhead < float("inf"):
         raise ValueError(f"rollout.overhead is {config.overhead}; set it to a number >= 0")
     if config.context_length < size.context:

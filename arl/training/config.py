@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import objectives
-from arl.types import Kind
+from arl.types import Kind, check_whole
 
 MOST = 2**31 - 1
 
@@ -115,6 +115,7 @@ class LearnerConfig:
 def check_config(config: LearnerConfig) -> None:
     """Raises a ValueError, in one sentence, for a batch that cannot be cut as asked or a value that does not exist."""
     for name in ("num_updates", "num_lanes", "group_size", "blocks", "epochs", "minibatches", "microbatch", "constant_tokens"):
+        check_whole(**{f"learner.{name}": getattr(config, name)})
         if getattr(config, name) < 1:
             raise ValueError(f"learner.{name} is {getattr(config, name)}; set it >= 1")
     for name in ("num_updates", "num_lanes"):
