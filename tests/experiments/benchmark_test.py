@@ -44,7 +44,7 @@ def test_bad_flags_are_answered_by_a_sentence(flags, words):
 def test_without_the_extra_it_is_said_how_to_install_it():
     program = "from experiments import benchmark; benchmark.PARITY = ('no_such_module',); print(benchmark.compare_with_torch('', '', True))"
     said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=100).stdout
-    assert "run .venv/bin/python -m pip install '.[parity]'" in said and said.endswith("{}\n")
+    assert "run .venv/bin/python -m pip install -e '.[parity]'" in said and said.endswith("{}\n")
 
 
 def test_sides_take_turns_and_the_first_round_does_not_count(monkeypatch):
