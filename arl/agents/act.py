@@ -37,13 +37,13 @@ def act(
         raise ValueError(f"an illegal_penalty of {illegal_penalty} charges nothing for an illegal text; set it to a number >= 0")
     if not 0 <= discount <= 1:
         raise ValueError(f"a discount of {discount} is no weight of what follows; set it between 0 and 1")
-    if environment.max_steps is not None and environment.max_steps < 1:
-        raise ValueError(f"the environment's max_steps is {environment.max_steps}, and an episode without an action is none; set it >= 1")
     if environment.max_steps is None:
         raise ValueError(
             "this environment has no bound on its steps; wrap it in time_limit(environment, num_steps) "
             "(in configs environment.time_limit >= 1)"
         )
+    if environment.max_steps < 1:
+        raise ValueError(f"the environment's max_steps is {environment.max_steps}, and an episode without an action is none; set it >= 1")
     grammar, max_turns = environment.grammar, environment.max_steps
     budget = text.longest(grammar)
     first = jax.eval_shape(lambda key: _describe(environment, environment.reset(key))[0], jax.random.key(0))
