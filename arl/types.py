@@ -145,6 +145,7 @@ class Size(NamedTuple):
       turns: segments that a life can hold.
       life: tokens that a life can hold, read and written together.
       context: tokens that a live context can hold: those of a life, unless something is forgotten.
+      context_turns: segments that a live context can hold.
       forgets: turns of a life that can begin the context anew.
     """
 
@@ -153,6 +154,7 @@ class Size(NamedTuple):
     turns: int
     life: int
     context: int
+    context_turns: int
     forgets: int = 0
 
 
@@ -206,6 +208,7 @@ class Environment(NamedTuple):
       max_steps: actions that an episode can hold; None where only a `time_limit` would bound it.
       expert: `(key, state) -> action int32 []`, None where there is none.
       anchor: `state -> uint32 []`, None where there is none.
+      worst_reward: the least that a step can earn, at most 0. An illegal text earns it.
     """
 
     reset: Callable[[jax.Array], State]
@@ -216,6 +219,7 @@ class Environment(NamedTuple):
     max_steps: int | None
     expert: Callable[[jax.Array, State], jax.Array] | None = None
     anchor: Callable[[State], jax.Array] | None = None
+    worst_reward: float = 0.0
 
 
 class Stream(NamedTuple):

@@ -83,7 +83,7 @@ class Task(NamedTuple):
       environment: the task, without its limits.
       floor: expected outcome of a life of random actions.
       ceiling: the best expected outcome of a life that remembers all, or a bound above it; of `shifting_controls` a Bayes filter's.
-      success_at: outcome from which a life counts as a success; None where there is no such thing.
+      success_at: outcome from which an attempt is a success, half-way to the next best; None where there is no such thing.
       symbols: strings of one token; what a note may be made of.
       bits: `(state before, state after) -> float32 []`, what an answer told; None where that is not known.
       offers: tools by name.
@@ -142,7 +142,7 @@ def _priced(
 ) -> tuple[float, float, float | None]:
     """Returns floor, ceiling and success of a life whose steps cost 1 each, and after whose first episode one step an episode is enough.
 
-    An only episode is a success that ends before its last step.
+    An episode is a success that ends before its last step.
 
     Args:
       least: smallest expected number of steps of an episode, by its limit.
@@ -151,15 +151,15 @@ def _priced(
     """
     steps, price = limits.steps or None, 1.0 + limits.cost
     again = limits.num_attempts - 1
-    success_at = price * (1.0 - steps) if steps and not again else None
+    success_at = price * (0.5 - steps) if steps else None
     return -price * random(steps) * limits.num_attempts, -price * (least(steps) + again), success_at
 
 
 def _whole(limits: Limits, num_steps: int, name: str) -> float:
-    """Returns what the steps of a life cost whose episodes always have `num_steps` steps; refuses to cut them."""
+    """Returns what the steps of an episode cost that always has `num_steps` of them; refuses to cut it."""
     if limits.steps and limits.steps < num_steps:
         raise ValueError(f"an episode of {name} is its {num_steps} steps; set environment.time_limit=0, or at least {num_steps}")
-    return limits.cost * num_steps * limits.num_attempts
+    return limits.cost * num_steps
 
 
 def _planned(
@@ -209,7 +209,7 @@ class NumberGuess:
         if self.one_guess:
             attempts, cost = limits.num_attempts, limits.cost * limits.num_attempts
             floor, ceiling = number_guess.random_successes(size, attempts), number_guess.optimal_successes(size, attempts)
-            return Task(environment, floor - cost, ceiling - cost, 1.0 - cost, symbols, hidden=lambda state: state.number)
+            return Task(environment, floor - cost, ceiling - cost, 0.5 - limits.cost, symbols, hidden=lambda state: state.number)
         least, random = number_guess.optimal_num_guesses, number_guess.random_num_guesses
         bounds = _priced(lambda steps: least(size, steps), lambda steps: random(size, steps), limits)
         return Task(environment, *bounds, symbols, hidden=lambda state: state.number)
@@ -248,7 +248,7 @@ class FrozenLake:
         floor = np.mean([frozen_lake.random_return(m, self.is_slippery, horizon) for m in maps])
         ceiling = np.mean([frozen_lake.optimal_return(m, self.is_slippery, horizon) for m in maps])
         environment = envs.make_frozen_lake(tokenizer, **options)
-        task = Task(environment, float(floor) * attempts, float(ceiling) * attempts, 1.0, frozen_lake.ACTIONS)
+        task = Task(environment, float(floor) * attempts, float(ceiling) * attempts, 0.5, frozen_lake.ACTIONS)
         if not self.is_hidden:
             return task._replace(can_imagine=True)
         if self.is_slippery or len(maps) > hidden_lake.MAX_MAPS or horizon * attempts > hidden_lake.MAX_MOVES:
@@ -295,7 +295,9 @@ class CombinationLock:
         environment = envs.make_combination_lock(tokenizer, self.length, self.num_digits)
         cost = _whole(limits, self.length, "combination_lock")
         size = (self.length, self.num_digits, limits.num_attempts)
-        floor, ceiling = combination_lock.random_successes(*size) - cost, combination_lock.optimal_successes(*size) - cost
+        bounds = (
+            best(*size) - cost * limits.num_attempts for best in (combination_lock.random_successes, combination_lock.optimal_successes)
+        )
 
         def expert_note(key: jax.Array, state: State) -> Text:
             del key
@@ -308,7 +310,7 @@ class CombinationLock:
             return text.say_choice(environment.grammar, jnp.minimum(attempt, at.code[jnp.minimum(at.num_entered, self.length - 1)]))
 
         notes = {"symbols": numbers(self.num_digits), "expert_note": expert_note}
-        return Task(environment, floor, ceiling, 1.0 - cost, **notes, expert_again=expert_again, hidden=lambda state: state.code)
+        return Task(environment, *bounds, 0.5 - cost, **notes, expert_again=expert_again, hidden=lambda state: state.code)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -357,7 +359,7 @@ class Corridor:
         """Returns the task; an expert notes down the cue."""
         environment = envs.make_corridor(tokenizer, self.length, self.num_cues, self.is_distracting)
         cost = _whole(limits, self.length + 1, "corridor")
-        floor, ceiling = (x * limits.num_attempts - cost for x in (corridor.random_return(self.num_cues), corridor.optimal_return()))
+        floor, ceiling = ((x - cost) * limits.num_attempts for x in (corridor.random_return(self.num_cues), corridor.optimal_return()))
         doors = tuple(f" {name}" for name in corridor.door_names(self.num_cues))
         names = text.stack([text.token_ids(tokenizer, door) for door in doors])
 
@@ -365,7 +367,7 @@ class Corridor:
             del key
             return text.lookup(names, environment_within(state).cue)
 
-        return Task(environment, floor, ceiling, 1.0 - cost, doors, expert_note=expert_note, hidden=lambda state: state.cue)
+        return Task(environment, floor, ceiling, 0.5 - cost, doors, expert_note=expert_note, hidden=lambda state: state.cue)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -387,7 +389,8 @@ class Minesweeper:
         best = minesweeper.optimal_return if is_solved else minesweeper.bound_return
         floor = minesweeper.random_return(self.num_mines, limits.num_attempts)
         ceiling = best(self.size, self.num_mines, limits.num_attempts)
-        task = Task(environment, floor, ceiling, 1.0, numbers(self.size**2), hidden=lambda state: state.mines)
+        success_at = 1.0 - 0.5 / (self.size**2 - self.num_mines)  # all safe cells are open
+        task = Task(environment, floor, ceiling, success_at, numbers(self.size**2), hidden=lambda state: state.mines)
         if not is_solved:
             return task
         boards = jnp.asarray(minesweeper.all_boards(self.size, self.num_mines)[0])
@@ -408,7 +411,7 @@ class Arithmetic:
         environment = envs.make_arithmetic(tokenizer, self.num_digits, self.digits_per_action)
         cost = _whole(limits, 2 * self.num_digits // self.digits_per_action, "arithmetic")
         floor, ceiling = (
-            best(self.num_digits) * limits.num_attempts - cost for best in (arithmetic.random_return, arithmetic.optimal_return)
+            (best(self.num_digits) - cost) * limits.num_attempts for best in (arithmetic.random_return, arithmetic.optimal_return)
         )
         tool = agents.calculator(tokenizer, self.num_digits, self.digits_per_action)
         say, first = agents.say_call(tokenizer, tool, ASK), 10 ** (self.num_digits - 1)
@@ -423,11 +426,11 @@ class Arithmetic:
             del key
             at = environment_within(state)
             product = arithmetic.digits(arithmetic.multiply(at.left, at.right), 2 * self.num_digits)
-            return Text(words[product], jnp.int32(len(product)))
+            return text.flatten(text.lookup(words, product))
 
-        words = jnp.asarray([text.token_ids(tokenizer, word)[0] for word in numbers(10)], jnp.int32)
+        words = text.stack([text.token_ids(tokenizer, word) for word in numbers(10)])
         options = {"offers": {"calculator": Offer(tool, expert_call)}, "expert_note": expert_note, "can_imagine": True}
-        return Task(environment, floor, ceiling, 1.0 - cost, numbers(10), **options)
+        return Task(environment, floor, ceiling, 0.5 - cost, numbers(10), **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -442,7 +445,7 @@ class Ledger:
         attempts, size = limits.num_attempts, self.num_entries
         environment = envs.make_ledger(tokenizer, size, self.num_hops)
         cost = _whole(limits, 1, "ledger")
-        floor, ceiling = ledger.random_return(size) * attempts - cost, 1.0 * attempts - cost
+        floor, ceiling = (ledger.random_return(size) - cost) * attempts, (1.0 - cost) * attempts
         look_up = lambda state, row: ledger.look_up(envs.unwrapped(state), row)
         tool = agents.table(tokenizer, look_up, size)
         say = agents.say_call(tokenizer, tool, ASK)
@@ -454,12 +457,16 @@ class Ledger:
             return text.only_if(num_calls < self.num_hops, say(row[None]))
 
         offers = {"table": Offer(tool, expert_call, self.num_hops)}
-        return Task(environment, floor, ceiling, 1.0 - cost, numbers(size), offers=offers, can_imagine=True)
+        return Task(environment, floor, ceiling, 0.5 - cost, numbers(size), offers=offers, can_imagine=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class ShiftingControls:
-    """Options of `envs.make_shifting_controls`; a hazard of 0 stands for one shift in the middle third."""
+    """Options of `envs.make_shifting_controls`.
+
+    Attributes:
+      hazard: probability of a shift before every step but the first; 0 for one shift in the middle third.
+    """
 
     num_actions: int = 3
     num_steps: int = 20

@@ -132,7 +132,7 @@ class PlainAct:
     """`act`, told again."""
 
     def __init__(self, environment, options):
-        self.max_steps, self.options = environment.max_steps, options
+        self.max_steps, self.worst_reward, self.options = environment.max_steps, environment.worst_reward, options
         self.reset, self.step, self.say = _compiled(environment.reset, environment.step, environment.describe, environment.legal)
 
     def _ask(self, **rest):
@@ -154,7 +154,8 @@ class PlainAct:
         over = self.turns >= self.max_steps
         discount = self.options.get("discount", 1.0)
         if written not in legal:
-            return self._ask(reward=-self.options["illegal_penalty"], truncated=over, discount=discount)
+            reward = self.worst_reward - self.options["illegal_penalty"]
+            return self._ask(reward=reward, truncated=over, discount=discount)
         self.state, step = self.step(key, self.state, jnp.int32(STRINGS.index(written)))
         terminated = bool(step.terminated)
         truncated = not terminated and (bool(step.truncated) or over)

@@ -17,8 +17,9 @@ def act(
 ) -> Interaction:
     """Returns the interaction in which every turn is one ACTION.
 
-    An illegal text is an event of its own: it costs `illegal_penalty`, the environment stands still and says again what it said. A life
-    whose turns are used up (illegal ones count) is truncated.
+    An illegal text is a wasted step: it earns the environment's `worst_reward` (as `outcome`, so that no legal action earns less) and costs
+    `illegal_penalty`; the environment stands still and says again what it said. An episode whose turns are used up, illegal ones
+    included, is truncated. So a text that is always illegal earns no more than the worst legal play.
 
     Args:
       environment: the task.
@@ -41,6 +42,11 @@ def act(
         raise ValueError(
             "this environment has no bound on its steps; wrap it in time_limit(environment, num_steps) "
             "(in configs environment.time_limit >= 1)"
+        )
+    if not float("-inf") < environment.worst_reward <= 0:
+        raise ValueError(
+            f"the environment's worst_reward is {environment.worst_reward}, and illegal texts earn it; set it to the least that a step "
+            "can earn, or to 0 if that is more"
         )
     if environment.max_steps < 1:
         raise ValueError(f"the environment's max_steps is {environment.max_steps}, and an episode without an action is none; set it >= 1")
@@ -69,7 +75,8 @@ def act(
         truncated = ~terminated & ((written.is_legal & step.truncated) | (num_turns >= max_turns))
         on_the_way = process(state, stepped) if process else 0.0
         reward = Reward(
-            outcome=jnp.where(written.is_legal, step.reward, 0.0), process=jnp.where(written.is_legal, on_the_way, -illegal_penalty)
+            outcome=jnp.where(written.is_legal, step.reward, environment.worst_reward),
+            process=jnp.where(written.is_legal, on_the_way, -illegal_penalty),
         )
         stepped = select(written.is_legal, stepped, state)
         return ask(stepped, num_turns, reward=reward, discount=discount, terminated=terminated, truncated=truncated)
@@ -85,7 +92,15 @@ def act(
         start=start,
         advance=advance,
         grammar=grammar,
-        size=Size(capacity, budget, max_turns, life, turn_length if forgets else life, max_turns if forgets else 0),
+        size=Size(
+            read=capacity,
+            written=budget,
+            turns=max_turns,
+            life=life,
+            context=turn_length if forgets else life,
+            context_turns=1 if forgets else max_turns,
+            forgets=max_turns if forgets else 0,
+        ),
         expert=expert if environment.expert else None,
         anchor=(lambda carry: environment.anchor(carry[0])) if environment.anchor else None,
     )

@@ -77,7 +77,7 @@ def make_mastermind(tokenizer: Any, num_pegs: int = 3, num_colors: int = 4) -> E
     names = ["".join(f" {string.ascii_uppercase[color]}" for color in code) for code in codes(num_pegs, num_colors)]
     grammar = text.legal_strings(tokenizer, names)
     describe, expert = _descriptions(tokenizer, num_pegs, num_colors), _make_expert(num_pegs, num_colors)
-    return Environment(reset, step, describe, grammar, legal, max_steps=None, expert=expert, anchor=anchor)
+    return Environment(reset, step, describe, grammar, legal, max_steps=None, expert=expert, anchor=anchor, worst_reward=-1.0)
 
 
 def bits(before: MastermindState, after: MastermindState) -> jax.Array:

@@ -79,7 +79,8 @@ def make_number_guess(tokenizer: Any, num_numbers: int = 32, one_guess: bool = F
 
     grammar = text.legal_strings(tokenizer, [f" {i}" for i in range(num_numbers)])
     describe = _descriptions(tokenizer, num_numbers, one_guess)
-    return Environment(reset, step, describe, grammar, legal, max_steps=1 if one_guess else None, expert=expert, anchor=anchor)
+    limits = {"max_steps": 1, "worst_reward": 0.0} if one_guess else {"max_steps": None, "worst_reward": -1.0}
+    return Environment(reset, step, describe, grammar, legal, **limits, expert=expert, anchor=anchor)
 
 
 def _descriptions(tokenizer: Any, num_numbers: int, one_guess: bool) -> Callable[[NumberGuessState], Text]:

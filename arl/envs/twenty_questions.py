@@ -90,7 +90,7 @@ def make_twenty_questions(tokenizer: Any, num_objects: int = 6, num_attributes: 
     names = string.ascii_uppercase[:num_objects]
     grammar = text.legal_strings(tokenizer, [*(f" {1 + i}" for i in range(num_attributes)), *(f" {name}" for name in names)])
     describe = _descriptions(tokenizer, names, num_attributes)
-    return Environment(reset, step, describe, grammar, legal, max_steps=None, expert=expert, anchor=anchor)
+    return Environment(reset, step, describe, grammar, legal, max_steps=None, expert=expert, anchor=anchor, worst_reward=-1.0)
 
 
 def bits(before: TwentyQuestionsState, after: TwentyQuestionsState) -> jax.Array:

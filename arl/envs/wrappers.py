@@ -83,4 +83,4 @@ def turn_cost(environment: Environment, cost: float) -> Environment:
         state, answer = environment.step(key, state, action)
         return state, answer._replace(reward=answer.reward - cost)
 
-    return environment._replace(step=step)
+    return environment._replace(step=step, worst_reward=environment.worst_reward - cost)

@@ -88,7 +88,7 @@ def live(
     Returns:
       What was seen, and the streams.
     """
-    config = dataclasses.replace(config, restarts=False, stream_length=interaction.size.life + 1)
+    config = dataclasses.replace(config, restarts=False, stream_length=0)
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(num_lives))
     key_lane, key_task = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
     lanes = rollout.start_lanes(interaction, setting, config, key_lane, key_task)
@@ -216,7 +216,8 @@ def summarise(lives: Lives, floor: float, ceiling: float, success_at: float | No
       lives: what was seen.
       floor: the outcome of a life of random actions.
       ceiling: the best possible expected outcome, or a bound above it.
-      success_at: outcome from which a life counts as a success; None where there is no such thing.
+      success_at: outcome of an attempt from which it is a success; None where there is no such thing. A life is a success if any of its
+        attempts is. Set it half-way between what a success earns and the next best: outcomes are sums of float32.
 
     Returns:
       `score` (mean outcome) and `fraction` of the way from floor to ceiling, with an interval; return, success, turns, actions, illegal
@@ -230,7 +231,7 @@ def summarise(lives: Lives, floor: float, ceiling: float, success_at: float | No
         "illegal_share": Estimate.of(np.asarray(lives.illegal) / np.maximum(np.asarray(lives.turns), 1)),
     }
     if success_at is not None:
-        estimates["success"] = Estimate.of(np.asarray(lives.outcome) >= success_at)
+        estimates["success"] = Estimate.of(np.any(np.asarray(lives.outcome_by_attempt) >= success_at, axis=1))
     return {
         "score": outcome.mean,
         "interval": outcome.interval / abs(ceiling - floor),

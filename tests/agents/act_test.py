@@ -27,7 +27,8 @@ ENVIRONMENTS = {
 def test_turns_are_those_of_the_environment(name, forgets):
     recipe = act(ENVIRONMENTS[name], forgets=forgets)
     lives = plain.live(recipe, plain.build(recipe), range(12))
-    assert any(turn.reward == -0.125 for life in lives for turn in life), "illegal texts are among them"
+    illegal = ENVIRONMENTS[name].worst_reward - 0.125
+    assert any(turn.reward == illegal for life in lives for turn in life), "illegal texts are among them"
     assert all(turn.forget == forgets and turn.kind == Kind.ACTION for life in lives for turn in life)
     assert any(life[-1].terminated for life in lives) or name == "is cut"
 
@@ -49,8 +50,8 @@ def test_bounds_are_reached(forgets):
 
 
 def test_an_illegal_text_is_no_step_whatever_string_it_resembles():
-    """A string that exists in the grammar but not in this state is illegal: the state stays, and the penalty is all that is charged."""
-    environment = plain.make_riddle(3)
+    """A string that exists in the grammar but not in this state is illegal: the state stays, the least is earned, the penalty charged."""
+    environment = envs.turn_cost(plain.make_riddle(3), 0.5)
     interaction = agents.act(environment, illegal_penalty=0.25)
     state, turn = interaction.start(jax.random.key(0), {})
     missing = int(jnp.argmin(turn.legal))
@@ -58,7 +59,13 @@ def test_an_illegal_text_is_no_step_whatever_string_it_resembles():
     written = plain.Written(said, jnp.int32(-1), jnp.bool_(False))
     after, answer = interaction.advance(jax.random.key(1), {}, state, written)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(a == b), after[0], state[0])) and int(after[1]) == 1
-    assert (float(answer.reward.process), float(answer.reward.outcome)) == (-0.25, 0.0)
+    assert (float(answer.reward.process), float(answer.reward.outcome)) == (-0.25, -0.5)
+
+
+@pytest.mark.parametrize("worst", [0.25, float("-inf"), float("nan")])
+def test_an_illegal_text_cannot_pay_or_cost_without_bound(worst):
+    with pytest.raises(ValueError, match="set it to the least that a step can earn, or to 0"):
+        agents.act(plain.make_riddle(3)._replace(worst_reward=worst))
 
 
 def test_expert_and_anchor_are_those_of_the_environment():

@@ -1,5 +1,6 @@
 """What holds for every environment: the contract of `arl.types.Environment`, and texts that are what the tokenizer gives."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -7,14 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import envs, text
+from arl import agents, envs, text
 from arl.envs import make_bandit, make_frozen_lake, make_number_guess, time_limit, turn_cost
-from tests.second_tokenizer import second_tokenizer
+from arl.types import Written
+from tests.second_tokenizer import second_tokenizer, third_tokenizer
 
 MAKERS = {
     "frozen_lake": make_frozen_lake,
     "frozen_lake_own_map": lambda t: make_frozen_lake(t, ("SFFFFFFFFFFFG", "FHFFFFFFFFHFF"), is_slippery=False, only_moves_that_exist=True),
     "frozen_lake_random_maps": lambda t: make_frozen_lake(t, "8x8", num_random_maps=5),
+    "frozen_lake_hidden": lambda t: make_frozen_lake(t, num_random_maps=8, show_map=False),
     "number_guess": make_number_guess,
     "number_guess_large": lambda t: make_number_guess(t, 1100),
     "number_guess_once": lambda t: make_number_guess(t, 8, one_guess=True),
@@ -24,9 +27,11 @@ MAKERS = {
     "mastermind": lambda t: envs.make_mastermind(t, 2, 4),
     "twenty_questions": envs.make_twenty_questions,
     "corridor": lambda t: envs.make_corridor(t, 6, 4),
+    "corridor_plain": lambda t: envs.make_corridor(t, 3, 2, is_distracting=False),
     "minesweeper": envs.make_minesweeper,
     "minesweeper_board": lambda t: envs.make_minesweeper(t, 3, 2, shows_board=True),
     "arithmetic": envs.make_arithmetic,
+    "arithmetic_pairs": lambda t: envs.make_arithmetic(t, 3, 2),
     "ledger": lambda t: envs.make_ledger(t, 16, 2),
     "shifting_controls": lambda t: envs.make_shifting_controls(t, 4, 9),
     "restless_bandit": envs.make_restless_bandit,
@@ -139,7 +144,10 @@ def test_the_same_key_gives_the_same_task(environment):
     assert jax.tree.structure(one) == jax.tree.structure(other)
 
 
-@pytest.mark.parametrize("load", [text.load_tokenizer, second_tokenizer], ids=["small", "gpt2"])
+TOKENIZERS = pytest.mark.parametrize("load", [text.load_tokenizer, second_tokenizer, third_tokenizer], ids=["small", "gpt2", "llama3"])
+
+
+@TOKENIZERS
 def test_an_episode_is_what_the_tokenizer_gives_for_its_words(name, lanes, load):
     """Question, actions and answers joined have the ids of their joined string, whatever tokenizer reads them."""
     tokenizer = load()
@@ -160,7 +168,7 @@ def test_an_episode_is_what_the_tokenizer_gives_for_its_words(name, lanes, load)
         assert text.check_text(tokenizer, text.constant(np.concatenate(parts))) == []
 
 
-@pytest.mark.parametrize("load", [text.load_tokenizer, second_tokenizer], ids=["small", "gpt2"])
+@TOKENIZERS
 def test_every_action_after_the_question_and_before_the_answer_is_what_the_tokenizer_gives(load):
     tokenizer = load()
     for make in (make_frozen_lake, make_number_guess, make_bandit):
@@ -174,3 +182,39 @@ def test_every_action_after_the_question_and_before_the_answer_is_what_the_token
             )
             assert text.check_text(tokenizer, joined) == []
             assert text.to_string(tokenizer, joined).startswith(question + " ")
+
+
+def test_no_step_earns_less_than_the_worst_reward(environment, lanes):
+    _, _, (_, _, answer, _) = lanes
+    assert environment.worst_reward == pytest.approx(min(0.0, float(answer.reward.min())))
+
+
+def outcomes_of_texts(interaction, share_illegal, keys):
+    """Returns float32 `[B]`, the outcome of whole episodes of random texts, of which a share is illegal and the rest uniform legal ones."""
+
+    def turn(carry, key):
+        state, turn, is_over = carry
+        key_kind, key_action, key_step = jax.random.split(key, 3)
+        action = jax.random.categorical(key_action, jnp.where(turn.legal, 0.0, -jnp.inf))
+        is_legal = jax.random.uniform(key_kind) >= share_illegal
+        said = text.pad(text.say_choice(interaction.grammar, action), interaction.size.written)
+        state, turn = interaction.advance(key_step, {}, state, Written(said, jnp.where(is_legal, action, -1), is_legal))
+        earned = jnp.where(is_over, 0.0, turn.reward.outcome)
+        return (state, turn, is_over | turn.terminated | turn.truncated), earned
+
+    def episode(key):
+        key_start, key_turns = jax.random.split(key)
+        begin = (*interaction.start(key_start, {}), jnp.bool_(False))
+        return jnp.sum(jax.lax.scan(turn, begin, jax.random.split(key_turns, interaction.size.turns))[1])
+
+    return jax.vmap(episode)(keys)
+
+
+def test_illegal_texts_never_beat_legal_ones(environment):
+    """Nobody gains by what is not in the language: neither always, in any single episode, nor now and then, on average."""
+    interaction = agents.act(environment if environment.max_steps else time_limit(environment, 8))
+    keys, play = jax.random.split(jax.random.key(11), 256), jax.jit(functools.partial(outcomes_of_texts, interaction))
+    legal, mixed, illegal = (np.asarray(play(share, keys)) for share in (0.0, 0.5, 1.0))
+    assert (illegal <= legal.min() + 1e-6).all()
+    error = np.sqrt((legal.var() + mixed.var()) / len(legal))
+    assert mixed.mean() <= legal.mean() + 3 * error

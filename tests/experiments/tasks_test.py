@@ -1,13 +1,14 @@
 """Tasks by name: what each can earn, in attempts, under limits, and what it offers."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import envs, text
+from arl import agents, envs, text
 from arl.envs import bandit, combination_lock, frozen_lake, hidden_lake, mastermind, minesweeper, number_guess
 from arl.types import Kind, Written
 from experiments import tasks
@@ -15,6 +16,7 @@ from experiments.build import build, make_agent, make_task
 from experiments.config import AgentConfig, EnvironmentConfig, override
 from experiments.presets import get_preset
 from tests import tiny
+from tests.second_tokenizer import second_tokenizer, third_tokenizer
 
 NAMES = [field.name for field in dataclasses.fields(EnvironmentConfig) if field.name not in ("name", "time_limit", "turn_cost")]
 
@@ -41,6 +43,37 @@ def test_several_attempts_are_judged_against_one_who_remembers_all():
     assert task("bandit", 2, bandit=tasks.Bandit(2, 4)).ceiling == bandit.optimal_return(2, 8)
     lock = task("combination_lock", 3, combination_lock=tasks.CombinationLock(2, 3), turn_cost=0.125)
     assert lock.ceiling == pytest.approx(combination_lock.optimal_successes(2, 3, 3) - 6 * 0.125)
+
+
+def summed(rewards):
+    """Their sum as a rollout adds it up, in float32."""
+    return functools.reduce(np.add, np.asarray(rewards, np.float32), np.float32(0.0))
+
+
+@pytest.mark.parametrize("num_attempts", [2, 3])
+@pytest.mark.parametrize(
+    ("name", "num_steps"), [("corridor", 9), ("arithmetic", 4), ("combination_lock", 2), ("ledger", 1), ("number_guess", 1)]
+)
+def test_a_success_is_told_from_a_failure_whatever_a_step_costs(name, num_steps, num_attempts):
+    """The last step is paid 1 or nothing; sums of float32 costs are not what they are on paper."""
+    found = task(name, num_attempts, turn_cost=0.1)
+    costs = np.full(num_steps, -0.1)
+    paid = np.eye(num_steps)[-1]
+    assert summed(costs) < found.success_at - 0.4 and summed(costs + paid) > found.success_at + 0.4
+
+
+@pytest.mark.parametrize(("size", "num_mines"), [(3, 2), (4, 4), (6, 5)])
+def test_only_a_whole_board_is_a_success(size, num_mines):
+    """Rewards of the cells do not add up to exactly 1 in float32."""
+    num_safe = size**2 - num_mines
+    success_at = task("minesweeper", 3, minesweeper=tasks.Minesweeper(size, num_mines)).success_at
+    cell = np.float32(1.0) / np.float32(num_safe)
+    assert summed([cell] * (num_safe - 1)) < success_at < summed([cell] * num_safe)
+
+
+def test_a_question_too_many_is_no_success():
+    found = task("mastermind", 2, time_limit=8, turn_cost=0.1)
+    assert summed([-1.1] * 8) < found.success_at < summed([-1.1] * 7)
 
 
 @pytest.mark.parametrize(("name", "tools"), [("arithmetic", ("calculator",)), ("ledger", ("table",)), ("ledger", ("table", "imagine"))])
@@ -186,6 +219,15 @@ def test_an_expert_calls_a_tool_once_and_then_reads_its_own_note():
         paid, calls[carry] = _expert_life(make_agent(tiny.TOKENIZER, found, config))
         assert paid == 3.0 - 0.125 * (6 + 3 * calls[carry])
     assert calls == {"reflection": 1, "nothing": 3}
+
+
+@pytest.mark.parametrize("load", [text.load_tokenizer, second_tokenizer, third_tokenizer], ids=["small", "gpt2", "llama3"])
+def test_an_expert_notes_down_whole_digits_however_many_tokens_they_are(load):
+    found = make_task(load(), EnvironmentConfig(name="arithmetic"), 1)
+    state, _ = agents.act(found.environment).start(jax.random.key(0), {})
+    at, note = tasks.environment_within(state), found.expert_note(jax.random.key(0), state)
+    assert text.to_string(load(), note) == "".join(f" {digit}" for digit in f"{at.left * at.right:04}")
+    assert text.check_text(load(), note) == [] and tasks.note_length(found, is_reflection=False) == note.length
 
 
 def test_an_agent_that_carries_nothing_imitates_one_that_knows_nothing():

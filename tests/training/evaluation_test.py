@@ -184,6 +184,13 @@ def test_a_summary_by_hand():
     assert told["outcome_by_attempt"] == [1.5, 0.0]
 
 
+def test_a_life_succeeds_in_an_attempt_and_not_by_adding_up_half_ones():
+    by_attempt = np.array([[0.6, 0.6], [0.0, 1.0], [1.0, 0.0], [0.9, 0.9]], np.float32)
+    nothing = np.zeros(4)
+    lives = Lives(by_attempt.sum(1), by_attempt.sum(1), by_attempt, nothing, nothing, nothing, nothing, nothing, ())
+    assert evaluation.summarise(lives, floor=0.0, ceiling=2.0, success_at=0.95)["success"] == 0.5
+
+
 def test_where_a_cost_is_measured_the_way_goes_down():
     """Guesses that cost 1 each: 6 at random, 4 at best."""
     assert evaluation.fraction_of_the_way(-5.0, floor=-6.0, ceiling=-4.0) == pytest.approx(0.5)
