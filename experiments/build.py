@@ -51,11 +51,7 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
     _check_schedules(config)
     if config.warm_start:
         _check_expert(task, config.agent)
-    filled = dataclasses.replace(
-        config.rollout,
-        stream_length=config.rollout.stream_length or interaction.size.life + 1,
-        context_length=config.rollout.context_length or interaction.size.context,
-    )
+    filled = rollout.fit(config.rollout, interaction)
     if not filled.decoding.constrained:
         interaction = interaction._replace(grammar=text.free(interaction.grammar, len(tokenizer)))
     rollout.check_rollout(interaction, filled, len(tokenizer))

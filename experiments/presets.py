@@ -1,6 +1,7 @@
 """Runs by name. What those in the tables of README.md reached stands in `experiments/results/`."""
 
 import dataclasses
+import functools
 
 from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig, Schedule
@@ -36,7 +37,7 @@ def reflection(
     return Config(
         environment=EnvironmentConfig(number_guess=NumberGuess(num_numbers)),
         agent=AgentConfig(num_attempts=num_attempts, carry="reflection", reflection_budget=3, note_symbols=symbols, annealed=True),
-        rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 6),)),
+        rollout=RolloutConfig(widths=((1, 6),)),
         learner=LearnerConfig(
             num_updates=num_updates,
             num_lanes=320,
@@ -60,7 +61,7 @@ def history() -> Config:
     return Config(
         environment=EnvironmentConfig(number_guess=NumberGuess(8)),
         agent=AgentConfig(num_attempts=4, carry="history"),
-        rollout=RolloutConfig(stream_length=0, context_length=0, widths=((1, 5),)),
+        rollout=RolloutConfig(widths=((1, 5),)),
         learner=LearnerConfig(num_updates=150, num_lanes=320, microbatch=40),
     )
 
@@ -69,7 +70,7 @@ def number_guess() -> Config:
     """Many guesses an episode at a number below 32, each at the price of 1, history kept."""
     return Config(
         environment=EnvironmentConfig(number_guess=NumberGuess(32, one_guess=False), time_limit=10),
-        rollout=RolloutConfig(stream_length=36, context_length=0, widths=((1, 3), (4, 3))),
+        rollout=RolloutConfig(stream_length=36, widths=((1, 3), (4, 3))),
         learner=LearnerConfig(
             num_updates=800,
             num_lanes=320,
@@ -86,7 +87,7 @@ def frozen_lake(map: str = "4x4", time_limit: int = 64) -> Config:
     return Config(
         environment=EnvironmentConfig(name="frozen_lake", frozen_lake=FrozenLake(map), time_limit=time_limit),
         agent=AgentConfig(forgets=True),
-        rollout=RolloutConfig(stream_length=96, context_length=0, widths=((1, 3),), restarts=True),
+        rollout=RolloutConfig(stream_length=96, widths=((1, 3),), restarts=True),
         learner=LearnerConfig(num_updates=300, num_lanes=256, microbatch=64, entropy=Schedule(0.03, 0.0, until=0.9)),
         evaluation=EvaluationConfig(num_lives=8192),
     )
@@ -97,7 +98,7 @@ def frozen_lake_group(credit: str, entropy: float, learning_rate: float) -> Conf
     return Config(
         environment=EnvironmentConfig(name="frozen_lake", time_limit=64),
         agent=AgentConfig(forgets=True),
-        rollout=RolloutConfig(stream_length=200, context_length=0, widths=((1, 3), (4, 3), (16, 3))),
+        rollout=RolloutConfig(stream_length=200, widths=((1, 3), (4, 3), (16, 3))),
         learner=LearnerConfig(
             num_updates=200,
             num_lanes=256,
@@ -117,7 +118,7 @@ def bandit() -> Config:
     """Two Bernoulli arms, ten pulls, history kept: explore, then exploit."""
     return Config(
         environment=EnvironmentConfig(name="bandit", bandit=Bandit(2, 10)),
-        rollout=RolloutConfig(stream_length=36, context_length=0, widths=((1, 3),)),
+        rollout=RolloutConfig(stream_length=36, widths=((1, 3),)),
         learner=LearnerConfig(
             num_updates=300,
             num_lanes=320,
@@ -259,7 +260,7 @@ def adaptation(name: str, forgets: bool = False) -> Config:
 
 def whole_lives() -> RolloutConfig:
     """Streams and contexts as long as a life can be."""
-    return RolloutConfig(stream_length=0, context_length=0, widths=((1, 6),))
+    return RolloutConfig(widths=((1, 6),))
 
 
 def refining(num_updates: int, num_lanes: int, *, entropy: float, **options) -> LearnerConfig:
@@ -287,39 +288,39 @@ def learning(num_updates: int, num_lanes: int, *, entropy: float, **options) -> 
 PRESETS = {
     "reflection": reflection,
     "reflection_16": reflection_16,
-    "reflection_text": lambda: reflection(symbols="any", note=0.05, num_updates=800),
+    "reflection_text": functools.partial(reflection, symbols="any", note=0.05, num_updates=800),
     "history": history,
     "number_guess": number_guess,
     "frozen_lake": frozen_lake,
-    "frozen_lake_8x8": lambda: frozen_lake("8x8", 200),
-    "frozen_lake_grpo": lambda: frozen_lake_group("grpo", 0.06, 1e-3),
-    "frozen_lake_rloo": lambda: frozen_lake_group("rloo", 0.027, 1e-3),
+    "frozen_lake_8x8": functools.partial(frozen_lake, "8x8", 200),
+    "frozen_lake_grpo": functools.partial(frozen_lake_group, "grpo", 0.06, 1e-3),
+    "frozen_lake_rloo": functools.partial(frozen_lake_group, "rloo", 0.027, 1e-3),
     "bandit": bandit,
     "combination_lock": combination_lock,
-    "combination_lock_blind": lambda: combination_lock(reflects=False),
+    "combination_lock_blind": functools.partial(combination_lock, reflects=False),
     "minesweeper": minesweeper,
-    "minesweeper_blind": lambda: minesweeper(reflects=False),
+    "minesweeper_blind": functools.partial(minesweeper, reflects=False),
     "frozen_lake_hidden": frozen_lake_hidden,
-    "frozen_lake_hidden_blind": lambda: frozen_lake_hidden(reflects=False),
+    "frozen_lake_hidden_blind": functools.partial(frozen_lake_hidden, reflects=False),
     "corridor": corridor,
-    "corridor_blind": lambda: corridor(slots=0),
-    "arithmetic": lambda: arithmetic("calculator"),
+    "corridor_blind": functools.partial(corridor, slots=0),
+    "arithmetic": functools.partial(arithmetic, "calculator"),
     "arithmetic_blind": arithmetic,
     "composed": composed,
-    "composed_without_tools": lambda: composed(tools=()),
-    "composed_without_memory": lambda: composed(slots=0),
-    "composed_without_reflection": lambda: composed(reflects=False),
-    "ledger": lambda: ledger("table"),
+    "composed_without_tools": functools.partial(composed, tools=()),
+    "composed_without_memory": functools.partial(composed, slots=0),
+    "composed_without_reflection": functools.partial(composed, reflects=False),
+    "ledger": functools.partial(ledger, "table"),
     "ledger_blind": ledger,
     "mastermind": mastermind,
-    "mastermind_from_scratch": lambda: mastermind(warm_start=0),
-    "mastermind_without_bits": lambda: mastermind(bits=0.0, warm_start=0),
+    "mastermind_from_scratch": functools.partial(mastermind, warm_start=0),
+    "mastermind_without_bits": functools.partial(mastermind, bits=0.0, warm_start=0),
     "twenty_questions": twenty_questions,
-    "twenty_questions_without_bits": lambda: twenty_questions(bits=0.0),
-    "shifting_controls": lambda: adaptation("shifting_controls"),
-    "shifting_controls_memoryless": lambda: adaptation("shifting_controls", forgets=True),
-    "restless_bandit": lambda: adaptation("restless_bandit"),
-    "restless_bandit_memoryless": lambda: adaptation("restless_bandit", forgets=True),
+    "twenty_questions_without_bits": functools.partial(twenty_questions, bits=0.0),
+    "shifting_controls": functools.partial(adaptation, "shifting_controls"),
+    "shifting_controls_memoryless": functools.partial(adaptation, "shifting_controls", forgets=True),
+    "restless_bandit": functools.partial(adaptation, "restless_bandit"),
+    "restless_bandit_memoryless": functools.partial(adaptation, "restless_bandit", forgets=True),
 }
 
 

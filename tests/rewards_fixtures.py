@@ -35,7 +35,7 @@ def scripted(anchors, kinds=Kind.ACTION, rewards=(), truncated: bool = False) ->
         start=lambda key, setting: ask(jnp.int32(0)),
         advance=lambda key, setting, state, written: ask(state + 1),
         grammar=WORDS,
-        size=Size(1, BUDGET, num_turns, num_turns * (1 + BUDGET) + 1, num_turns * (1 + BUDGET) + 1),
+        size=Size(1, BUDGET, num_turns, num_turns * (1 + BUDGET) + 1, num_turns * (1 + BUDGET) + 1, num_turns),
         adapt=lambda setting, outcomes: {**setting, "seen": outcomes},
         expert=lambda key, state: Text(jnp.full(BUDGET, state), state % BUDGET),
         anchor=anchor,

@@ -264,11 +264,13 @@ def _size(size: Size, num_attempts: int, carry: Carry, ask: int, kept: int) -> S
         size.read if num_attempts > 1 and not (always_forgets or carry.budget) else 0
     )  # the end of the attempt before, read in the same turn
     asked = ask if carry.budget else 0
+    turns = num_attempts * size.turns + (num_attempts - 1 if carry.budget else 0)
     return Size(
         read=kept + size.read + max(again, asked),
         written=max(size.written, carry.budget),
-        turns=num_attempts * size.turns + (num_attempts - 1 if carry.budget else 0),
+        turns=turns,
         life=life,
-        context=min(border + size.life, life) if always_forgets else life,
+        context=min(border + size.context, life) if always_forgets else life,
+        context_turns=min(size.context_turns + bool(carry.budget), turns) if always_forgets else turns,
         forgets=num_attempts * size.forgets + (num_attempts - 1 if carry.forgets or carry.annealed else 0),
     )

@@ -204,7 +204,8 @@ def _size(size: Size, every: int, annealed: bool, ask: int, slot: int, budget: i
     """Returns the bounds of a life; `ask`, `slot`, `budget` and `page`, all slots read again, are numbers of tokens."""
     num_notes = (size.turns - 1) // every  # none follows the turn that ends a life
     num_pages = min(num_notes + size.forgets, size.turns)  # a turn that forgets and was held back reads them once
-    noted = ask + slot + budget
+    noted, note_turns = ask + slot + budget, 2 if slot else 1
+    turns = size.turns + num_notes * note_turns
     life = size.life + num_notes * noted + num_pages * page
     if annealed:
         context = page + size.context + num_notes * (noted + page)
@@ -213,8 +214,9 @@ def _size(size: Size, every: int, annealed: bool, ask: int, slot: int, budget: i
     return Size(
         read=max(page + size.read, ask),
         written=max(size.written, slot, budget),
-        turns=size.turns + num_notes * (2 if slot else 1),
+        turns=turns,
         life=life,
         context=min(context, life),
+        context_turns=turns if annealed else min(every, size.context_turns) + note_turns,
         forgets=num_pages,
     )

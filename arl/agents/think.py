@@ -67,7 +67,8 @@ def think(
         written=max(size.written, budget),
         turns=2 * size.turns,
         life=size.life + size.turns * extra,
-        context=size.context + size.turns * extra,
+        context=size.context + size.context_turns * extra,
+        context_turns=2 * size.context_turns,
         forgets=size.forgets,
     )
     legal = text.pad_legal(jnp.ones(1, bool), grammar.num_choices)

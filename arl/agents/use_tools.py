@@ -163,6 +163,7 @@ def _size(size: Size, max_calls: int, budget: int, answer: int, ask: int, go_on:
         written=max(size.written, budget),
         turns=size.turns * (1 + max_calls),
         life=size.life + size.turns * extra,
-        context=size.context + size.turns * extra,
+        context=size.context + size.context_turns * extra,
+        context_turns=size.context_turns * (1 + max_calls),
         forgets=size.forgets,
     )

@@ -1,7 +1,20 @@
 """Lanes that read and write: decoding, scheduling and the loop."""
 
+from arl.rollout.check import check_size
+from arl.rollout.config import RolloutConfig, check_rollout, fit
 from arl.rollout.decoding import Decoding, masked_log_probs
 from arl.rollout.lanes import Lane
-from arl.rollout.loop import RolloutConfig, Usage, check_rollout, roll_out, start_lanes
+from arl.rollout.loop import Usage, roll_out, start_lanes
 
-__all__ = ["Decoding", "Lane", "RolloutConfig", "Usage", "check_rollout", "masked_log_probs", "roll_out", "start_lanes"]
+__all__ = [
+    "Decoding",
+    "Lane",
+    "RolloutConfig",
+    "Usage",
+    "check_rollout",
+    "check_size",
+    "fit",
+    "masked_log_probs",
+    "roll_out",
+    "start_lanes",
+]

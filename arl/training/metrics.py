@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from arl.rollout import Usage
-from arl.types import Kind, Stream
+from arl.types import Kind, Size, Stream
 
 WRITTEN_KINDS = tuple(kind.name.lower() for kind in Kind if kind > Kind.OBSERVATION)
 
@@ -27,11 +27,13 @@ def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) 
       `unfinished_share` of lives, `useful_share` of computed slots, `tokens/<kind>`, the share of each kind in the tokens read,
       `written/<kind>`, the tokens written in segments of a kind by the tokens read (a note that crosses a border is read as an
       observation), and `entropy/<kind>`, the mean of minus the log-prob of what was written, nats (of an expert's words the
-      cross-entropy). Counts are `lives` that ended, `tokens` read and `calls` of the model.
+      cross-entropy). Counts are `lives` that ended, `whole_lives` among them that began in the same stream, `tokens` read and `calls` of
+      the model.
     """
     is_read = stream.token_kind > 0
     sums = {
         "lives": jnp.sum(stream.ends_life),
+        "whole_lives": jnp.sum(stream.ends_life & ((stream.life > 0) | (stream.turn[:, :1] == 0))),
         "unfinished": jnp.sum(~jnp.take_along_axis(stream.ends_life, _last_event(stream)[:, None], axis=1)),
         "segments": jnp.sum(stream.ends_segment),
         "illegal": jnp.sum(stream.ends_segment & ~stream.is_legal),
@@ -53,6 +55,7 @@ def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) 
         "return": jnp.sum(jnp.stack(list(returns.values()))),
         **returns,
         "lives": sums["lives"],
+        "whole_lives": sums["whole_lives"],
         "turns": sums["segments"] / lives,
         "written": sums["written"] / lives,
         "illegal_share": sums["illegal"] / jnp.maximum(sums["segments"], 1.0),
@@ -64,6 +67,24 @@ def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) 
         **{f"written/{kind}": sums[f"written/{kind}"] / jnp.maximum(sums["tokens"], 1.0) for kind in WRITTEN_KINDS},
         **{f"entropy/{kind}": sums[f"entropy/{kind}"] / jnp.maximum(sums[f"written/{kind}"], 1.0) for kind in WRITTEN_KINDS},
     }
+
+
+def size_metrics(stream: Stream, size: Size, total: Callable = lambda x: x) -> dict[str, jax.Array]:
+    """Returns whether lives keep to the size that their interaction declares, from which streams and contexts are made.
+
+    Args:
+      stream: `[B, T]`.
+      size: of the interaction.
+      total: adds sums up over devices.
+
+    Returns:
+      float32 `[]` by name: `beyond_size_share` of lanes in which a life wrote more segments than `size.turns`, or a context held more
+      tokens than `size.context`. It should be 0: else `size` is wrong, and returns are those of lives that were cut.
+    """
+    position = jnp.arange(stream.token.shape[1])
+    is_beyond = stream.is_written & ((stream.turn >= size.turns) | (position - stream.begin >= size.context))
+    lanes, all_lanes = total(jnp.sum(jnp.any(is_beyond, axis=1) * 1.0)), total(jnp.float32(len(stream.token)))
+    return {"beyond_size_share": lanes / all_lanes}
 
 
 def imitation_metrics(log_prob: jax.Array, is_kept: jax.Array, total: Callable = lambda x: x) -> dict[str, jax.Array]:
