@@ -1,6 +1,7 @@
-"""setup.py declares what the code imports, and requirements.txt pins what setup.py declares."""
+"""setup.py declares what the code imports, and the lock of each Python pins what setup.py declares."""
 
 import ast
+import importlib.metadata
 import pathlib
 import re
 import sys
@@ -11,6 +12,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parents[1]
 MODULE_OF = {"absl-py": "absl", "orbax-checkpoint": "orbax", "pytest-xdist": "xdist", "tensorflow-datasets": "tensorflow_datasets"}
+LOCKS = ("requirements.txt", "requirements-3.12.txt")
 OURS = {"arl", "experiments", "tests"}
 
 
@@ -24,15 +26,15 @@ def declared() -> dict[str, list[Requirement]]:
     raise AssertionError("setup.py does not call setup")
 
 
-def pinned() -> dict[str, tuple[str, str]]:
-    """Returns name -> (version, comment) of each line of requirements.txt."""
+def pinned(lock: str) -> dict[str, tuple[str, str]]:
+    """Returns name -> (version, comment) of each line of a lock."""
     pins = {}
-    for number, line in enumerate((ROOT / "requirements.txt").read_text().splitlines(), 1):
+    for number, line in enumerate((ROOT / lock).read_text().splitlines(), 1):
         requirement, _, comment = line.partition("#")
         if requirement.strip():
             match = re.fullmatch(r"([\w.\-]+)==([\w.\-+]+)", requirement.strip())
             if not match:
-                pytest.fail(f"requirements.txt:{number}: '{requirement.strip()}' pins no version", pytrace=False)
+                pytest.fail(f"{lock}:{number}: '{requirement.strip()}' pins no version", pytrace=False)
             pins[canonicalize_name(match[1])] = (match[2], comment.strip())
     return pins
 
@@ -48,21 +50,38 @@ def imports(path: pathlib.Path) -> dict[str, int]:
     return {name: line for name, line in found.items() if name not in sys.stdlib_module_names | OURS}
 
 
+@pytest.mark.parametrize("lock", LOCKS)
 @pytest.mark.parametrize("extra", ["", "test", "dev"])
-def test_what_is_declared_is_pinned_within_its_bounds_and_explained(extra):
-    pins, faults = pinned(), []
+def test_what_is_declared_is_pinned_within_its_bounds_and_explained(extra, lock):
+    pins, faults = pinned(lock), []
     for requirement in declared()[extra]:
         version, comment = pins.get(canonicalize_name(requirement.name), (None, ""))
         if version is None or version not in requirement.specifier:
-            faults.append(f"requirements.txt: {requirement} is pinned to {version}")
+            faults.append(f"{lock}: {requirement} is pinned to {version}")
         elif not comment:
-            faults.append(f"requirements.txt: {requirement.name} has no comment that says what it is for")
+            faults.append(f"{lock}: {requirement.name} has no comment that says what it is for")
     assert not faults, "\n".join(faults)
 
 
 def test_what_is_declared_is_bounded():
     everything = [requirement for group in declared().values() for requirement in group]
     assert not [str(r) for r in everything if not {"<", ">="} <= {bound.operator for bound in r.specifier}]
+
+
+def test_locks_pin_the_same_packages():
+    first, second = (pinned(lock).keys() for lock in LOCKS)
+    assert first == second
+
+
+@pytest.mark.parametrize("version", ["0.10.0", "0.10.1", "0.11.0", "0.11.2", "0.12.0.1"])
+def test_installing_leaves_a_machines_jax_as_it_is(version):
+    """Bounds admit it, and what comes with `arl` asks for no newer one: the newest packages that our bounds admit are those of the lock."""
+    jax = next(requirement for requirement in declared()[""] if requirement.name == "jax")
+    assert version in jax.specifier
+    for name in ("flax", "optax", "chex", "orbax-checkpoint"):
+        needs = map(Requirement, importlib.metadata.requires(name) or ())
+        wanted = [need for need in needs if need.name in ("jax", "jaxlib") and need.marker is None]
+        assert all(version in need.specifier for need in wanted), (name, *map(str, wanted))
 
 
 def test_what_is_imported_is_declared():

@@ -21,7 +21,6 @@ UNTRACKED_FOLDERS = {
     ".ipynb_checkpoints",
     ".pytest_cache",
     ".ruff_cache",
-    ".venv",
     "build",
     "dist",
     "runs",
@@ -246,6 +245,7 @@ def test_no_file_names_a_machine():
         relative = path.relative_to(ROOT)
         if (
             UNTRACKED_FOLDERS & set(relative.parts)
+            or relative.parts[0].startswith(".venv")
             or path == pathlib.Path(__file__)
             or path.suffix not in TEXT_SUFFIXES
             or not path.is_file()
