@@ -20,7 +20,7 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-fast lint format clean
+.PHONY: help train test test-fast notebooks lint format clean
 
 help: ## Say what can be made.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,9 +31,12 @@ train: $(INSTALLED) ## Train the default agent, or what ARGS says; runs in the s
 test: $(INSTALLED) ## Run the tests, or those that ARGS names. A file stays on one worker: its tests share what they compile.
 	@$(RUN) -m pytest -q --numprocesses=$(WORKERS) --maxprocesses=4 --dist=loadfile $(ARGS)
 
-# In one process: an accelerator is not shared. tests/fast.txt takes no comments: pytest reads each line as an argument.
+# tests/fast.txt takes no comments: pytest reads each line as an argument.
 test-fast: $(INSTALLED) ## Run the quick tests on what JAX finds (a GPU, a TPU, else the CPU), or on what JAX_PLATFORMS says.
-	@JAX_PLATFORMS="$(JAX_PLATFORMS)" $(RUN) -m pytest -q @tests/fast.txt $(ARGS)
+	@JAX_PLATFORMS="$(JAX_PLATFORMS)" $(RUN) -m pytest -q --numprocesses=$(WORKERS) --maxprocesses=4 --dist=loadfile @tests/fast.txt $(ARGS)
+
+notebooks: $(INSTALLED) ## Execute the notebooks at full length, or those that ARGS names, and store what they print; about ten minutes.
+	@$(RUN) -m tests.colabs.notebooks $(ARGS)
 
 lint: $(INSTALLED) ## Check format, imports, likely bugs and types.
 	@failed=0; for check in "ruff format --check ." "ruff check ." "pyright --level error"; do $(RUN) -m $$check || failed=1; done; exit $$failed

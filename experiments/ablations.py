@@ -81,4 +81,4 @@ def _train(preset: str, seed: str, output: pathlib.Path, assignments: list[str])
 
 
 if __name__ == "__main__":
-    sys.exit(main.run(ablate))
+    sys.exit(main.run(ablate, takes_config=True))

@@ -2,9 +2,11 @@
 
     experiments/benchmark.py --output=benchmark.json                          # everything; some 20 minutes on two cores
     experiments/benchmark.py --output=benchmark.json --only=environments,default_job
+    experiments/benchmark.py --output=accelerator.json --only=accelerator     # at most five minutes on a GPU
 
 Both sides of a ratio take turns in one process, and medians are compared. The file holds one flat object, name -> ratio or figure; a ratio
-is how many times as fast we are. The sections `rollout`, `learner` and `update` need the extra `parity` and are left out without it.
+is how many times as fast we are. The sections `rollout`, `learner` and `update` need the extra `parity` and are left out without it,
+`accelerator` where there is none.
 """
 
 import concurrent.futures
@@ -16,6 +18,7 @@ import multiprocessing
 import pathlib
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from absl import flags
@@ -235,6 +238,21 @@ def capabilities(quick: bool) -> dict[str, float]:
     return {f"cost_per_token_{name}": taken[name] / tokens[name] / of_act for name in agent if name != "act"}
 
 
+# ---------------------------------------------------------------- what an accelerator does
+
+
+def accelerator(quick: bool) -> Iterator[tuple[str, float | str]]:
+    """Yields the figures of an accelerator as they are found; those of the processor where the section was asked for by name."""
+    import jax
+
+    from experiments import benchmark_accelerator
+
+    if jax.default_backend() == "cpu" and "accelerator" not in ONLY.value:
+        print("  left out: there is none; --only=accelerator measures the processor", flush=True)
+        return
+    yield from benchmark_accelerator.accelerator(quick)
+
+
 # ---------------------------------------------------------------- all of them
 
 SECTIONS = {
@@ -246,11 +264,12 @@ SECTIONS = {
     "utilisation": utilisation,
     "capabilities": capabilities,
     "update": functools.partial(compare_with_torch, "compare_updates", "experiments.benchmark_trl"),
+    "accelerator": accelerator,
 }
 
 
 def benchmark(assignments: list[str]) -> None:
-    """Runs the sections and writes the file after each, so that what was measured is not lost."""
+    """Runs the sections and writes the file after each figure, so that what was measured is not lost."""
     from experiments import devices
     from experiments.config import nearest
 
@@ -267,14 +286,14 @@ def benchmark(assignments: list[str]) -> None:
     except OSError as error:
         raise main.UsageError(f"{output} cannot be written ({error.strerror}); name another --output") from error
     devices.claim()
-    figures: dict[str, float] = {}
+    figures: dict[str, float | str] = {}
     for name in ONLY.value or SECTIONS:
         print(f"{name}:", flush=True)
         found = SECTIONS[name](QUICK.value)
-        for figure, value in found.items():
-            print(f"  {figure:<72}{value:>14,.4g}", flush=True)
-        figures |= found
-        output.write_text(json.dumps(figures, indent=2) + "\n")
+        for figure, value in found.items() if isinstance(found, dict) else found:
+            print(f"  {figure:<72}{value:>14}" if isinstance(value, str) else f"  {figure:<72}{value:>14,.4g}", flush=True)
+            figures[figure] = value
+            output.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from arl.training import LearnerConfig
 from arl.training import credit as credits
 from arl.training import loss as losses
 from arl.training.learner import DATA_AXIS
-from arl.types import Interaction, LanguageModel
+from arl.types import Interaction, LanguageModel, Stream
 from experiments import devices
 
 NUM_ARMS, NUM_TURNS, THOUGHT = 2, 8, 7
@@ -47,14 +47,15 @@ class Job(NamedTuple):
     mesh: Mesh
 
 
-def make_job(size: str = "1M") -> Job:
+def make_job(size: str = "1M", num_turns: int = NUM_TURNS) -> Job:
     """Returns the task and a model of a preset's size."""
     tokenizer = text.load_tokenizer()
-    act = agents.act(envs.make_bandit(tokenizer, NUM_ARMS, NUM_TURNS))
+    act = agents.act(envs.make_bandit(tokenizer, NUM_ARMS, num_turns))
     interaction = agents.think(act, tokenizer, budget=THOUGHT, stop=False, before=ADVICE, after="")
     config = models.preset(size, len(tokenizer), context_length=interaction.size.context)
     model = models.make_language_model(config)
-    rollout_config = RolloutConfig(stream_length=LENGTH, context_length=interaction.size.context, widths=((1, 25),))
+    length = min(LENGTH, interaction.size.life + 1)  # of fewer turns
+    rollout_config = RolloutConfig(stream_length=length, context_length=interaction.size.context, widths=((1, 25),))
     return Job(tokenizer, interaction, config, model, model.init(jax.random.key(0)), rollout_config, devices.make_mesh())
 
 
@@ -74,8 +75,12 @@ def roll_out(job: Job, num_lanes: int):
 
 def make_batch(job: Job, num_lanes: int) -> tuple[losses.Batch, losses.Totals, LearnerConfig]:
     """Returns lanes to learn from, as the learner makes them, and what their losses are divided by."""
-    config = LearnerConfig(num_lanes=num_lanes)
-    stream, _ = roll_out(job, num_lanes)(0)
+    return to_batch(roll_out(job, num_lanes)(0)[0])
+
+
+def to_batch(stream: Stream) -> tuple[losses.Batch, losses.Totals, LearnerConfig]:
+    """Returns the same of a stream `[B, T]`."""
+    config = LearnerConfig(num_lanes=stream.token.shape[0])
     credit = credits.gae(stream, credits.total_reward(stream.reward), config)
     batch = losses.Batch(stream, credit.advantage, credit.target, credit.is_kept, credit.is_kept, jnp.zeros_like(credit.target))
     return batch, losses.count(batch, config), config

@@ -4,13 +4,13 @@ import ast
 import dataclasses
 import difflib
 import math
-import types
 import typing
 from typing import Any
 
 from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig, Schedule
 from experiments import tasks
+from experiments.fields import example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class EnvironmentConfig:
     """Which task. Options of other environments than `name` are not looked at.
 
     Attributes:
-      name: of one of the fields below.
+      name: of the task; the fields below that are called so are its options.
       time_limit: steps after which an episode is truncated; 0 for none.
       turn_cost: charged for every step, in the environment's units.
       number_guess, ...: the options of each environment, see `experiments/tasks.py`.
@@ -146,7 +146,7 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A run. Lengths of 0 in `rollout` stand for "as long as a life can be".
+    """A run.
 
     Attributes:
       preset: its name.
@@ -160,7 +160,7 @@ class Config:
     environment: EnvironmentConfig = EnvironmentConfig()
     agent: AgentConfig = AgentConfig()
     model: ModelSizeConfig = ModelSizeConfig()
-    rollout: RolloutConfig = RolloutConfig(stream_length=0, context_length=0)
+    rollout: RolloutConfig = RolloutConfig()
     learner: LearnerConfig = dataclasses.field(default_factory=LearnerConfig)
     evaluation: EvaluationConfig = EvaluationConfig()
     warm_start: int = 0
@@ -234,6 +234,8 @@ def from_dict(kind: Any, values: Any, path: str = "") -> Any:
     Raises:
       ValueError: for an unknown field, a wrong type or an impossible value.
     """
+    if isinstance(values, _Flag):
+        values = _read(kind, values)
     if dataclasses.is_dataclass(kind):
         if not isinstance(values, dict):
             raise _has_fields(path[1:], [field.name for field in dataclasses.fields(kind)])
@@ -245,31 +247,52 @@ def from_dict(kind: Any, values: Any, path: str = "") -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is dict:
         if not isinstance(values, dict):
-            raise ValueError(f"config{path} is {values!r}; name what it holds, as in config{path}.NAME=VALUE")
+            raise ValueError(f"config{path} is {values!r}; name what it holds{_as_in(path[1:])}")
         return {name: from_dict(arguments[1], value, f"{path}.{name}") for name, value in values.items()}
     if origin is tuple:
         ends = arguments[-1] is Ellipsis
         if not isinstance(values, (list, tuple)) or (not ends and len(values) != len(arguments)):
-            raise ValueError(f"config{path} cannot hold {values!r}; it takes a value of type {kind}")
+            wanted = "words with commas between them, or ()" if kind == tuple[str, ...] else f"a value of type {kind}"
+            raise ValueError(f"config{path} cannot hold {values!r}; it takes {wanted}{_as_in(path[1:])}")
         inner = [arguments[0]] * len(values) if ends else arguments
         return tuple(from_dict(part, value, path) for part, value in zip(inner, values, strict=True))
-    if origin in (typing.Union, types.UnionType):
-        return values
     if kind is float and isinstance(values, int) and not isinstance(values, bool):
         return float(values)
     if isinstance(values, float) and not math.isfinite(values):
-        raise ValueError(f"config{path} is {values}; set it to a finite number")
-    if origin is None and (not isinstance(values, kind) or (kind is int and isinstance(values, bool))):
-        raise ValueError(f"config{path} is {values!r}; it takes a value of type {kind.__name__}")
+        raise ValueError(f"config{path} is {values}; set it to a finite number{_as_in(path[1:])}")
+    if not isinstance(values, kind) or (kind is int and isinstance(values, bool)):
+        raise ValueError(f"config{path} is {values!r}; it takes a value of type {kind.__name__}{_as_in(path[1:])}")
     return values
 
 
 def _has_fields(name: str, fields: typing.Iterable[str]) -> ValueError:
-    return ValueError(f"config.{name} has fields of its own; set one of {', '.join(fields)}")
+    return ValueError(f"config.{name} has fields of its own; set one of {', '.join(fields)}{_as_in(name)}")
+
+
+def _as_in(name: str) -> str:
+    return f", as in {example(Config(), name)}"
+
+
+class _Flag(str):
+    """What stands behind the "=" of a flag: text, until it is known what kind of value is wanted there."""
+
+
+def _read(kind: Any, text: _Flag) -> Any:
+    """Returns the value that a flag's text stands for: as in Python, but that strings need no quotes, nor tuples of words parentheses."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError):
+        value = {"true": True, "false": False}.get(text.lower(), str(text))
+    if kind is str and not isinstance(value, str):
+        return str(text)
+    if kind == tuple[str, ...] and isinstance(value, str):
+        words = [word.strip() for word in value.split(",")]
+        return tuple(words) if all(map(str.isidentifier, words)) else value
+    return value
 
 
 def override(config: Config, assignments: list[str]) -> Config:
-    """Returns a config with fields replaced, each named as `learner.num_updates=100`.
+    """Returns a config with fields replaced, each named as `learner.num_updates=100`; a tuple of words is `agent.tools=calculator,table`.
 
     Raises:
       ValueError: for an unknown field, a wrong type or an impossible value, with the nearest valid choice.
@@ -285,10 +308,7 @@ def override(config: Config, assignments: list[str]) -> Config:
             inner = inner.setdefault(part, {})
         if isinstance(inner.get(last), dict) and [*path, last] not in _OPEN:
             raise _has_fields(name, inner[last])
-        try:
-            inner[last] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            inner[last] = {"true": True, "false": False}.get(text.lower(), text)
+        inner[last] = _read(dict, _Flag(text)) if [*path, last] in _OPEN else _Flag(text)
     return from_dict(Config, values)
 
 

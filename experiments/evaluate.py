@@ -23,7 +23,8 @@ def evaluate(assignments: list[str]) -> None:
     """Prints what the agent is worth, for people and as one line of JSON."""
     if assignments:
         raise main.UsageError("an evaluation takes its config from the run; leave --config out")
-    from experiments.judge import judge
+    from experiments.judge import ablation_label, judge
+    from experiments.progress import telling
     from experiments.restore import restore
 
     run = restore(RUN.value, STEP.value)
@@ -33,15 +34,17 @@ def evaluate(assignments: list[str]) -> None:
     if NUM_LIVES.value:
         config = dataclasses.replace(config, num_lives=NUM_LIVES.value)
     began = time.perf_counter()
-    judged = judge(run.experiment, run.params, SEED.value, config)
+    with telling("judging") as report:
+        judged = judge(run.experiment, run.params, SEED.value, config, report).summary
     seconds = time.perf_counter() - began
     print(f"{run.experiment.config.preset}, checkpoint {run.step}, {config.num_lives} lives, {'greedy' if config.greedy else 'sampled'}")
-    print(f"  {judged['fraction']:.1%} (± {judged['interval']:.1%}) of the way from {judged['floor']:.3g} to {judged['ceiling']:.3g}")
+    print(f"  normalised score {judged['fraction']:.3f} ± {judged['interval']:.3f} (0 is random, 1 is optimal)")
+    print(f"  outcome {judged['score']:.3f} (random {judged['floor']:.3g}, optimal {judged['ceiling']:.3g})")
     for name in ("return", "success", "turns", "illegal_share"):
         if name in judged:
             print(f"  {name} {judged[name]:.3f} ± {judged[f'{name}_interval']:.3f}")
-    for name, fraction in judged["ablations"].items():
-        print(f"  notes {name}: {fraction:.1%} of the way")
+    for name, score in judged["ablations"].items():
+        print(f"  normalised score with {ablation_label(name)} {score:.3f}")
     print(
         json.dumps(
             {"preset": run.experiment.config.preset, "seed": SEED.value, "updates": run.step, "seconds": round(seconds, 1), **judged}

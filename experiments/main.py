@@ -4,10 +4,11 @@ import json
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 CACHE = flags.DEFINE_bool("compilation_cache", True, "Whether compiled programs are kept in the user's cache folder.")
 
@@ -16,11 +17,12 @@ class UsageError(Exception):
     """A flag or config that cannot be; the message is one sentence that says what to change."""
 
 
-def run(body: Callable[[list[str]], int | None]) -> int:
+def run(body: Callable[[list[str]], int | None], *, takes_config: bool = False) -> int:
     """Parses the flags, calls `body` with the assignments of `--config.field=value`, and returns the exit code.
 
     Args:
       body: of the binary; returns an exit code, or None when it is done.
+      takes_config: whether `--help` tells of presets and of the fields of a config.
 
     Returns:
       0 done, 2 bad flags or config, 1 anything else.
@@ -29,17 +31,24 @@ def run(body: Callable[[list[str]], int | None]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    # Orbax logs what it raises, and what it finds odd in a folder, before an error here says it in a sentence; --verbosity=0 shows all.
+    logging.set_verbosity(logging.FATAL)
+    warnings.showwarning = lambda message, *place: print(f"warning: {message}", file=sys.stderr)
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(sys.modules["__main__"].__doc__, flags.FLAGS.main_module_help(), flags.FLAGS.module_help(sys.modules[__name__]), sep="\n")
+        if takes_config:
+            from experiments.usage import usage
+
+            print(usage())
         return 0
     try:
         assignments = [argument.removeprefix("--config.") for argument in sys.argv[1:] if argument.startswith("--config.")]
+        for assignment in assignments:
+            if "=" not in assignment:
+                raise UsageError(f"--config.{assignment} has no value; give it one, as in {_example(assignment)}")
         rest = flags.FLAGS([sys.argv[0], *(argument for argument in sys.argv[1:] if not argument.startswith("--config."))])
         if len(rest) > 1:
             raise UsageError(f"{rest[1]} is no flag; flags begin with --")
-        for assignment in assignments:
-            if "=" not in assignment:
-                raise UsageError(f"--config.{assignment} has no value; write --config.{assignment}=VALUE")
         if CACHE.value:
             _keep_compiled_programs()
         return body(assignments) or 0
@@ -90,8 +99,16 @@ def _meant(flag: str) -> str:
     """Returns what to write instead of an unknown flag that has the name of a field of the config; nothing if no field has it."""
     from experiments import config
 
+    if flag == "config":
+        return f"--config needs the name of a field, as in {_example('learner.num_updates')}; train.py --help lists them"
     names = [f"--config.{name}" for name in config.fields_called(flag)]
     return f"there is no flag --{flag}; the training takes {' or '.join(names)}" if names else ""
+
+
+def _example(name: str) -> str:
+    from experiments import config, fields
+
+    return fields.example(config.Config(), name)
 
 
 def _say(message: str, code: int) -> int:

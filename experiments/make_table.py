@@ -56,12 +56,11 @@ def _replace(words: str, name: str, table: str) -> str:
 def speed_table() -> str:
     """Returns the ratios and shares of a benchmark as Markdown."""
     figures = json.loads(BENCHMARK.read_text())
-    shown = [
-        name
-        for name in figures
-        if any(word in name for word in ("_over_", "utilisation", "compile", "share", "steps_per_second", "cost_per_token"))
-    ]
-    return "\n".join(["| figure | |", "|---|---|", *(f"| `{name}` | {figures[name]:.3g} |" for name in shown)])
+    words = ("_over_", "utilisation", "compile", "share", "steps_per_second", "cost_per_token", "accelerator_")
+    shown = {
+        name: value if isinstance(value, str) else f"{value:.3g}" for name, value in figures.items() if any(word in name for word in words)
+    }
+    return "\n".join(["| figure | |", "|---|---|", *(f"| `{name}` | {value} |" for name, value in shown.items())])
 
 
 def results_table() -> str:

@@ -1,18 +1,23 @@
 """How the benchmark measures: sides that take turns, medians, and the machine's own matrix products as the yardstick."""
 
+import contextlib
 import gc
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import Mesh
 
+from arl import training
 from arl.models import ModelConfig
+from arl.training import Learner
 from arl.types import Stream
 
 
@@ -41,16 +46,58 @@ def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, 
     return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
 
-def matmul(size: int) -> tuple[Callable[[], Any], float]:
-    """Returns a float32 product of two matrices `[size, size]` as a side, and its floating-point operations."""
-    matrix = jnp.ones((size, size), jnp.float32)
+class Compiled(NamedTuple):
+    """A program, and what it took to make it.
+
+    Attributes:
+      program: of the same arguments as the function.
+      trace_seconds: from Python to what the compiler is given.
+      compile_seconds: from there to what the device runs.
+    """
+
+    program: Any
+    trace_seconds: float
+    compile_seconds: float
+
+    @property
+    def memory(self) -> int:
+        """Bytes of its arguments, results and intermediates."""
+        of = self.program.memory_analysis()
+        return of.argument_size_in_bytes + of.output_size_in_bytes - of.alias_size_in_bytes + of.temp_size_in_bytes
+
+
+def compile_apart(function: Any, *arguments: Any) -> Compiled:
+    """Returns a jitted function compiled for some arguments, or for their shapes."""
+    began = time.perf_counter()
+    lowered = function.trace(*arguments).lower()
+    traced = time.perf_counter()
+    return Compiled(lowered.compile(), traced - began, time.perf_counter() - traced)
+
+
+@contextlib.contextmanager
+def no_compilation_cache() -> Iterator[None]:
+    """What is compiled within is compiled, and not read from what an earlier process kept."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # JAX asks once whether it is to keep programs
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
+
+
+def matmul(size: int, dtype: str = "float32") -> tuple[Callable[[], Any], float]:
+    """Returns a product of two matrices `[size, size]` as a side, and its floating-point operations."""
+    # Of random numbers: a product of equal ones draws less power, and some devices then run it faster than any other.
+    matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(jnp.matmul)
     return (lambda: product(matrix, matrix)), 2.0 * size**3
 
 
-def fastest_matmul(rounds: int, sizes: tuple[int, ...] = (512, 1024, 2048)) -> float:
-    """Returns the machine's own peak: operations a second of the size of matrix product that it does best."""
-    sides = {size: matmul(size) for size in sizes}
+def fastest_matmul(rounds: int, sizes: tuple[int, ...] = (512, 1024, 2048), dtype: str = "float32") -> float:
+    """Returns the machine's own peak: operations a second of the size of matrix product that it does best, at JAX's present precision."""
+    sides = {size: matmul(size, dtype) for size in sizes}
     taken = alternate({str(size): side for size, (side, _) in sides.items()}, rounds)
     return max(operations / taken[str(size)] for size, (_, operations) in sides.items())
 
@@ -75,6 +122,14 @@ def forward_operations(config: ModelConfig, stream: Stream, num_letters: int) ->
     return 2.0 * (config.num_layers * per_layer + scores)
 
 
+def compile_learner(learner: Learner, mesh: Mesh) -> tuple[Compiled, Compiled]:
+    """Returns `init` and `update` of a learner, compiled as `experiments/train.py` does."""
+    key = jax.random.key(0)
+    like = jax.eval_shape(learner.init, key)
+    init = compile_apart(jax.jit(learner.init, out_shardings=training.shardings(like, mesh)), key)
+    return init, compile_apart(training.jit_update(learner, mesh, like), like)
+
+
 def run_default_job(cache: str, num_updates: int) -> dict[str, float]:
     """Compiles and runs the default job, alone in its process.
 
@@ -85,7 +140,6 @@ def run_default_job(cache: str, num_updates: int) -> dict[str, float]:
     Returns:
       Seconds to compile `init` and `update`; MiB of the process at most, and of the program's arguments, results and intermediates.
     """
-    from arl import training
     from experiments import devices
     from experiments.build import build
     from experiments.presets import get_preset
@@ -93,18 +147,15 @@ def run_default_job(cache: str, num_updates: int) -> dict[str, float]:
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     devices.claim()
-    mesh, key = devices.make_mesh(), jax.random.key(0)
-    learner = build(get_preset("reflection"), mesh).learner
-    like = jax.eval_shape(learner.init, key)
-    began = time.perf_counter()
-    init = jax.jit(learner.init, out_shardings=training.shardings(like, mesh)).lower(key).compile()
-    update = training.jit_update(learner, mesh, like).lower(like).compile()
-    taken, state = time.perf_counter() - began, init(key)
+    mesh = devices.make_mesh()
+    init, update = compile_learner(build(get_preset("reflection"), mesh).learner, mesh)
+    state = init.program(jax.random.key(0))
     for _ in range(num_updates):
-        state, metrics = update(state)
+        state, metrics = update.program(state)
         jax.block_until_ready(metrics)
-    memory = update.memory_analysis()
-    of_program = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
     unit = 2**20 if sys.platform == "darwin" else 2**10  # of `ru_maxrss`, a MiB
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    return {"compile_seconds": taken, "peak_memory_mib": most, "program_memory_mib": of_program / 2**20}
+    return {
+        "compile_seconds": sum(part.trace_seconds + part.compile_seconds for part in (init, update)),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit,
+        "program_memory_mib": update.memory / 2**20,
+    }

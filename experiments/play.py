@@ -3,6 +3,7 @@
 experiments/play.py --run=runs/reflection --seed=3 --pause=0.5
 """
 
+import pathlib
 import sys
 import time
 
@@ -16,6 +17,18 @@ STEP = flags.DEFINE_integer("step", None, "Which checkpoint; the newest if not g
 LIVES = flags.DEFINE_integer("lives", 1, "How many lives to watch.", lower_bound=1)
 PAUSE = flags.DEFINE_float("pause", 0.3, "Seconds between two segments where somebody watches.", lower_bound=0.0)
 
+STYLES = {  # of the pieces of a segment: what was read is dim
+    "border": "magenta",
+    "label": "cyan",
+    "read": "dim",
+    "token": "bold",
+    "sure": "green",
+    "unsure": "red",
+    "paid": "bold green",
+    "charged": "bold red",
+    "illegal": "bold red",
+}
+
 
 def play(assignments: list[str]) -> None:
     """Prints lives, one after the other."""
@@ -27,33 +40,29 @@ def play(assignments: list[str]) -> None:
     from experiments.config import EvaluationConfig
     from experiments.judge import live
     from experiments.restore import restore
-    from experiments.transcript import events
+    from experiments.transcript import events, pieces
 
     run = restore(RUN.value, STEP.value)
     console = rich.console.Console(highlight=False)
     interaction = run.experiment.interaction
-    _, stream = live(run.experiment, run.params, SEED.value, EvaluationConfig(num_lives=LIVES.value), interaction)
+    lives, stream = live(run.experiment, run.params, SEED.value, EvaluationConfig(num_lives=LIVES.value), interaction)
+    console.print(
+        f"{run.experiment.config.preset}, checkpoint {run.step}; lives as they come with seed {SEED.value}{_mean_return(run.step)}"
+    )
     for lane in range(LIVES.value):
-        console.rule(f"life {lane + 1}, {run.experiment.config.preset}, checkpoint {run.step}")
+        console.rule(f"life {lane + 1}: return {lives.returned[lane]:.2f}")
         for event in events(interaction, run.experiment.tokenizer, stream, lane):
-            console.print(_line(rich.text.Text, event))
+            console.print(rich.text.Text.assemble(*((text, STYLES[role]) for role, text in pieces(event))), soft_wrap=True)
             time.sleep(PAUSE.value if console.is_terminal else 0.0)
 
 
-def _line(text, event):
-    """One event as a coloured line: what was read is dim, what was written is bright where the model was sure."""
-    line = text()
-    if event.get("forgets"):
-        line.append("            --- the context begins anew ---\n", style="magenta")
-    line.append(f"{event['kind'].lower():>11} ", style="cyan" if event["who"] == "read" else "bold yellow")
-    if event["who"] == "read":
-        return line.append(repr(event["text"])[1:-1], style="dim")
-    for token, probability in event["tokens"]:
-        line.append(repr(token)[1:-1], style="bold")
-        line.append("" if probability is None else f"({probability:.2f})", style="green" if (probability or 1.0) > 0.5 else "red")
-    if event["reward"]:
-        line.append(f"   reward {event['reward']:+.2f}", style="bold green" if event["reward"] > 0 else "bold red")
-    return line if event["is_legal"] else line.append("   illegal", style="bold red")
+def _mean_return(step: int) -> str:
+    """Returns what lives return on average, if the run was judged at this checkpoint: one that is watched may be a lucky one."""
+    path = pathlib.Path(RUN.value) / "summary.json"
+    summary = main.read_json(path) if path.exists() else {}
+    if summary.get("updates") != step:
+        return ""
+    return f"\non average held-out lives return {summary['return']:.2f} ± {summary['return_interval']:.2f}"
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 def _between(floor: float, ceiling: float, title: str) -> tuple[Any, Any]:
     """Returns a figure and its axes with floor and ceiling drawn."""
     figure, axes = _axes(title, "update", "outcome a life")
-    axes.axhline(ceiling, color="tab:green", linestyle="--", label=f"optimum {ceiling:.3g}")
+    axes.axhline(ceiling, color="tab:green", linestyle="--", label=f"optimal {ceiling:.3g}")
     axes.axhline(floor, color="tab:gray", linestyle="--", label=f"random {floor:.3g}")
     return figure, axes
 

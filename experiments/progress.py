@@ -1,10 +1,11 @@
-"""What a person sees while an agent trains: a line that moves, and TensorBoard."""
+"""What a person sees while an agent trains and is judged: a line that moves, or plain lines where output is no terminal."""
 
 import contextlib
 import json
 import pathlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 from rich import progress as rich_progress
 
@@ -12,25 +13,6 @@ from arl.rollout import RolloutConfig
 from arl.training import TrainingError, evaluation
 from arl.training.run import Observer
 from experiments.build import Experiment
-
-TENSORBOARD = "tensorboard"  # folder within that of the run
-
-
-def log_transcripts(output: pathlib.Path, transcripts: str, step: int) -> None:
-    """Adds lives as text to the TensorBoard of the run in folder `output`, at update `step`."""
-    import tensorboardX
-
-    with tensorboardX.SummaryWriter(str(output / TENSORBOARD)) as writer:
-        indented = "".join(f"    {line}\n" for line in transcripts.splitlines())  # Markdown leaves it as it is
-        writer.add_text("transcripts", indented, step)
-
-
-def _last_seconds(path: pathlib.Path) -> float:
-    """Returns the seconds in the last whole line of a file of times; a run may have been killed while it wrote one."""
-    for line in reversed(path.read_text(errors="replace").splitlines() if path.exists() else []):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            return float(json.loads(line)["seconds"])
-    return 0.0
 
 
 def refuse_cut_lives(rollout: RolloutConfig) -> Observer:
@@ -53,15 +35,28 @@ def refuse_cut_lives(rollout: RolloutConfig) -> Observer:
     return observe
 
 
+@contextlib.contextmanager
+def telling(task: str) -> Iterator[Callable[[str], None]]:
+    """Yields a function that says which part of a task is worked on: beside a spinner, or as a line where output is no terminal.
+
+    Args:
+      task: what it is, such as "judging".
+    """
+    if not sys.stdout.isatty():
+        yield lambda part: print(f"{task}: {part}", flush=True)
+        return
+    columns = (rich_progress.SpinnerColumn(), "{task.description}", rich_progress.TimeElapsedColumn())
+    with rich_progress.Progress(*columns, transient=True) as spinner:
+        row = spinner.add_task(task, total=None)
+        yield lambda part: spinner.update(row, description=f"{task}: {part}")
+
+
 class Progress:
-    """A live line (a line every twentieth part of the run where output is no terminal), TensorBoard scalars, and the time taken."""
+    """A live line (a line every twentieth part of the run where output is no terminal), and the time taken."""
 
-    def __init__(self, experiment: Experiment, output: pathlib.Path, first: int, num_updates: int):
-        """Begins at update `first` of `num_updates`."""
-        import tensorboardX
-
-        self._experiment, self._first, self._num_updates = experiment, first, num_updates
-        self._writer = tensorboardX.SummaryWriter(str(output / TENSORBOARD), purge_step=first)
+    def __init__(self, experiment: Experiment, output: pathlib.Path, first: int):
+        """Begins at update `first` of a run in the folder `output`."""
+        self._task, self._first, self._num_updates = experiment.task, first, experiment.config.num_updates
         self._times = output / "times.jsonl"
         self._spent = _last_seconds(self._times)
         self._began = time.perf_counter()
@@ -73,7 +68,7 @@ class Progress:
             "{task.fields[said]}",
             disable=not sys.stdout.isatty(),
         )
-        self._task = self._bar.add_task("compiling", total=num_updates, completed=first, said="")
+        self._row = self._bar.add_task("compiling", total=self._num_updates, completed=first, said="")
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -83,14 +78,31 @@ class Progress:
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
-        self._writer.close()
 
     def seconds(self) -> float:
         """Returns the seconds that training has taken, in all its parts."""
         return self._spent + time.perf_counter() - self._began
 
+    @contextlib.contextmanager
+    def aside(self, what: str) -> Iterator[None]:
+        """Says what is done between two updates, and does not count its time.
+
+        Args:
+          what: that is, such as "writing transcripts".
+        """
+        self._bar.update(self._row, description=what)
+        if self._bar.disable:
+            print(what, flush=True)
+        began = time.perf_counter()
+        yield
+        taken = time.perf_counter() - began
+        self._began += taken
+        if self._after_compilation is not None:
+            self._after_compilation += taken
+        self._bar.update(self._row, description="")
+
     def __call__(self, step: int, metrics: dict[str, float], seconds: float) -> None:
-        """Shows and logs an update; an `Observer`."""
+        """Shows an update; an `Observer`."""
         now = time.perf_counter()
         if self._after_compilation is None:
             self._after_compilation = now
@@ -100,19 +112,23 @@ class Progress:
         left = since_start / max(updates, 1) * (self._num_updates - step - 1)
         said = f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
         if "return/outcome" in metrics:
-            task = self._experiment.task
-            fraction = evaluation.fraction_of_the_way(metrics["return/outcome"], task.floor, task.ceiling)
-            said = f"outcome {metrics['return/outcome']:.3f} ({fraction:.0%} of the way), {said}"
-            self._writer.add_scalar("fraction", fraction, step)
+            outcome = metrics["return/outcome"]
+            score = evaluation.fraction_of_the_way(outcome, self._task.floor, self._task.ceiling)
+            said = f"score {score:.2f}, outcome {outcome:.3f}, {said}"
         else:
             said = f"imitating, {metrics['negative_log_likelihood']:.3f} nats a token, {said}"
-        self._bar.update(self._task, completed=step + 1, description="", said=said)
+        self._bar.update(self._row, completed=step + 1, description="", said=said)
         if self._bar.disable and (
             step == self._first or (step + 1) % max(self._num_updates // 20, 1) == 0 or step + 1 == self._num_updates
         ):
             print(f"update {step + 1}/{self._num_updates}: {said}", flush=True)
-        self._writer.add_scalar("time/tokens_per_second", metrics["tokens"] / seconds, step)
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
         with self._times.open("a") as file:
             file.write(json.dumps({"update": step, "seconds": self.seconds()}) + "\n")
+
+
+def _last_seconds(path: pathlib.Path) -> float:
+    """Returns the seconds in the last whole line of a file of times; a run may have been killed while it wrote one."""
+    for line in reversed(path.read_text(errors="replace").splitlines() if path.exists() else []):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return float(json.loads(line)["seconds"])
+    return 0.0

@@ -8,16 +8,24 @@ A second run in the same folder resumes; a finished one is left as it is. Exit c
 """
 
 import fcntl
+import functools
 import json
 import pathlib
 import shlex
 import sys
 import time
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from absl import flags
 
 from experiments import main
+
+if TYPE_CHECKING:  # a binary imports what it needs when its flags have been read
+    from jax.sharding import Mesh
+
+    from arl.training import TrainState
+    from experiments.board import Board
+    from experiments.build import Experiment
 
 PRESET = flags.DEFINE_string("preset", "reflection", "Name of a run in experiments/presets.py.")
 SEED = flags.DEFINE_integer("seed", 0, "Of everything that is random.", lower_bound=0, upper_bound=2**31 - 1)
@@ -46,19 +54,39 @@ def train(assignments: list[str]) -> int | None:
         _print_summary(main.read_json(summary_path), output)
         return None
 
+    state, seconds, board, lock = _learn(experiment, mesh, output, told)
+    if int(state.step) < config.num_updates:
+        print(f"stopped after update {int(state.step)}; the same command goes on from there")
+        return 1
+    command = ["experiments/train.py", f"--preset={config.preset}", f"--seed={SEED.value}", *(f"--config.{a}" for a in assignments)]
+    about = {"seconds": round(seconds, 1), "devices": mesh.size, "command": shlex.join(command)}
+    summary = _evaluate(experiment, output, on_one_device(state.params), board, about)
+    _write_json(summary_path, summary)
+    _print_summary(summary, output)
+    lock.close()
+    return None
+
+
+def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, told: dict) -> tuple["TrainState", float, "Board", IO]:
+    """Takes all updates of a run, or goes on with them, until it is done or stopped.
+
+    Returns:
+      The last state, the seconds that were taken in all, what TensorBoard is told through, and the lock of the folder.
+    """
     import jax
 
     from arl import training
-    from experiments.judge import judge, transcripts
-    from experiments.progress import Progress, log_transcripts, refuse_cut_lives
+    from experiments.board import Board
+    from experiments.progress import Progress, refuse_cut_lives
 
-    key = jax.random.key(SEED.value)
+    config, key = experiment.config, jax.random.key(SEED.value)
     learner, like = experiment.learner, jax.eval_shape(experiment.learner.init, key)
     init = jax.jit(learner.init, out_shardings=training.shardings(like, mesh))
     # What cannot be is refused before anything is written.
     traced = [training.jit_update(part, mesh, like).trace(like) for part in (experiment.warm_start, learner) if part]
     lock = _open_folder(output, told)
-    print(f"{config.preset}: random {experiment.task.floor:.3g}, optimum {experiment.task.ceiling:.3g}; writing to {output}", flush=True)
+    random, optimal = experiment.task.floor, experiment.task.ceiling
+    print(f"{config.preset}: score 0 is random ({random:.3g}), 1 is optimal ({optimal:.3g}); writing to {output}", flush=True)
     checkpoints = training.Checkpoints(output / "checkpoints")
     try:
         resumed = checkpoints.latest() is not None
@@ -66,53 +94,39 @@ def train(assignments: list[str]) -> int | None:
         first = int(state.step)
         if resumed:
             print(f"going on from update {first}", flush=True)
-        else:
-            before = transcripts(experiment, on_one_device(state.params), SEED.value)
-            (output / "transcripts.txt").write_text(f"===== before training\n{before}\n")
-            log_transcripts(output, before, first)
-        with training.stop_on_signals() as should_stop, Progress(experiment, output, first, config.num_updates) as progress:
+        with training.stop_on_signals() as should_stop, Progress(experiment, output, first) as progress:
+            metrics = training.MetricsFile(output / "metrics.jsonl", first)
+            board = Board(experiment, output, training.read_metrics(output / "metrics.jsonl"))
             compiled = [part.lower().compile() for part in traced]
-            state = training.run(
+            update = functools.partial(
+                training.run,
                 training.in_turn(config.warm_start, compiled[0], compiled[-1]),
-                state,
-                config.num_updates,
                 checkpoints=checkpoints,
                 checkpoint_every=config.checkpoint_every,
-                observers=[refuse_cut_lives(experiment.rollout), training.MetricsFile(output / "metrics.jsonl", first), progress],
+                observers=[refuse_cut_lives(experiment.rollout), metrics, board, progress],
                 should_stop=should_stop,
             )
+            state = _update_and_show(experiment, update, state, output, board, progress, should_stop)
+        return state, progress.seconds(), board, lock
     finally:
         checkpoints.close()
-    if int(state.step) < config.num_updates:
-        print(f"stopped after update {int(state.step)}; the same command goes on from there")
-        return 1
 
-    print("evaluating on held-out lives", flush=True)
-    seconds, began = progress.seconds(), time.perf_counter()
-    params = on_one_device(state.params)
-    judged = judge(experiment, params, SEED.value, config.evaluation)
-    lines = training.read_metrics(output / "metrics.jsonl")
-    gaps = [found["max_log_prob_gap"] for found in (judged, *lines) if "max_log_prob_gap" in found]
-    summary = {
-        "preset": config.preset,
-        "seed": SEED.value,
-        "updates": int(state.step),
-        "warm_start": config.warm_start,
-        **_after_warm_start(experiment, lines),
-        "seconds": round(seconds, 1),
-        "devices": mesh.size,
-        "seconds_evaluating": round(time.perf_counter() - began, 1),
-        **judged,
-        "max_log_prob_gap": max(gaps),
-        "command": shlex.join(
-            ["experiments/train.py", f"--preset={config.preset}", f"--seed={SEED.value}", *(f"--config.{a}" for a in assignments)]
-        ),
-    }
-    _write_results(experiment, output, params, lines, summary)
-    _write_json(summary_path, summary)
-    _print_summary(summary, output)
-    lock.close()
-    return None
+
+def _update_and_show(experiment, update, state, output: pathlib.Path, board, progress, should_stop) -> "TrainState":
+    """Takes all updates; before the first, and after each quarter of them, adds lives to the transcripts. Returns the last state."""
+    from experiments.devices import on_one_device
+    from experiments.judge import make_transcripts
+
+    num_updates, transcripts = experiment.config.num_updates, make_transcripts(experiment, SEED.value)
+    for until in sorted({quarter * num_updates // 4 for quarter in range(5)}):
+        state = update(state, until)  # nothing where a run goes on from beyond it
+        if should_stop():
+            break
+        if int(state.step) == until < num_updates:
+            with progress.aside("writing transcripts"):
+                title = f"after {until} of {num_updates} updates" if until else "before training"
+                _add_transcripts(output, board, title, transcripts(on_one_device(state.params)), until)
+    return state
 
 
 def _open_folder(output: pathlib.Path, config: dict) -> IO:
@@ -137,8 +151,53 @@ def _write_json(path: pathlib.Path, values: dict) -> None:
     part.replace(path)
 
 
-def _after_warm_start(experiment, lines: list[dict]) -> dict[str, float]:
-    """Returns how far of the way an agent came that had imitated its expert, in the first update that followed; nothing if it had not."""
+def _evaluate(experiment: "Experiment", output: pathlib.Path, params, board: "Board", about: dict) -> dict:
+    """Judges a trained agent, draws its learning curve and shows some of the lives by which it was judged.
+
+    Returns:
+      The summary of the run, `about` included.
+    """
+    from arl import training
+    from experiments.judge import judge
+    from experiments.progress import telling
+    from experiments.transcript import typical_lives
+
+    config, began = experiment.config, time.perf_counter()
+    with telling("judging") as report:
+        judged = judge(experiment, params, SEED.value, config.evaluation, report)
+    lines = training.read_metrics(output / "metrics.jsonl")
+    summary = {
+        "preset": config.preset,
+        "seed": SEED.value,
+        "updates": config.num_updates,
+        "warm_start": config.warm_start,
+        **_after_warm_start(experiment, lines),
+        "seconds": about["seconds"],
+        "devices": about["devices"],
+        "seconds_evaluating": round(time.perf_counter() - began, 1),
+        **judged.summary,
+        "max_log_prob_gap": max(found["max_log_prob_gap"] for found in (judged.summary, *lines)),
+        "command": about["command"],
+    }
+    with telling("writing") as report:
+        report("transcripts")
+        lives = typical_lives(experiment.interaction, experiment.tokenizer, judged.stream)
+        _add_transcripts(output, board, "after training", lives, config.num_updates)
+        report("the learning curve")
+        board.evaluation(summary, config.num_updates)
+        _draw(output, lines, summary)
+    return summary
+
+
+def _add_transcripts(output: pathlib.Path, board: "Board", title: str, lives: str, step: int) -> None:
+    from experiments.transcript import add_section
+
+    add_section(output / "transcripts.txt", title, lives)
+    board.text("transcripts", f"{title}\n\n{lives}", step)
+
+
+def _after_warm_start(experiment: "Experiment", lines: list[dict]) -> dict[str, float]:
+    """Returns the score of an agent that had imitated its expert, in the first update that followed; nothing if it had not."""
     from arl.training import evaluation
 
     if not experiment.warm_start:
@@ -147,35 +206,31 @@ def _after_warm_start(experiment, lines: list[dict]) -> dict[str, float]:
     return {"fraction_after_warm_start": evaluation.fraction_of_the_way(outcome, task.floor, task.ceiling)}
 
 
-def _write_results(experiment, output: pathlib.Path, params, lines: list[dict], summary: dict) -> None:
-    """Draws the learning curve and adds what the trained agent says to the transcripts."""
-    from experiments.judge import transcripts
+def _draw(output: pathlib.Path, lines: list[dict], summary: dict) -> None:
+    """Draws the learning curve."""
+    from experiments.judge import ablation_label
     from experiments.plots import learning_curve
-    from experiments.progress import log_transcripts
 
-    marks = {"evaluation": summary["score"]}
     way = summary["ceiling"] - summary["floor"]
-    marks |= {f"notes {name}": summary["floor"] + way * fraction for name, fraction in summary["ablations"].items()}
-    title = f"{summary['preset']}, seed {summary['seed']}: {summary['fraction']:.0%} of the way to the optimum"
+    marks = {ablation_label(name): summary["floor"] + way * score for name, score in summary["ablations"].items()}
+    title = f"{summary['preset']}, seed {summary['seed']}: normalised score {summary['fraction']:.2f}"
     outcomes = [line["return/outcome"] for line in lines[summary["warm_start"] :]]
-    learning_curve(output / "curve.png", outcomes, summary["warm_start"], summary["floor"], summary["ceiling"], title, marks)
-    path = output / "transcripts.txt"
-    before = path.read_text(errors="replace") if path.exists() else ""
-    before, after = before.split("===== after training")[0], transcripts(experiment, params, summary["seed"])
-    path.write_text(f"{before}===== after training\n{after}\n")
-    log_transcripts(output, after, summary["updates"])
+    limits = (summary["floor"], summary["ceiling"])
+    learning_curve(output / "curve.png", outcomes, summary["warm_start"], *limits, title, {"evaluation": summary["score"], **marks})
 
 
 def _print_summary(summary: dict, output: pathlib.Path) -> None:
+    from experiments.judge import ablation_label
+
     print(
-        f"{summary['preset']}, seed {summary['seed']}: {summary['updates']} updates in {summary['seconds']:.0f} s. "
-        f"On held-out lives the agent comes {summary['fraction']:.1%} (± {summary['interval']:.1%}) of the way from random "
-        f"({summary['floor']:.3g}) to the optimum ({summary['ceiling']:.3g})."
+        f"{summary['preset']}, seed {summary['seed']}: {summary['updates']} updates in {summary['seconds']:.0f} s. On held-out lives "
+        f"the normalised score is {summary['fraction']:.3f} ± {summary['interval']:.3f} "
+        f"(0 is random, {summary['floor']:.3g}; 1 is optimal, {summary['ceiling']:.3g})."
     )
-    for name, fraction in summary["ablations"].items():
-        print(f"With its notes {name}, the same agent comes {fraction:.1%} of the way.")
+    for name, score in summary["ablations"].items():
+        print(f"With {ablation_label(name)} it is {score:.3f}.")
     print(f"See {output / 'curve.png'} and {output / 'transcripts.txt'}.")
 
 
 if __name__ == "__main__":
-    sys.exit(main.run(train))
+    sys.exit(main.run(train, takes_config=True))

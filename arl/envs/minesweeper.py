@@ -123,12 +123,12 @@ def _descriptions(
 ) -> Callable[[MinesweeperState], Text]:
     """Returns `describe`: the task, or what was found in the cell opened last; then, if wanted, the board."""
     counts = range(MAX_COUNT + 1)
-    ask, won = "" if shows_board else ":", 1 + len(counts)
-    options = [f"Map {size}, hole {num_mines}:"] + [f" {count}{ask}" for count in counts]
+    end, won = "\n" if shows_board else "", 1 + len(counts)  # some tokenizers join a line's end with what stands before it
+    options = [f"Map {size}, hole {num_mines}:{end}"] + [f" {count}{end or ':'}" for count in counts]
     options += [f" {count} won\n" for count in counts] + [" hole\n"]
     holes = dict(said=text.choice(options))
     if shows_board:
-        holes["board"] = text.when("\n{cells}\nTry:", cells=text.grid(size, size, ["X", *map(str, counts), "M"]))
+        holes["board"] = text.when("{cells}\nTry:", cells=text.grid(size, size, ["X", *map(str, counts), "M"]))
     say = text.template(tokenizer, "{said}{board}" if shows_board else "{said}", **holes)
 
     def describe(state: MinesweeperState) -> Text:

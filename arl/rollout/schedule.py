@@ -52,7 +52,9 @@ def choose(shapes: tuple[Shape, ...], unread: jax.Array, overhead: float, axis_n
     Returns:
       int32 `[]`, index into `shapes`.
     """
-    longest_first = -jnp.sort(-unread)
+    # Sorted only where a shape takes some of the lanes: loops ask at every call, and an accelerator sorts in many small steps.
+    takes_some = any(shape.lanes < unread.shape[0] for shape in shapes)
+    longest_first = -jnp.sort(-unread) if takes_some else unread
     gains = [jnp.sum(jnp.minimum(longest_first[: shape.lanes], shape.width)) for shape in shapes]
     gains = jnp.stack(gains).astype(jnp.float32)
     if axis_name is not None:

@@ -18,7 +18,8 @@ from arl.text.grammar import (
     support,
     unpack,
 )
-from arl.text.template import Hole, Template, check, check_text, choice, grid, nested, number, subset, template, when
+from arl.text.holes import Hole, choice, grid, nested, number, subset
+from arl.text.template import Template, check, check_text, template, when
 from arl.text.text import checked, concatenate, constant, cut, empty, flatten, keep_last, lookup, only_if, pad, stack, to_string
 from arl.text.tokenizer import encode, load_tokenizer, token_ids
 

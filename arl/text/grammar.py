@@ -93,7 +93,9 @@ def any_text(tokenizer: Any, symbols: Sequence[str] | None = None, stop: bool = 
         for symbol in symbols:
             ids = token_ids(tokenizer, symbol)
             if len(ids) != 1 or ids[0] == stop_id:
-                raise ValueError(f"symbol {symbol!r} must be one token other than the stop token, but is {ids}; take another")
+                raise ValueError(
+                    f"symbol {symbol!r} must be one token other than the stop token, but is {ids}; take another, or None for all tokens"
+                )
             letters += ids
     if not letters:
         raise ValueError("free text needs at least one symbol")

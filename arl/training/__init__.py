@@ -1,5 +1,6 @@
 """From streams to updates: credit, loss, the learner, and what surrounds it."""
 
+from arl.training.backend import backend_fault
 from arl.training.checkpoint import CheckpointError, Checkpoints
 from arl.training.config import LearnerConfig, Schedule, setting_at
 from arl.training.credit import ESTIMATORS, Credit
@@ -19,6 +20,7 @@ __all__ = [
     "Schedule",
     "TrainState",
     "TrainingError",
+    "backend_fault",
     "cloning_config",
     "expert_rollout",
     "in_turn",

@@ -1,20 +1,35 @@
 """Checkpoints of everything that crosses from one update to the next, written while training goes on."""
 
+import concurrent.futures
+import os
 import pathlib
-import zlib
-from typing import Any
+import re
+from typing import NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
+from arl.training import packing
 from arl.training.learner import TrainState
+from arl.training.store import Arrays, ArraysHandler, ArraysRestore, ArraysSave
 
-_CHECKSUM = "checksum"
+_FOREIGN = "is from another configuration"
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be read; the message says in one sentence what to do."""
+    """A checkpoint cannot be written or read; the message says in one sentence what to do."""
+
+
+class NotFiniteError(CheckpointError):
+    """What was learned is not finite any more, and is not saved."""
+
+
+class _Begun(NamedTuple):
+    """A checkpoint that is being written."""
+
+    step: int
+    like: TrainState
+    written: concurrent.futures.Future
 
 
 class Checkpoints:
@@ -25,22 +40,51 @@ class Checkpoints:
         self.folder = pathlib.Path(folder).absolute()
         if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder} is no folder, and checkpoints need one; remove it, or name another")
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=ocp.StandardCheckpointHandler())
+        # Written in a thread of ours, which keeps what it raises until it is asked; those of Orbax print it.
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=ArraysHandler())
+        self._writer = concurrent.futures.ThreadPoolExecutor(1)
+        self._begun: _Begun | None = None
 
     def save(self, state: TrainState) -> None:
         """Begins to write a state; training need not wait. What is already there is left as it is.
 
         Args:
           state: of training; its step names the checkpoint.
+
+        Raises:
+          NotFiniteError: if its params, optimizer or reference are not finite; it is not written.
+          CheckpointError: if the checkpoint that was begun before could not be written.
         """
-        step = int(state.step)
-        if step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(_to_arrays(state)))
+        self._finish()
+        step, like = int(state.step), jax.eval_shape(lambda: state)
+        if step in self._manager.all_steps():
+            return
+        arrays = packing.pack(state)
+        if broken := packing.not_finite(like, arrays):
+            raise NotFiniteError(f"update {step - 1} left {broken} with values that are not finite, and is not saved")
+        self._begun = _Begun(step, like, self._writer.submit(self._manager.save, step, args=ArraysSave(arrays)))
 
     def latest(self) -> int | None:
-        """Returns the step of the newest checkpoint, or None."""
+        """Returns the step of the newest checkpoint, or None; one that has been begun is waited for.
+
+        Raises:
+          CheckpointError: if that one could not be written.
+        """
+        self._finish()
         return self._manager.latest_step()
+
+    def newest_whole(self, like: TrainState, before: int | None = None) -> int | None:
+        """Returns the step of the newest checkpoint that training can go on from, or None. Each is read, until one is whole.
+
+        Args:
+          like: as `restore`.
+          before: a step; only older checkpoints are looked at.
+        """
+        if self._begun:
+            concurrent.futures.wait([self._begun.written])
+        steps = sorted((step for step in self._manager.all_steps() if before is None or step < before), reverse=True)
+        return next((step for step in steps if not self._read(like, step)[1]), None)
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
         """Returns a state as it was saved.
@@ -53,74 +97,69 @@ class Checkpoints:
           The state.
 
         Raises:
-          CheckpointError: if there is none, or it is damaged or belongs to another configuration.
+          CheckpointError: if there is none, or it is damaged, is not finite, or belongs to another configuration.
         """
-        step = self.latest() if step is None else step
+        newest = self.latest()
+        step = newest if step is None else step
         if step is None or step not in self._manager.all_steps():
             raise CheckpointError(
                 f"there is no checkpoint {'' if step is None else f'{step} '}in {self.folder}; train first, or name another step"
             )
-        leaves, treedef = jax.tree.flatten(like)
-        wanted = jax.eval_shape(lambda: {_name(i): _data(_zeros(leaf)) for i, leaf in enumerate(leaves) if leaf.size})
-        wanted[_CHECKSUM] = jax.ShapeDtypeStruct((), np.uint32)
-        try:
-            # The store hands out another shape, or casts to another type, without a word: ask what it holds first.
-            written = self._manager.item_metadata(step)
-            found = {name: (written[name].shape, written[name].dtype) for name in written}
-            is_ours = found == {name: (leaf.shape, leaf.dtype) for name, leaf in wanted.items()}
-            saved = self._manager.restore(step, args=ocp.args.StandardRestore(wanted)) if is_ours else {}
-            if is_ours and _checksum(saved) != saved[_CHECKSUM]:
-                raise ValueError("its bytes are not those that were written")
-            # Copies: what the store handed out may be its own memory, and the first update gives its buffers away.
-            arrays = [
-                jax.numpy.array(saved[_name(i)], copy=True) if leaf.size else _zeros(leaf) for i, leaf in enumerate(leaves) if is_ours
-            ]
-        except Exception as error:
-            has_older = any(other < step for other in self._manager.all_steps())
-            advice = "remove that folder to go on from the one before it" if has_older else "there is none before it, train anew elsewhere"
-            raise CheckpointError(f"checkpoint {self.folder / str(step)} is damaged ({type(error).__name__}); {advice}") from error
-        if not is_ours:
-            raise CheckpointError(
-                f"checkpoint {self.folder / str(step)} is from another configuration; use the one that it was trained with"
-            )
-        restored = [jax.random.wrap_key_data(x) if _is_key(leaf) and leaf.size else x for leaf, x in zip(leaves, arrays, strict=True)]
-        return jax.tree.unflatten(treedef, restored)
+        arrays, fault = self._read(like, step)
+        if fault:
+            raise CheckpointError(f"checkpoint {self.folder / str(step)} {fault}; {self._advice(like, step, fault)}")
+        return packing.unpack(like, arrays)
 
     def close(self) -> None:
-        """Waits until all that was begun is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until all that was begun is written.
+
+        Raises:
+          CheckpointError: if it could not be written.
+        """
+        try:
+            self._finish()
+        finally:
+            self._writer.shutdown()
+            self._manager.close()
+
+    def _finish(self) -> None:
+        """Waits for the checkpoint that was begun, if one was, and raises what came of it."""
+        begun, self._begun = self._begun, None
+        if begun is None or (error := begun.written.exception()) is None:
+            return
+        whole = self.newest_whole(begun.like)
+        rest = "begins anew: nothing whole had been saved before" if whole is None else f"goes on from checkpoint {whole}"
+        raise CheckpointError(
+            f"checkpoint {begun.step} could not be written to {self.folder} ({_reason(error) or type(error).__name__}); free what it "
+            f"needs and start the run again, which {rest}"
+        ) from error
+
+    def _read(self, like: TrainState, step: int) -> tuple[Arrays, str]:
+        """Returns the arrays of a checkpoint, and what is wrong with it; "" if training can go on from it."""
+        try:
+            arrays = dict(self._manager.restore(step, args=ArraysRestore()))
+        except Exception as error:
+            return {}, f"is damaged ({_reason(error) or 'files are missing, cut short or changed'})"
+        if not packing.is_intact(arrays):
+            return {}, "is damaged (its bytes are not those that were written)"
+        if not packing.fits(like, arrays):
+            return {}, _FOREIGN
+        broken = packing.not_finite(like, arrays)
+        return arrays, f"holds values that are not finite ({broken})" if broken else ""
+
+    def _advice(self, like: TrainState, step: int, fault: str) -> str:
+        """Returns what to do about a checkpoint that nothing can go on from."""
+        if fault == _FOREIGN:
+            return "use the one that it was trained with"
+        whole = self.newest_whole(like, before=step)
+        if whole is None:
+            return "there is none before it that is whole, train anew elsewhere"
+        between = [f" and {other}" for other in sorted(self._manager.all_steps()) if whole < other < step]
+        return f"remove that folder{''.join(between)} to go on from checkpoint {whole}"
 
 
-def _to_arrays(state: TrainState) -> dict[str, Any]:
-    # On the host before the next update begins, which may write over the buffers. Arrays of no size cannot be stored, and need not be.
-    arrays = {_name(i): np.asarray(_data(leaf)) for i, leaf in enumerate(jax.tree.leaves(state)) if leaf.size}
-    return {**arrays, _CHECKSUM: _checksum(arrays)}
-
-
-def _checksum(arrays: dict[str, Any]) -> np.uint32:
-    """Returns the CRC-32 of all arrays: the store itself does not notice a flipped bit."""
-    checksum = 0
-    for name in sorted(arrays.keys() - {_CHECKSUM}):
-        checksum = zlib.crc32(np.ascontiguousarray(arrays[name]).view(np.uint8), checksum)
-    return np.uint32(checksum)
-
-
-def _name(index: int) -> str:
-    return f"leaf{index:05d}"
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _zeros(leaf: Any) -> Any:
-    return (
-        jax.random.wrap_key_data(jax.numpy.zeros((*leaf.shape, 2), jax.numpy.uint32))
-        if _is_key(leaf)
-        else jax.numpy.zeros(leaf.shape, leaf.dtype)
-    )
+def _reason(error: BaseException) -> str:
+    """Returns what went wrong in the system's words, "" where it has none; the store passes on its numbers."""
+    told = re.search(r"(?:os_error_code='|OS error )(\d+)", str(error))
+    code = error.errno if isinstance(error, OSError) else told and int(told[1])
+    return os.strerror(code) if code else ""

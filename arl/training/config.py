@@ -65,6 +65,10 @@ class LearnerConfig:
       clip_low, clip_high: the ratio counts within `[1 - clip_low, 1 + clip_high]`.
       aggregation: "token_mean", "sequence_mean" or "constant".
       constant_tokens: what a lane counts for under "constant", tokens.
+      zero_variance_groups: the means that count the lives of a group whose returns do not differ ("grpo", "rloo"; their advantage is 0).
+        "keep": all, as in GRPO (arXiv:2402.03300, equation 3) and TRL. "filter": none, as under DAPO's dynamic sampling (arXiv:2503.14476),
+        though no others are sampled in their place. "mask": those of divergence and entropy, not that of the policy's loss; beside it a
+        token's divergence then weighs the less, the more such groups there are.
       value_weight: of the value loss.
       value_clip: how far values may move in an update, in the reward's units; 0 for free.
       entropy: weight of the entropy bonus.
@@ -96,6 +100,7 @@ class LearnerConfig:
     clip_high: float = 0.2
     aggregation: str = "token_mean"
     constant_tokens: int = 1
+    zero_variance_groups: str = "mask"
     value_weight: float = 0.5
     value_clip: float = 0.0
     entropy: Schedule = Schedule(0.03, 0.0)
@@ -148,6 +153,7 @@ def check_config(config: LearnerConfig) -> None:
         "policy_loss": ("ppo", "policy_gradient", "cross_entropy"),
         "ratio": ("token", "sequence"),
         "aggregation": ("token_mean", "sequence_mean", "constant"),
+        "zero_variance_groups": ("keep", "filter", "mask"),
         "kl_estimator": tuple(objectives.KL_ESTIMATORS),
     }
     for name, options in choices.items():

@@ -41,6 +41,21 @@ def is_decision(stream: Stream) -> jax.Array:
     return stream.is_written & (jnp.sum(jax.lax.population_count(stream.support), axis=-1) > 1)
 
 
+def counts(stream: Stream, is_kept: jax.Array, config: LearnerConfig) -> jax.Array:
+    """Returns the decisions over which divergence and entropy are means.
+
+    Args:
+      stream: `[B, T]`.
+      is_kept: bool `[B, T]`, the decisions that the policy learns from.
+      config: under `zero_variance_groups="filter"` a lane of which nothing is kept does not count.
+
+    Returns:
+      bool `[B, T]`.
+    """
+    is_in = jnp.any(is_kept, axis=1, keepdims=True) if config.zero_variance_groups == "filter" else True
+    return is_decision(stream) & is_in
+
+
 def gae(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
     """Credits each token by generalised advantage estimation; arguments and result as `Estimator`."""
     advantage, target = objectives.gae(
@@ -84,13 +99,14 @@ def cloning(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
 def grpo(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
     """Credits all tokens of a life by its return against its group's; arguments and result as `Estimator`."""
     life_return, is_whole = _lives(stream, reward)
-    return _by_group(stream, reward, objectives.grpo(life_return, config.group_size, is_whole, normalize=config.normalize))
+    group = objectives.grpo(life_return, config.group_size, is_whole, normalize=config.normalize)
+    return _by_group(stream, reward, config, group, is_whole)
 
 
 def rloo(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
     """Credits all tokens of a life by its return against the others' of its group; arguments and result as `Estimator`."""
     life_return, is_whole = _lives(stream, reward)
-    return _by_group(stream, reward, objectives.rloo(life_return, config.group_size, is_whole))
+    return _by_group(stream, reward, config, objectives.rloo(life_return, config.group_size, is_whole), is_whole)
 
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -121,8 +137,9 @@ def _lives(stream: Stream, reward: jax.Array) -> tuple[jax.Array, jax.Array]:
     return life_return, jnp.any(stream.ends_life, axis=1)
 
 
-def _by_group(stream: Stream, reward: jax.Array, group: objectives.GroupAdvantage) -> Credit:
-    decides = is_decision(stream)
+def _by_group(stream: Stream, reward: jax.Array, config: LearnerConfig, group: objectives.GroupAdvantage, is_whole: jax.Array) -> Credit:
+    # A life that did not end has been compared with nobody: it is never kept, as under TRL's `mask_truncated_completions`.
+    is_used = is_whole if config.zero_variance_groups == "keep" else group.is_used
     advantage = jnp.where(stream.is_written, group.advantage[:, None], 0.0)
     metrics = {"groups_without_variance": group.num_groups_without_variance}
-    return Credit(advantage, _returns(stream, reward), decides & group.is_used[:, None], metrics)
+    return Credit(advantage, _returns(stream, reward), is_decision(stream) & is_used[:, None], metrics)

@@ -1,6 +1,7 @@
 """The learner: one call rolls out lanes, credits what they wrote, and takes the optimizer's steps."""
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,12 +12,14 @@ from jax.sharding import Mesh, PartitionSpec
 
 from arl import objectives, rollout
 from arl.rollout import RolloutConfig
+from arl.training import check
 from arl.training import config as configs
 from arl.training import loss as losses
+from arl.training.backend import backend_fault
 from arl.training.config import LearnerConfig
-from arl.training.credit import ESTIMATORS, GROUPED, Estimator, is_decision, total_reward
+from arl.training.credit import ESTIMATORS, GROUPED, Estimator, counts, is_decision, total_reward
 from arl.training.loss import Batch
-from arl.training.metrics import imitation_metrics, stream_metrics
+from arl.training.metrics import imitation_metrics, size_metrics, stream_metrics
 from arl.types import Interaction, LanguageModel, Stream
 
 DATA_AXIS = "data"  # of a mesh: the lanes are divided along it
@@ -93,20 +96,15 @@ def make_learner(
     Raises:
       ValueError: for lanes that do not divide, a context that is too short, greedy decoding, and the like.
     """
+    if fault := backend_fault():
+        warnings.warn(fault, RuntimeWarning, stacklevel=2)
+    check.check_parts(interaction, model, rollout_config, config, setting, first_step)
+    check.check_estimate(rollout_config, config, estimate)
+    if mesh is not None and DATA_AXIS not in mesh.shape:
+        raise ValueError(f"none of the mesh's axes ({', '.join(mesh.axis_names)}) is for the lanes; name one of them {DATA_AXIS!r}")
     num_shares = num_devices if mesh is None else mesh.shape[DATA_AXIS]
-    _check(rollout_config, config, num_shares, estimates_by_name=estimate is None)
+    check.check_devices(config, num_shares, num_devices, axis_name, mesh)
     rollout.check_rollout(interaction, rollout_config, vocab_size)
-    if num_devices > 1 and axis_name is None:
-        raise ValueError(
-            f"nothing tells the {num_devices} devices apart; set axis_name to that of jax.shard_map or jax.pmap, or give a mesh"
-        )
-    if model.context_length is not None and model.context_length < interaction.size.context:
-        raise ValueError(
-            f"a model for contexts of {model.context_length} tokens cannot score those of {interaction.size.context} that a life can hold; "
-            f"set its context_length >= {interaction.size.context}"
-        )
-    if mesh is not None and axis_name is not None:
-        raise ValueError("a mesh divides the lanes of the whole program, axis_name belongs to the program of one device; give one of them")
     estimate = estimate or ESTIMATORS[config.credit]
     optimizer = make_optimizer(config)
     num_lanes, num_blocks = config.num_lanes // num_devices, config.blocks // num_devices
@@ -159,11 +157,12 @@ def make_learner(
         gap = learned.pop("max_log_prob_gap")[0, 0]
         metrics |= {name: jnp.mean(value) for name, value in learned.items()}
         metrics["max_log_prob_gap"] = jax.lax.pmax(gap, axis_name) if axis_name else gap
-        metrics |= stream_metrics(stream, usage, total)
+        metrics |= stream_metrics(stream, usage, total) | size_metrics(stream, interaction.size, total)
         if rollout_config.expert:
             metrics |= imitation_metrics(stream.log_prob, batch.is_kept, total)
         metrics["entropy_weight"] = entropy_weight
         adapted = interaction.adapt(state.setting, metrics) if interaction.adapt else state.setting
+        check.check_adapted(state.setting, adapted)
         lanes = lanes if keeps_lanes else state.lanes
         return TrainState(params, optimizer_state, state.reference, lanes, adapted, state.key, state.step + 1), metrics
 
@@ -175,44 +174,15 @@ def make_learner(
                 divergence = objectives.KL_ESTIMATORS[config.kl_estimator](stream.log_prob, reference, is_decision(stream))
                 reward = objectives.kl_in_reward(reward, divergence, is_decision(stream), config.kl_weight)
         credit = estimate(stream, reward, config)
+        check.check_credit(credit, stream.token.shape)
         advantage = credit.advantage
         if config.normalize and config.credit not in GROUPED:
             advantage = objectives.standardize(advantage, credit.is_kept, axis_name)
-        batch = Batch(stream, advantage, credit.target, credit.is_kept, is_decision(stream), reference)
+        batch = Batch(stream, advantage, credit.target, credit.is_kept, counts(stream, credit.is_kept, config), reference)
         explained = objectives.explained_variance(stream.value, credit.target, stream.is_written, axis_name)
         return batch, {"explained_variance": explained, **jax.tree.map(total, credit.metrics)}
 
     return Learner(init, update)
-
-
-def _check(rollout_config: RolloutConfig, config: LearnerConfig, num_shares: int, estimates_by_name: bool) -> None:
-    """Raises `ValueError` for what does not fit together; lanes are divided into `num_shares`."""
-    configs.check_config(config)
-    if rollout_config.decoding.temperature == 0:
-        raise ValueError("a greedy choice has no other beside it, so nothing is learned from it; set rollout.decoding.temperature > 0")
-    if estimates_by_name and config.credit not in ESTIMATORS:
-        raise ValueError(f"learner.credit is {config.credit!r}; set it to one of {', '.join(ESTIMATORS)}")
-    if estimates_by_name and rollout_config.expert != (config.credit == "cloning"):
-        raise ValueError(
-            "what an expert writes is cloned, and nothing else is; set rollout.expert=True and learner.credit='cloning', or neither"
-        )
-    if estimates_by_name and config.credit == "cloning" and config.normalize:
-        raise ValueError("nothing is left of advantages that are all 1 when they are standardised; set learner.normalize=False")
-    if estimates_by_name and config.credit in GROUPED and config.group_size < 2:
-        raise ValueError(
-            f"learner.credit={config.credit!r} compares the lanes of a group, and a group of {config.group_size} has nothing to "
-            "compare; set learner.group_size >= 2"
-        )
-    if (config.credit in GROUPED or config.group_size > 1) and rollout_config.restarts:
-        raise ValueError(
-            "lives of a group must begin together; set rollout.restarts=False, or learner.group_size=1 and another learner.credit"
-        )
-    if config.blocks % num_shares:
-        raise ValueError(f"{config.blocks} blocks of lanes do not divide among {num_shares} devices; set learner.blocks to a multiple")
-    if config.num_lanes // num_shares % config.group_size:
-        raise ValueError(
-            f"a group of {config.group_size} lanes does not fit on one of {num_shares} devices; set more lanes or smaller groups"
-        )
 
 
 def on_each_device(roll_out: Callable, mesh: Mesh) -> Callable:

@@ -19,7 +19,7 @@ class Batch(NamedTuple):
       advantage: float32 `[B, T]`.
       target: float32 `[B, T]`, of the value head.
       is_kept: bool `[B, T]`, the decisions that the policy learns from.
-      decides: bool `[B, T]`, all decisions.
+      decides: bool `[B, T]`, the decisions over which divergence and entropy are means.
       reference_log_prob: float32 `[B, T]`, nats, under the reference policy; zeros if there is none.
     """
 

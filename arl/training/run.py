@@ -6,12 +6,13 @@ import math
 import pathlib
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
-from arl.training.checkpoint import Checkpoints
+from arl.training.checkpoint import Checkpoints, NotFiniteError
 from arl.training.learner import TrainState
 
 Observer = Callable[[int, dict[str, float], float], None]
@@ -47,25 +48,44 @@ def run(
       The last state, which has been saved.
 
     Raises:
-      TrainingError: if a metric is not finite; that update is not saved.
+      TrainingError: if a metric, or what has been learned, is not finite; that update is not saved.
+      CheckpointError: if a checkpoint could not be written.
     """
+    has_warned = False
     for step in range(int(state.step), num_updates):
         began = time.perf_counter()
         state, metrics = update(state)
         numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
         broken = [name for name, value in numbers.items() if not math.isfinite(value)]
         if broken:
-            last = checkpoints.latest()
-            rest = f"; checkpoint {last} is whole" if last else "; nothing had been saved yet"
-            raise TrainingError(f"update {step} gave a {broken[0]} of {numbers[broken[0]]}{rest}; try a smaller learner.learning_rate")
+            raise _diverged(f"update {step} gave {broken[0]} = {numbers[broken[0]]}", checkpoints, state)
+        if numbers.get("beyond_size_share") and not has_warned:
+            warnings.warn(_beyond_size(step, numbers["beyond_size_share"]), RuntimeWarning, stacklevel=2)
+            has_warned = True
         for observe in observers:
             observe(step, numbers, time.perf_counter() - began)
         stops = should_stop()
         if (step + 1) % checkpoint_every == 0 or step + 1 == num_updates or stops:
-            checkpoints.save(state)
+            try:
+                checkpoints.save(state)
+            except NotFiniteError as error:  # by the update's last step: what it measured before was still finite
+                raise _diverged(str(error), checkpoints, state) from error
         if stops:
             break
     return state
+
+
+def _beyond_size(step: int, share: float) -> str:
+    return (
+        f"in update {step} lives of {share:.0%} of the lanes ran past the size that their interaction declares, and were cut; returns are "
+        "wrong until its size says how long a life can be (rollout.check_size finds what is wrong)"
+    )
+
+
+def _diverged(what: str, checkpoints: Checkpoints, like: TrainState) -> TrainingError:
+    whole = checkpoints.newest_whole(like)
+    rest = "no whole checkpoint had been saved before it" if whole is None else f"checkpoint {whole} is whole"
+    return TrainingError(f"{what}; {rest}; try a smaller learner.learning_rate")
 
 
 class MetricsFile:

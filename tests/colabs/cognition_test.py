@@ -1,18 +1,19 @@
 """The notebook of capabilities runs from top to bottom, and each of its agents lives as it says."""
 
-import pathlib
-
-import nbformat
-from nbclient import NotebookClient
-
-NOTEBOOK = pathlib.Path(__file__).parents[2] / "colabs" / "cognition.ipynb"
+from tests.colabs import notebooks
 
 
-def test_cognition_runs(monkeypatch):
-    monkeypatch.setenv("ARL_COGNITION_UPDATES", "2")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
-    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+def test_cognition_runs_and_prints_what_it_stores():
+    stored = notebooks.read("cognition")
+    notebook = notebooks.execute(notebooks.read("cognition"), ARL_COGNITION_UPDATES="21")  # one update from rewards
+    assert not notebooks.faults_of_outputs(notebook)
+    *cells, learned, picture = zip(notebooks.code(notebook), notebooks.code(stored), strict=True)
+    for found, expected in cells[1:]:  # the first tells about the machine
+        assert notebooks.printed(found) == notebooks.printed(expected), "run `make notebooks`"
+    for found, expected in (learned, picture):
+        assert notebooks.kinds_of_outputs(found) == notebooks.kinds_of_outputs(expected)
+    printed = notebooks.printed(*notebooks.code(notebook))
     for said in ("(TOOL)", "(NOTE)", "(REFLECTION)", "(THINK)", "(CONTROL)", "the context begins anew", " correct"):
         assert said in printed, said
     assert "of the way from random to the optimum" in printed
+    assert "stopped before the 80 updates" in printed

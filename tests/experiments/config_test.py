@@ -21,17 +21,21 @@ WRONG = [
     ("history", "preset=other", "--preset"),
     ("history", "learner.num_updats=3", "num_updates"),
     ("history", "learnr.num_updates=3", "learner"),
-    ("history", "learner.num_updates=many", "type int"),
+    ("history", "learner.num_updates=many", "type int, as in --config.learner.num_updates=400"),
     ("history", "learner.num_updates=None", "type int"),
-    ("history", "learner.entropy=0.1", "start"),
+    ("history", "learner.entropy=0.1", "set one of start, end, until, since, warmup, as in --config.learner.entropy.start=0.03"),
     ("history", "learner.entropy.strat=0.1", "start"),
     ("history", "learner={'num_lanes': 40}", "has fields of its own"),
     ("reflection", "learner.schedules.attempts.keep=0.5", "set one of start, end"),
     ("reflection", "agent.reflection_budget=0", "reflection_budget) >= 1"),
-    ("history", "learner.schedules=3", "config.learner.schedules.NAME"),
+    ("history", "learner.schedules=3", "as in --config.learner.schedules.attempts.keep.start=0.5"),
+    ("history", "agent.prices=0.05", "as in --config.agent.prices.think=0.05"),
+    ("history", "agent.prices.think=dear", "type float, as in --config.agent.prices.think=0.05"),
+    ("history", "agent.forgets=yes", "type bool, as in --config.agent.forgets=false"),
+    ("history", "learner.learning_rate.until=late", "type float, as in --config.learner.learning_rate.until=1.0"),
     ("history", "learner.credit=gea", "gae"),
     ("history", "learner.group_size=7", "multiple"),
-    ("history", "rollout.widths=3", "tuple"),
+    ("history", "rollout.widths=3", "tuple[tuple[int, int], ...], as in --config.rollout.widths='((1, 8),)'"),
     ("history", "rollout.widths=((1,),)", "tuple"),
     ("history", "rollout.context_length=5", "context_length >= 20"),
     ("history", "rollout.decoding.top_p=2.0", "top_p"),
@@ -91,7 +95,10 @@ WRONG = [
     ("history", "agent.turn_discount=2", "agent.turn_discount"),
     ("history", "agent.num_attempts=0", "agent.num_attempts"),
     ("history", "agent.think_budget=-1", "agent.think_budget"),
-    ("ledger", "agent.tools='table'", "tuple"),
+    ("ledger", "agent.tools=(table,)", "words with commas between them, or (), as in --config.agent.tools=calculator,table"),
+    ("ledger", "agent.tools=", "as in --config.agent.tools=calculator,table"),
+    ("ledger", "agent.tools=3", "as in --config.agent.tools=calculator,table"),
+    ("ledger", "agent.tools={[]: 1}", "as in --config.agent.tools=calculator,table"),
     ("ledger", "agent.tools=('table', 'table')", "its own word"),
     ("ledger", "agent.max_calls=0", "give at least one of each"),
     ("corridor", "agent.memory_slots=-1", "agent.memory_slots"),
@@ -140,6 +147,38 @@ def test_overrides_reach_every_depth_and_nothing_else():
     assert after.learner.schedules["attempts.keep"].start == before.learner.schedules["attempts.keep"].start
     assert after.rollout.widths == ((2, 5),)
     assert after.environment == before.environment and after.model == before.model
+
+
+@pytest.mark.parametrize(
+    ("assignment", "value"),
+    [
+        ("agent.tools=calculator", ("calculator",)),
+        ("agent.tools=calculator, table", ("calculator", "table")),
+        ("agent.tools='table'", ("table",)),
+        ("agent.tools=('table', 'imagine')", ("table", "imagine")),
+        ("agent.tools=()", ()),
+        ("agent.carry=history", "history"),
+        ("agent.carry='history'", "history"),
+        ("environment.frozen_lake.map=SF/FG", "SF/FG"),
+        ("model.preset=10", "10"),
+        ("agent.forgets=true", True),
+        ("learner.learning_rate.start=3e-4", 3e-4),
+        ("agent.discount=1", 1.0),
+        ("agent.prices={'think': 1}", {"think": 1.0}),
+    ],
+)
+def test_a_value_is_read_as_what_is_wanted_in_its_place(assignment, value):
+    found = to_dict(override(get_preset("history"), [assignment]))
+    for part in assignment.partition("=")[0].split("."):
+        found = found[part]
+    assert found == value and type(found) is type(value)
+
+
+def test_what_a_field_holds_by_name_is_set_one_by_one_or_anew():
+    before = get_preset("composed")
+    assert before.agent.prices == {"tool": 0.05}
+    assert override(before, ["agent.prices.note=1"]).agent.prices == {"tool": 0.05, "note": 1.0}
+    assert override(before, ["agent.prices={}", "agent.prices.note=1"]).agent.prices == {"note": 1.0}
 
 
 def test_fields_are_named_to_their_depths():

@@ -3,18 +3,28 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import pytest
 
+from experiments import judge as judges
 from experiments.build import build
 from experiments.config import EvaluationConfig, override
-from experiments.judge import judge
+from experiments.judge import ablation_label, judge, make_transcripts
 from experiments.presets import get_preset
+from experiments.transcript import typical_lives
 
 
 def test_notes_are_shuffled_blanked_and_written_by_an_expert_that_has_some():
     experiment = build(override(get_preset("combination_lock"), ["agent.num_attempts=2"]))
     params = experiment.model.init(jax.random.key(0))
-    judged = judge(experiment, params, 0, EvaluationConfig(num_lives=16))
+    told: list[str] = []
+    judged = judge(experiment, params, 0, EvaluationConfig(num_lives=16), told.append).summary
+    assert told == [
+        "the agent (1 of 4)",
+        "notes shuffled (2 of 4)",
+        "notes blanked (3 of 4)",
+        "notes by an expert (4 of 4)",
+    ]
     assert set(judged["ablations"]) == {"shuffled", "blanked", "by an expert"} and len(judged["bits"]["reflection"]) == 1
     assert set(judged["token_shares"]) == {"action", "reflection"} and set(judged["ablated_by_attempt"]) == set(judged["ablations"])
     assert not build(get_preset("reflection")).task.expert_note
@@ -22,7 +32,9 @@ def test_notes_are_shuffled_blanked_and_written_by_an_expert_that_has_some():
 
 def test_what_questions_tell_is_counted_for_agent_and_expert():
     experiment = build(override(get_preset("mastermind"), ["environment.time_limit=6"]))
-    judged = judge(experiment, experiment.model.init(jax.random.key(0)), 0, EvaluationConfig(num_lives=32))
+    told: list[str] = []
+    judged = judge(experiment, experiment.model.init(jax.random.key(0)), 0, EvaluationConfig(num_lives=32), told.append).summary
+    assert told[-1] == "bits a question of an expert (3 of 3)" and len(told) == 3
     bits = judged["bits_a_question"]
     assert 0 < bits["agent"] < bits["expert"] <= math.log2(6) and judged["ablations"] == {}
     assert set(judged["token_shares"]) == {"action"} and 0.1 < judged["token_shares"]["action"] < 0.5
@@ -31,8 +43,56 @@ def test_what_questions_tell_is_counted_for_agent_and_expert():
 @pytest.mark.parametrize("name", ["shifting_controls", "restless_bandit"])
 def test_curves_around_a_shift_are_told(name):
     experiment = build(get_preset(name))
-    judged = judge(experiment, experiment.model.init(jax.random.key(0)), 0, EvaluationConfig(num_lives=64))
+    told: list[str] = []
+    judged = judge(experiment, experiment.model.init(jax.random.key(0)), 0, EvaluationConfig(num_lives=64), told.append).summary
+    assert told == ["the agent (1 of 2)", "an expert (2 of 2)"]
     curves = judged["around_shift"]
     assert {len(curve) for curve in curves.values()} == {13} and set(curves) == {"step", "reward", "expert", "switches"}
     assert judged["recovered"] < judged["expert_recovered"] <= 1.05
     assert curves["expert"][5] < curves["expert"][4] and curves["expert"][5] < curves["expert"][12], "it falls at the shift, and recovers"
+
+
+@pytest.fixture(scope="module")
+def guesser():
+    """A small run without notes, and its first parameters."""
+    small = ["environment.number_guess.num_numbers=3", "agent.num_attempts=2", "evaluation.num_lives=16"]
+    experiment = build(override(get_preset("history"), small))
+    return experiment, experiment.model.init(jax.random.key(0))
+
+
+def test_a_greedy_agent_has_a_gap_too_that_of_lives_that_it_samples(guesser, monkeypatch):
+    experiment, params = guesser
+    monkeypatch.setattr(judges, "GAP_LIVES", 4)
+    told: list[str] = []
+    greedy = judge(experiment, params, 0, EvaluationConfig(num_lives=16, greedy=True), told.append)
+    assert told == ["the agent (1 of 2)", "sampled lives (2 of 2)"] and greedy.stream.token.shape[0] == 16
+    sampled = judge(experiment, params, 0, EvaluationConfig(num_lives=4))
+    assert greedy.summary.keys() == sampled.summary.keys() and not greedy.stream.log_prob.any()
+    said = [typical_lives(experiment.interaction, experiment.tokenizer, judged.stream) for judged in (greedy, sampled)]
+    assert ["written greedily" in lives.splitlines()[0] for lives in said] == [True, False]
+    assert greedy.summary["max_log_prob_gap"] == sampled.summary["max_log_prob_gap"] <= 1e-4
+
+
+def test_transcripts_during_training_are_compiled_once(guesser, monkeypatch):
+    experiment, params = guesser
+    traced, live = [], judges.evaluation.live
+    monkeypatch.setattr(judges.evaluation, "live", lambda *arguments: traced.append(1) or live(*arguments))
+    transcripts = make_transcripts(experiment, 0)
+    first, other = transcripts(params), transcripts(experiment.model.init(jax.random.key(1)))
+    assert transcripts(params) == first != other and len(traced) == 1
+    assert first.startswith("3 of 16 held-out lives, chosen by their return (mean ") and "of 16: return" in first
+    assert first.index("the 10th percentile") < first.index("the median") < first.index("the best")
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_lives_that_are_judged_have_no_key_of_training(seed):
+    """A run's keys are split from that of its seed, and from those in turn: the judged lives' is that of the seed no more than any part."""
+    key = jax.random.key(seed)
+    of_training = jax.random.key_data(jnp.append(jax.random.split(key, 100_000), key))  # whatever a learner takes its parts for
+    of_lives = jax.random.key_data(judges._key(seed))
+    assert not (of_training == of_lives).all(axis=1).any()
+
+
+def test_ablations_are_named_for_people():
+    assert ablation_label("shuffled") == "notes shuffled" and ablation_label("by an expert") == "notes by an expert"
+    assert ablation_label("reflection shuffled") == "reflections shuffled" and ablation_label("note blanked") == "notes blanked"

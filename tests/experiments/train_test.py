@@ -18,6 +18,7 @@ import pytest
 from arl.training import Checkpoints
 from experiments.build import build
 from experiments.config import Config, from_dict
+from tests.experiments.board_test import shown
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_UPDATES = 60
@@ -50,9 +51,9 @@ def end(process: subprocess.Popen) -> tuple[int, str, str]:
 
 
 def one_sentence(errors: str) -> str:
-    """What was said on stderr, which is one line and no traceback."""
-    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "Traceback" not in errors, errors
+    """What was said on stderr: one line, and nothing beside it."""
+    lines = errors.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), errors
     return lines[0]
 
 
@@ -102,8 +103,31 @@ def test_run_leaves_all_that_scripts_rely_on(finished):
     assert summary["max_log_prob_gap"] <= 1e-4
     way = summary["ceiling"] - summary["floor"]
     assert summary["fraction"] == pytest.approx((summary["score"] - summary["floor"]) / way)
+
+
+def test_transcripts_are_shown_before_during_and_after_training(finished):
     transcripts = (finished / "transcripts.txt").read_text()
-    assert transcripts.index("before training") < transcripts.index("after training")
+    quarters = [f"after {updates} of {NUM_UPDATES} updates" for updates in (15, 30, 45)]
+    titles = [line.removeprefix("===== ") for line in transcripts.splitlines() if line.startswith("=====")]
+    assert titles == ["before training", *quarters, "after training"]
+    lives = [line for line in transcripts.split("after training")[1].splitlines() if line.startswith("life ")]
+    returned = [float(line.split("return ")[1].split(",")[0]) for line in lives]
+    assert returned == sorted(returned) and "the median" in "".join(lives) and "of 32: return" in lives[0]
+    assert "\\n" not in transcripts and "'" not in transcripts
+
+
+def test_tensorboard_shows_training_and_what_came_of_it(finished):
+    found, lines = shown(finished / "tensorboard"), [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    summary = json.loads((finished / "summary.json").read_text())
+    is_curve = lambda tag: not tag.startswith("evaluation/") and not tag.endswith("text_summary")
+    assert all(len(curve) == NUM_UPDATES and len(set(curve.values())) > 1 for tag, curve in found.items() if is_curve(tag))
+    assert found["return/outcome"] == {line["update"]: pytest.approx(line["return/outcome"]) for line in lines}
+    assert found["schedules/entropy_weight"] == {line["update"]: pytest.approx(line["entropy_weight"], abs=1e-8) for line in lines}
+    assert {"schedules/learning_rate", "schedules/attempts.keep", "tokens/written_share/reflection", "counts/lives"} <= set(found)
+    assert not any(kind in tag for tag in found for kind in ("goal", "plan", "think", "tool", "control"))
+    assert found["evaluation/normalised_score"] == {NUM_UPDATES: pytest.approx(summary["fraction"])}
+    assert found["evaluation/normalised_score_with/notes_blanked"] == {NUM_UPDATES: pytest.approx(summary["ablations"]["blanked"])}
+    assert set(found["transcripts/text_summary"]) == {0, 15, 30, 45, 60}
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -116,7 +140,11 @@ def test_interrupted_and_resumed_is_never_stopped(finished, tmp_path, number):
     assert not (folder / "summary.json").exists()
     code, output, errors = end(start("train", *SMALL, f"--output={folder}"))
     assert code == 0 and "going on from update" in output, errors
-    assert (folder / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+    for name in ("metrics.jsonl", "transcripts.txt"):
+        assert (folder / name).read_bytes() == (finished / name).read_bytes()
+    there, here = (shown(path / "tensorboard") for path in (finished, folder))
+    del there["time/tokens_per_second"], here["time/tokens_per_second"]
+    assert there == here
     for array, wanted in zip(last_state(folder), last_state(finished), strict=True):
         assert array.dtype == wanted.dtype and array.tobytes() == wanted.tobytes()
 
@@ -140,24 +168,62 @@ def test_evaluate_and_play_read_it_back(finished):
     judged, summary = json.loads(output.splitlines()[-1]), json.loads((finished / "summary.json").read_text())
     for name in ("preset", "seed", "updates", "score", "fraction", "floor", "ceiling", "ablations"):
         assert judged[name] == summary[name], name
-    assert judged["max_log_prob_gap"] <= 1e-4
+    assert judged["max_log_prob_gap"] <= 1e-4 and "judging: notes shuffled (2 of 3)" in output
     code, output, errors = end(greedy)
-    assert code == 0 and "max_log_prob_gap" not in json.loads(output.splitlines()[-1]), errors
+    assert code == 0 and json.loads(output.splitlines()[-1])["max_log_prob_gap"] <= 1e-4, errors
     code, output, errors = end(played)
-    assert code == 0 and "reflection" in output and "life 2" in output, errors
+    assert code == 0 and "reflection" in output and "life 2: return" in output and "\\n" not in output, errors
+    assert f"on average held-out lives return {summary['return']:.2f}" in output
 
 
-def test_damaged_checkpoint_is_named_and_nothing_is_lost(finished, tmp_path):
+@pytest.mark.parametrize("pattern", ["*", "d/*"])
+def test_damaged_checkpoint_is_named_and_nothing_is_lost(finished, tmp_path, pattern):
+    """Among other things that do not belong there."""
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     (folder / "summary.json").unlink()
     newest = folder / "checkpoints" / str(NUM_UPDATES)
-    for path in (path for path in newest.rglob("*") if path.is_file()):
+    for path in (path for path in newest.rglob(pattern) if path.is_file()):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for name in ("abc", "1", ".DS_Store"):
+        (folder / "checkpoints" / name).mkdir()
     metrics = (folder / "metrics.jsonl").read_bytes()
     code, _, errors = end(start("train", *SMALL, f"--output={folder}"))
-    assert code == 1 and str(newest) in one_sentence(errors)
+    said = one_sentence(errors)
+    assert code == 1 and f"{newest} is damaged" in said and "remove that folder to go on from checkpoint 56" in said
     assert (folder / "metrics.jsonl").read_bytes() == metrics and newest.exists()
+
+
+DISK_FULL = """
+import pathlib, resource, sys
+import jax.numpy as jnp
+from arl.training import Checkpoints, TrainState, run
+from experiments import main
+
+def body(_):
+    weights = jnp.arange(10_000.0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+    update = lambda state: (state._replace(step=state.step + 1, params=weights * state.step), {"loss": 1.0})
+    checkpoints = Checkpoints(pathlib.Path(FOLDER))
+    try:
+        run(update, TrainState(weights, None, None, None, None, None, jnp.int32(0)), 9, checkpoints=checkpoints, checkpoint_every=2,
+            observers=[])
+    finally:
+        checkpoints.close()
+
+sys.argv = ["train"]
+sys.exit(main.run(body))
+"""
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    program = DISK_FULL.replace("FOLDER", repr(str(tmp_path / "checkpoints")))
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    code, output, errors = end(process)
+    said = one_sentence(errors)
+    assert code == 1 and not output and "checkpoint 2 could not be written" in said and "free what it needs" in said
 
 
 def damaged(finished, tmp_path, name: str, words: bytes) -> pathlib.Path:

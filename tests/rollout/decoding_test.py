@@ -55,6 +55,12 @@ def test_what_is_kept(decoding):
     assert np.asarray(kept).any(-1).all() and not (np.asarray(kept) & ~SUPPORT).any()
 
 
+@pytest.mark.parametrize("decoding", DECODINGS, ids=str)
+def test_decoding_says_whether_letters_may_be_dropped(decoding):
+    is_dropped = SUPPORT & ~np.asarray(narrow(jnp.asarray(LOGITS), jnp.asarray(SUPPORT), decoding))
+    assert decoding.narrows == is_dropped.any()
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.3, 2.0])
 def test_log_probs_are_renormalised_over_the_support(temperature):
     found = np.exp(masked_log_probs(jnp.asarray(LOGITS), jnp.asarray(SUPPORT), temperature))
@@ -72,6 +78,13 @@ def test_samples_have_the_right_frequencies():
     assert counts[~SUPPORT[0]].sum() == 0
     legal = SUPPORT[0]
     assert ((counts[legal] - expected[legal]) ** 2 / expected[legal]).sum() < 26.1
+
+
+def test_the_unit_interval_is_shared_by_the_letters_of_the_support():
+    """Also where log-probs were not renormalised over it: a letter's part is what it has of all in the support."""
+    log_probs, support = jnp.log(jnp.asarray([0.25, 0.5, 0.125, 0.125], jnp.float32)), jnp.asarray([True, False, True, True])
+    letters = [int(sample(jnp.float32(uniform), log_probs, support)) for uniform in (0.0, 0.45, 0.55, 0.7, 0.8, 0.99)]
+    assert letters == [0, 0, 2, 2, 3, 3]
 
 
 @pytest.mark.parametrize("uniform", [0.0, np.nextafter(np.float32(1), np.float32(0))])
@@ -132,6 +145,22 @@ TIED = np.array([[1.0, 2.0, 2.0, 2.0, 0.0]], np.float32)
 def test_of_equals_the_first_is_kept(decoding, wanted):
     kept = np.asarray(narrow(jnp.asarray(TIED), jnp.ones((1, 5), bool), decoding))[0]
     assert np.flatnonzero(kept).tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("probs", "top_p", "wanted"),
+    [([0.5, 0.25, 0.25], 0.5, [0]), ([0.25, 0.5, 0.25], 0.75, [0, 1]), ([0.25, 0.25, 0.25, 0.25], 0.5, [0, 1])],
+)
+def test_a_nucleus_ends_with_the_letter_that_fills_it(probs, top_p, wanted):
+    """These probabilities, and their sums, are exact in float32: the boundary itself is met."""
+    logits, support = jnp.log(jnp.asarray(probs, jnp.float32)), jnp.ones(len(probs), bool)
+    assert jnp.exp(masked_log_probs(logits, support, 1.0)).tolist() == probs
+    assert np.flatnonzero(narrow(logits, support, Decoding(top_p=top_p))).tolist() == wanted
+
+
+def test_a_letter_as_probable_as_min_p_asks_for_is_kept():
+    logits, support = jnp.log(jnp.asarray([0.5, 0.25, 0.125, 0.125], jnp.float32)), jnp.ones(4, bool)
+    assert np.flatnonzero(narrow(logits, support, Decoding(min_p=0.5))).tolist() == [0, 1]
 
 
 def test_top_k_counts_legal_letters_only():

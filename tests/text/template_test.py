@@ -1,4 +1,4 @@
-"""Templates against the tokenizer's own tokens of the joined string, with two tokenizers."""
+"""Templates against the tokenizer's own tokens of the joined string, with three tokenizers."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arl import text
-from tests.second_tokenizer import second_tokenizer
+from tests.second_tokenizer import second_tokenizer, third_tokenizer
 
-TOKENIZERS = {"small": text.load_tokenizer(), "second": second_tokenizer()}
+TOKENIZERS = {"small": text.load_tokenizer(), "second": second_tokenizer(), "third": third_tokenizer()}
 FORMAT = """{{Row}} {row}, column {column}.{offset} Doors: {doors}.
 
 Map:
 {map}
-{key}Note:{note}
+{key}Note:{note} and
 You {act} {count}{end}"""
 HOLES = dict(
     row=text.number(0, 120),
@@ -89,6 +89,43 @@ def test_tokens_are_those_of_the_joined_string(name, values):
     assert ids == text.token_ids(tokenizer, string)
     assert said.ids.shape == (SAY[name].capacity,) and not np.asarray(said.ids)[int(said.length) :].any()
     assert SAY[name].string(**values) == string
+
+
+# The third tokenizer joins marks with letters behind them and with ends of lines: here across the edges of holes. Values are drawn.
+MARKS = ["yes.", "no", "?!", "(a)", "7:", ""]
+JOINED = [
+    ("Well {x}\n\nDone", dict(x=text.choice(MARKS)), lambda r: dict(x=r.integers(6))),
+    ("A [{x}", dict(x=text.choice(["left", "Up", ".", "12"])), lambda r: dict(x=r.integers(4))),
+    ("#{x}.\n", dict(x=text.choice(MARKS)), lambda r: dict(x=r.integers(6))),
+    ("{x}:\n{y}.\n", dict(x=text.choice(["a", "!"]), y=text.choice(["b", "("])), lambda r: dict(x=r.integers(2), y=r.integers(2))),
+    ("({x}).\n{y}:\n", dict(x=text.number(-3, 1002), y=text.number(0, 9)), lambda r: dict(x=r.integers(-3, 1003), y=r.integers(10))),
+    ("See [{x}].\n", dict(x=text.subset(["left", "Right", "a."])), lambda r: dict(x=r.random(3) < 0.5)),
+    ("{x}Go", dict(x=text.when("{y}:\n", y=text.choice(MARKS))), lambda r: dict(x=r.random() < 0.5, y=r.integers(6))),
+    ("Map:\n{x}\n\nGo", dict(x=text.grid(2, 3, [".", "#", "A", "8"])), lambda r: dict(x=r.integers(4, size=(2, 3)))),
+    ("[{x}]\nGo", dict(x=text.grid(3, 1, ["a", "#", "8"])), lambda r: dict(x=r.integers(3, size=(3, 1)))),
+    ("[{x}\n", dict(x=text.grid(1, 2, ["a", "#", "."])), lambda r: dict(x=r.integers(3, size=(1, 2)))),
+]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize(("format", "holes", "draw"), JOINED, ids=[repr(case[0]) for case in JOINED])
+def test_a_hole_takes_along_what_the_tokenizer_joins_with_it(name, format, holes, draw):
+    tokenizer, generator = TOKENIZERS[name], np.random.default_rng(0)
+    say, plain = (text.template(t, format, **holes) for t in (tokenizer, TOKENIZERS["small"]))
+    filled = jax.jit(lambda values: say(**values))
+    for _ in range(30):
+        values = draw(generator)
+        said = filled(values)
+        assert say.string(**values) == plain.string(**values)
+        assert np.asarray(said.ids)[: int(said.length)].tolist() == text.token_ids(tokenizer, say.string(**values))
+
+
+def test_what_is_joined_without_end_is_left_to_the_check():
+    tokenizer = TOKENIZERS["third"]
+    say = text.template(tokenizer, "{x}{y}Map", x=text.choice(["a", "b."]), y=text.when("\n{z}", z=text.number(0, 9)))
+    assert text.check(tokenizer, say, dict(x=0, y=True, z=3)) == []
+    (sentence,) = text.check(tokenizer, say, dict(x=1, y=True, z=3))
+    assert sentence.startswith("at x: ['.', '\\n'] is ['.\\n'] to the tokenizer")
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

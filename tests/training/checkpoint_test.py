@@ -1,21 +1,31 @@
-"""Checkpoints: everything comes back, bit for bit, or one sentence says why not."""
+"""Checkpoints: everything comes back, bit for bit, or one sentence says why not, and nothing beside it."""
+
+import contextlib
+import math
+import pathlib
+import resource
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
-from arl.training import CheckpointError, Checkpoints, TrainState
+from arl.training import CheckpointError, Checkpoints, TrainState, packing, store
+from arl.training.checkpoint import NotFiniteError
 
 
 def make_state(step: int) -> TrainState:
-    """A state with every sort of leaf: floats, integers, bits, typed keys alone and by lane."""
+    """A state with every sort of leaf: floats, integers, bits, typed keys alone and by lane; and with infinities of its environment."""
     lanes = {
         "key": jax.random.split(jax.random.key(step), 4),
         "is_stopped": jnp.array([True, False, False, True]),
         "empty": jnp.zeros((4, 0), jnp.int32),
+        "best": jnp.full(4, -jnp.inf),
     }
-    params = {"weight": jax.random.normal(jax.random.key(1), (64, 3)) * step, "half": jnp.full(5, 0.3, jnp.bfloat16)}
+    layers = {f"layer{i}": jax.random.normal(jax.random.key(i), (64, 16)) for i in range(20)}
+    params = {"weight": jax.random.normal(jax.random.key(1), (64, 3)) * step, "half": jnp.full(5, 0.3, jnp.bfloat16), **layers}
     optimizer_state = (jnp.int32(7 * step), {"moment": jnp.arange(6.0)})
     return TrainState(params, optimizer_state, None, lanes, {"count": jnp.uint32(2**31 + step)}, jax.random.key(step), jnp.int32(step))
 
@@ -46,12 +56,13 @@ def test_everything_comes_back_bit_for_bit(tmp_path):
 
 def test_buffers_may_be_given_away_while_a_checkpoint_is_written(tmp_path):
     checkpoints, state = Checkpoints(tmp_path), make_state(2)
-    wanted = bits(state)
     checkpoints.save(state)
-    jax.tree.map(lambda x: x.delete(), state)
+    write_over = jax.jit(lambda x: jax.tree.map(lambda leaf: leaf if leaf.dtype != jnp.float32 else leaf + 1, x), donate_argnums=0)
+    jax.block_until_ready(write_over(state))
+    assert state.params["layer0"].is_deleted()
     checkpoints.close()
     again = Checkpoints(tmp_path)
-    assert bits(again.restore(make_state(0))) == wanted
+    assert bits(again.restore(make_state(0))) == bits(make_state(2))
     again.close()
 
 
@@ -72,47 +83,181 @@ def test_empty_folder_says_so(tmp_path):
     checkpoints.close()
 
 
-@pytest.mark.parametrize(("steps", "advice"), [([3, 4], "remove that folder"), ([4], "there is none before it")])
+def cut(folder: pathlib.Path, pattern: str, share: float = 0.5) -> None:
+    """Leaves a share of each file in a folder that matches."""
+    for path in (path for path in folder.rglob(pattern) if path.is_file()):
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+
+def refusal(folder, step: int | None = None, like=None) -> str:
+    """What is said instead of a state."""
+    checkpoints = Checkpoints(folder)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.restore(make_state(0) if like is None else like, step)
+    checkpoints.close()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("steps", "advice"), [([3, 4], "remove that folder to go on from checkpoint 3"), ([4], "there is none before it that is whole")]
+)
 def test_checkpoint_cut_in_half_is_named_with_what_to_do(tmp_path, steps, advice):
     """The last one left is not to be removed: it may be worth a rescue."""
     save(tmp_path, steps)
-    for path in (path for path in (tmp_path / "4").rglob("*") if path.is_file()):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    cut(tmp_path / "4", "*")
+    said = refusal(tmp_path)
+    assert str(tmp_path / "4") in said and advice in said
+
+
+@pytest.mark.parametrize("pattern", ["default", "default/manifest.ocdbt", "default/d/*"])
+def test_missing_files_are_noticed(tmp_path, pattern):
+    save(tmp_path, [3, 4])
+    for path in (tmp_path / "4").glob(pattern):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert "4 is damaged" in refusal(tmp_path)
+
+
+def write_as_orbax(folder: pathlib.Path, step: int, state: TrainState) -> None:
+    """Writes a checkpoint by Orbax's own handler, as this project once did."""
+    manager = ocp.CheckpointManager(folder, item_handlers=ocp.StandardCheckpointHandler())
+    manager.save(step, args=ocp.args.StandardSave(packing.pack(state)))
+    manager.wait_until_finished()
+    manager.close()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.8, 0.99])
+@pytest.mark.parametrize("is_orbax", [False, True])
+def test_nothing_is_printed_beside_the_sentence(tmp_path, capfd, share, is_orbax):
+    """Where many arrays cannot be read at once, Orbax's handlers print a traceback for some of them, now and then."""
+    write_as_orbax(tmp_path, 4, make_state(4)) if is_orbax else save(tmp_path, [4])
+    cut(tmp_path / "4", "d/*", share)
+    for _ in range(10):
+        assert "4 is damaged" in refusal(tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_damaged_ones_between_are_named_too(tmp_path):
+    save(tmp_path, [3, 4, 5])
+    cut(tmp_path / "4", "d/*")
+    cut(tmp_path / "5", "manifest.ocdbt")
+    assert "remove that folder and 4 to go on from checkpoint 3" in refusal(tmp_path)
     checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(CheckpointError) as caught:
-        checkpoints.restore(make_state(0))
-    assert str(tmp_path / "4") in str(caught.value) and advice in str(caught.value)
+    assert checkpoints.newest_whole(make_state(0)) == 3 == checkpoints.newest_whole(make_state(0), before=4)
+    assert checkpoints.newest_whole(make_state(0), before=3) is None
     checkpoints.close()
 
 
-def test_flipped_bit_is_noticed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["abc", "2", ".DS_Store", "3_backup", "9.orbax-checkpoint-tmp"])
+def test_what_does_not_belong_there_is_left_alone(tmp_path, capfd, name):
+    save(tmp_path, [3])
+    (tmp_path / name).mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest() == 3 and bits(checkpoints.restore(make_state(0))) == bits(make_state(3))
+    checkpoints.close()
+    assert capfd.readouterr() == ("", "") and (tmp_path / name).is_dir() and (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_in_the_place_of_the_newest_is_named(tmp_path):
+    save(tmp_path, [3])
+    (tmp_path / "9").mkdir()
+    said = refusal(tmp_path)
+    assert f"{tmp_path / '9'} is damaged" in said and "go on from checkpoint 3" in said
+
+
+def test_flipped_bit_is_noticed(tmp_path):
     """The store itself hands out whatever its files hold; one bit of one weight is as good as another run."""
     save(tmp_path, [4])
+    arrays = store.read(tmp_path / "4" / "default")
+    name = next(name for name, array in arrays.items() if array.dtype == np.float32 and array.ndim == 2)
+    arrays[name].view(np.uint32)[0, 0] ^= 1
+    shutil.rmtree(tmp_path / "4" / "default")
+    store.write(tmp_path / "4" / "default", arrays)
+    assert "damaged (its bytes are not those that were written)" in refusal(tmp_path)
+
+
+def with_leaf(state: TrainState, part: str, value: float) -> TrainState:
+    """A state in a part of which one number has become `value`."""
+    broken = {
+        "params": state._replace(params={**state.params, "half": state.params["half"].at[3].set(value)}),
+        "optimizer_state": state._replace(optimizer_state=(state.optimizer_state[0], {"moment": jnp.arange(6.0).at[0].set(value)})),
+        "reference": state._replace(reference={"weight": jnp.full(3, value)}),
+    }
+    return broken[part]
+
+
+@pytest.mark.parametrize(("part", "name"), [("params", "half"), ("optimizer_state", "1/moment"), ("reference", "weight")])
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_what_is_not_finite_is_not_saved(tmp_path, part, name, value):
+    """Infinities of the lanes are the environment's, and are."""
     checkpoints = Checkpoints(tmp_path)
-    restore = checkpoints._manager.restore
-
-    def flip_one_bit(*args, **options):
-        arrays = restore(*args, **options)
-        name = next(name for name, array in arrays.items() if array.dtype == jnp.float32)
-        bits = arrays[name].view(jnp.uint32)
-        return {**arrays, name: bits.at[(0,) * bits.ndim].set(bits[(0,) * bits.ndim] ^ 1).view(jnp.float32)}
-
-    monkeypatch.setattr(checkpoints._manager, "restore", flip_one_bit)
-    with pytest.raises(CheckpointError, match="damaged"):
-        checkpoints.restore(make_state(0))
+    checkpoints.save(make_state(3))
+    with pytest.raises(NotFiniteError, match=f"update 4 left {part}/{name} with values that are not finite"):
+        checkpoints.save(with_leaf(make_state(5), part, value))
+    assert checkpoints.latest() == 3
     checkpoints.close()
+
+
+@pytest.mark.parametrize(("steps", "advice"), [([3, 4], "remove that folder to go on from checkpoint 3"), ([4], "train anew elsewhere")])
+def test_a_checkpoint_that_is_not_finite_is_refused(tmp_path, steps, advice):
+    """Such were saved once."""
+    for step in steps:
+        state = make_state(step)
+        write_as_orbax(tmp_path, step, with_leaf(state, "params", math.nan) if step == 4 else state)
+    said = refusal(tmp_path)
+    assert "4 holds values that are not finite (params/half)" in said and advice in said
+
+
+def test_checkpoints_of_orbax_itself_are_read(tmp_path):
+    write_as_orbax(tmp_path, 4, make_state(4))
+    checkpoints = Checkpoints(tmp_path)
+    assert bits(checkpoints.restore(make_state(0))) == bits(make_state(4))
+    checkpoints.save(make_state(5))
+    assert bits(checkpoints.restore(make_state(0))) == bits(make_state(5))
+    checkpoints.close()
+
+
+@contextlib.contextmanager
+def no_file_beyond(num_bytes: int):
+    """Lets the system refuse to write larger files, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(("before", "rest"), [([3], "goes on from checkpoint 3"), ([], "begins anew")])
+@pytest.mark.parametrize("when", ["at the next", "at the end"])
+def test_a_full_disk_is_told_and_what_is_there_stays_good(tmp_path, capfd, before, rest, when):
+    save(tmp_path, before)
+    checkpoints, states = Checkpoints(tmp_path), [make_state(step) for step in (5, 7)]
+    with no_file_beyond(8192):
+        checkpoints.save(states[0])
+        with pytest.raises(CheckpointError) as caught:
+            checkpoints.save(states[1]) if when == "at the next" else checkpoints.close()
+    checkpoints.close()
+    assert "\n" not in str(caught.value) and rest in str(caught.value)
+    assert f"checkpoint 5 could not be written to {tmp_path} (File too large); free what it needs" in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    again = Checkpoints(tmp_path)
+    assert again.latest() == (before[-1] if before else None)
+    if before:
+        assert bits(again.restore(make_state(0))) == bits(make_state(3))
+    again.save(make_state(5))  # what was half written is in nobody's way
+    assert again.latest() == 5 and bits(again.restore(make_state(0))) == bits(make_state(5))
+    again.close()
 
 
 @pytest.mark.parametrize("change", ["shape", "type", "leaves"])
 def test_checkpoint_of_another_config_is_refused(tmp_path, change):
     save(tmp_path, [4])
-    weight, half = jnp.zeros((64, 3)), jnp.zeros(5, jnp.bfloat16)
+    state = make_state(0)
+    weight = state.params["weight"]
     params = {
-        "shape": {"weight": jnp.zeros((64, 4)), "half": half},
-        "type": {"weight": weight.astype(jnp.bfloat16), "half": half},
+        "shape": {**state.params, "weight": jnp.zeros((64, 4))},
+        "type": {**state.params, "weight": weight.astype(jnp.bfloat16)},
         "leaves": {"weight": weight},
     }[change]
-    checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(CheckpointError, match="another configuration"):
-        checkpoints.restore(make_state(0)._replace(params=params))
-    checkpoints.close()
+    assert "from another configuration; use the one that it was trained with" in refusal(tmp_path, like=state._replace(params=params))

@@ -72,7 +72,7 @@ IMPOSSIBLE = [
     (dict(entropy_scales={"acts": 1.0}), "names 'acts', which is no kind of segment"),
     *[
         (dict(**{name: "none"}), f"learner.{name} is 'none'; set it to one of")
-        for name in ("trace_counts", "policy_loss", "ratio", "aggregation", "kl_estimator")
+        for name in ("trace_counts", "policy_loss", "ratio", "aggregation", "zero_variance_groups", "kl_estimator")
     ],
 ]
 

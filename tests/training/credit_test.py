@@ -99,11 +99,25 @@ def test_groups_by_hand():
         assert found.is_kept.any(1).tolist() == [True, True, False, False]
 
 
-def test_a_life_that_did_not_end_is_compared_with_nobody():
+@pytest.mark.parametrize("name", ["grpo", "rloo"])
+@pytest.mark.parametrize(
+    ("choice", "kept", "counted"),
+    [("mask", [1, 1, 0, 0], [1, 1, 1, 1]), ("keep", [1, 1, 1, 1], [1, 1, 1, 1]), ("filter", [1, 1, 0, 0], [1, 1, 0, 0])],
+)
+def test_groups_without_variance_count_as_chosen(name, choice, kept, counted):
+    stream, config = by_return([2.0, 6.0, 3.0, 3.0]), LearnerConfig(group_size=2, zero_variance_groups=choice)
+    found, decides = estimate(name, stream, config), np.asarray(credits.is_decision(stream))
+    np.testing.assert_array_equal(found.advantage, estimate(name, stream).advantage)
+    np.testing.assert_array_equal(found.is_kept, decides & np.array(kept, bool)[:, None])
+    np.testing.assert_array_equal(credits.counts(stream, found.is_kept, config), decides & np.array(counted, bool)[:, None])
+
+
+@pytest.mark.parametrize("choice", ["mask", "keep", "filter"])
+def test_a_life_that_did_not_end_is_compared_with_nobody(choice):
     stream = by_return([2.0, 6.0, 8.0], ends_life=hand_stream(3).ends_life.at[2].set(False))
-    found = estimate("rloo", stream, LearnerConfig(group_size=3))
+    found = estimate("rloo", stream, LearnerConfig(group_size=3, zero_variance_groups=choice))
     np.testing.assert_allclose(found.advantage[:, 0], [-2.0, 2.0, 0.0])
-    assert not found.is_kept[2].any()
+    assert found.is_kept[:2].any(1).all() and not found.is_kept[2].any()
 
 
 def returns_of(stream, lane):

@@ -140,6 +140,21 @@ def test_every_objective_learns(options):
     assert np.mean(returns[-10:]) > np.mean(returns[:5]) + 0.15
 
 
+def test_groups_without_variance_weaken_the_policy_where_they_count_and_the_entropy_goes_over_what_counts():
+    """One guess a life, so that lives are sequences of one length: counted, each group without variance takes its share of the gradient."""
+    grouped = dict(credit="grpo", group_size=4, epochs=1, minibatches=1, microbatch=32, value_weight=0.0, entropy=Schedule(0.0))
+    interaction, found = tiny.guess(), {}
+    for choice in ("mask", "keep", "filter"):
+        config = dataclasses.replace(CONFIG, **grouped, schedules={}, aggregation="sequence_mean", zero_variance_groups=choice)
+        learner = training.make_learner(interaction, tiny.model(), tiny.config(interaction), config, vocab_size=len(tiny.TOKENIZER))
+        found[choice] = jax.jit(learner.update)(jax.jit(learner.init)(jax.random.key(2)))[1]
+    share = 1 - float(found["mask"]["groups_without_variance"]) / 8
+    assert 0 < share < 1
+    np.testing.assert_allclose(found["keep"]["gradient_norm"], share * found["mask"]["gradient_norm"], rtol=1e-4)
+    np.testing.assert_allclose(found["filter"]["gradient_norm"], found["mask"]["gradient_norm"], rtol=1e-6)
+    assert found["keep"]["entropy"] == found["mask"]["entropy"] != found["filter"]["entropy"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -117,6 +117,41 @@ def test_each_term_is_what_it_says():
     np.testing.assert_allclose(metrics["max_log_prob_gap"], gap, rtol=1e-5)
 
 
+def trl_mean(per_token, mask, loss_type):
+    """The last lines of TRL's `GRPOTrainer._compute_loss`: `per_token` `[B, T]` to one number."""
+    if loss_type == "grpo":
+        return ((per_token * mask).sum(-1) / np.maximum(mask.sum(-1), 1)).mean()
+    return (per_token * mask).sum() / max(mask.sum(), 1)  # "bnpo"; "dapo" where a batch is one step
+
+
+@pytest.mark.parametrize(("aggregation", "loss_type"), [("sequence_mean", "grpo"), ("token_mean", "bnpo")])
+def test_groups_without_variance_under_trl_s_formula_dapo_s_and_the_default(aggregation, loss_type):
+    """Three groups of two, the middle one without variance: TRL counts it in every mean, DAPO's sampler in none, the default in some."""
+    stream, (log_prob, entropy) = batch().stream, scored()
+    outcome = jnp.array([1.0, 0.0, 2.0, 2.0, 0.5, 3.0])
+    reward = jnp.where(stream.ends_life & (jnp.cumsum(stream.ends_life, axis=1) == 1), outcome[:, None], 0.0)
+    advantage = np.array([0.5, -0.5, 0.0, 0.0, -1.25, 1.25])[:, None]  # TRL's with scale_rewards="none"
+    mask, is_in = np.asarray(batch().decides), np.array([True, True, False, False, True, True])
+    ratio, difference = np.exp(log_prob - np.asarray(stream.log_prob)), np.asarray(batch().reference_log_prob) - log_prob
+    policy = -np.minimum(ratio * advantage, np.clip(ratio, 0.8, 1.2) * advantage)
+    rest = 0.04 * (np.exp(difference) - difference - 1) - 0.05 * entropy
+    wanted = {
+        "keep": trl_mean(policy + rest, mask, loss_type),
+        "filter": trl_mean((policy + rest)[is_in], mask[is_in], loss_type),
+        "mask": trl_mean(policy[is_in], mask[is_in], loss_type) + trl_mean(rest, mask, loss_type),
+    }
+    assert LearnerConfig().zero_variance_groups == "mask"
+    for choice, value in wanted.items():
+        options = dict(aggregation=aggregation, policy_loss="ppo", kl_weight=0.04)
+        config = dataclasses.replace(PLAIN, **options, group_size=2, normalize=False, zero_variance_groups=choice)
+        credit = credits.grpo(stream, reward, config)
+        counted = credits.counts(stream, credit.is_kept, config)
+        part = batch()._replace(advantage=credit.advantage, is_kept=credit.is_kept, decides=counted)
+        found, _, _ = loss(part=part, entropy_weight=0.05, **options)
+        np.testing.assert_allclose(found, value, rtol=1e-4, err_msg=choice)
+    assert len({round(float(value), 4) for value in wanted.values()}) == 3
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -1,0 +1,197 @@
+"""What TensorBoard shows of a run: curves in groups, what held-out lives say at the end, the config and transcripts."""
+
+import dataclasses
+import json
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+
+from arl.training import evaluation
+from arl.training.warm_start import cloning_config
+from experiments.build import Experiment
+from experiments.config import Config, to_dict
+from experiments.judge import ablation_label
+
+FOLDER = "tensorboard"  # within that of the run
+
+# What a metric is called and what it is; kinds of segments and components of the reward are appended, as in `return/outcome`. Those that
+# are not here keep their names.
+TAGS = {
+    "return": ("return/total", "Sum of all rewards of a life, mean over lives."),
+    "return/": ("return/", "Sum of this component of the reward over a life, mean over lives."),
+    "expert/return": ("imitation/expert_return/total", "Sum of all rewards of a life of the expert, mean over lives."),
+    "expert/return/": ("imitation/expert_return/", "Sum of this component of the reward over a life of the expert, mean over lives."),
+    "negative_log_likelihood": ("imitation/negative_log_likelihood", "Nats for each token of the expert."),
+    "cloned_tokens": ("imitation/cloned_tokens", "Tokens of the expert that were learned from in an update."),
+    "loss": ("losses/total", "The weighted sum that is minimised."),
+    "policy_loss": ("losses/policy", ""),
+    "value_loss": ("losses/value", "Before its weight."),
+    "entropy": ("entropy/all", "Of the distributions that tokens were chosen from, nats a token."),
+    "entropy/": ("entropy/", "Minus the log-probability of the tokens written in segments of this kind, nats a token."),
+    "lives": ("counts/lives", "Lives that ended in an update."),
+    "whole_lives": ("counts/whole_lives", "Those of them that began in the same stream."),
+    "tokens": ("counts/tokens_read", "Tokens that the model read in an update."),
+    "calls": ("counts/model_calls", "Calls of the model in an update."),
+    "turns": ("lives/turns", "Segments written in a life, mean over lives."),
+    "written": ("lives/tokens_written", "Tokens written in a life, mean over lives."),
+    "illegal_share": ("lives/illegal_share", "Share of the segments that were illegal."),
+    "unfinished_share": ("lives/unfinished_share", "Share of the lives that their stream cut."),
+    "tokens/": ("tokens/read_share/", "Share of this kind in the tokens read."),
+    "written/": ("tokens/written_share/", "Tokens written in segments of this kind, by all tokens read."),
+    "useful_share": ("tokens/useful_share", "Share of the token slots computed in which a token was read."),
+    "gradient_norm": ("diagnostics/gradient_norm", "Before it is clipped."),
+    "clip_share": ("diagnostics/clip_share", "Share of the tokens whose ratio was clipped."),
+    "kl_from_behaviour": ("diagnostics/kl_from_behaviour", "From the policy that sampled, nats a token."),
+    "kl_from_reference": ("diagnostics/kl_from_reference", "From the reference policy, nats a token."),
+    "max_log_prob_gap": ("diagnostics/max_log_prob_gap", "Largest difference between sampler's and learner's log-probabilities, nats."),
+    "explained_variance": ("diagnostics/explained_variance", "Share of the variance of the value's targets that it explains."),
+    "groups_without_variance": ("diagnostics/groups_without_variance", "Groups in which all lives had the same return."),
+}
+NORMALISED = "0 is random, 1 is optimal."
+
+
+def tag_of(metric: str) -> tuple[str, str]:
+    """Returns the tag and the description of a metric of training."""
+    for end in (len(metric), metric.rfind("/") + 1):
+        if tag := TAGS.get(metric[:end]):
+            return tag[0] + metric[end:], tag[1]
+    return metric if "/" in metric else f"other/{metric}", ""
+
+
+def scheduled(config: Config) -> dict[str, np.ndarray]:
+    """Returns what a run's schedules say at the beginning of each update.
+
+    Args:
+      config: of the run.
+
+    Returns:
+      float `[num_updates]` by name: `learning_rate`, `entropy_weight`, and the schedules of the agent.
+    """
+    parts = [config.learner]
+    if config.warm_start:
+        optimizer = {"learning_rate": config.warm_start_learning_rate}
+        parts = [cloning_config(dataclasses.replace(config.learner, **optimizer), config.warm_start), config.learner]
+
+    def curve(schedule_of):
+        return np.concatenate([np.asarray(schedule_of(part)(np.arange(part.num_updates) / part.num_updates)) for part in parts])
+
+    return {
+        "learning_rate": curve(lambda part: part.learning_rate),
+        "entropy_weight": curve(lambda part: part.entropy),
+        **{name: curve(lambda part, name=name: part.schedules[name]) for name in config.learner.schedules},
+    }
+
+
+def evaluation_scalars(summary: dict[str, Any]) -> dict[str, tuple[float, str]]:
+    """Returns what held-out lives say, as `experiments.judge.judge` sums it up: value and description by tag."""
+    kept = ("return", "success", "turns", "actions", "illegal_share", "recovered", "expert_recovered")
+    found = {
+        "normalised_score": (summary["fraction"], NORMALISED),
+        "outcome": (summary["score"], "What the task itself pays in a life, mean over lives."),
+        **{name: (summary[name], "") for name in kept if summary.get(name)},
+        "max_log_prob_gap": (summary["max_log_prob_gap"], TAGS["max_log_prob_gap"][1]),
+        **{f"bits_a_question/{who}": (bits, "") for who, bits in summary.get("bits_a_question", {}).items()},
+    }
+    for name, score in summary["ablations"].items():
+        found[f"normalised_score_with/{ablation_label(name)}".replace(" ", "_")] = (score, NORMALISED)
+    series = {f"bits/{kind}": bits for kind, bits in summary["bits"].items()}
+    if len(summary["outcome_by_attempt"]) > 1:
+        series["outcome_by_attempt"] = summary["outcome_by_attempt"]
+    found |= {f"{name}/{index}": (value, "") for name, values in series.items() for index, value in enumerate(values, 1)}
+    return {f"evaluation/{tag}": value for tag, value in found.items()}
+
+
+class Board:
+    """The TensorBoard of a run. An `Observer`: it is told of every update.
+
+    A curve that has not moved since the first update is not shown, as most of what can be measured cannot happen in a given run; when it
+    moves it is shown from its beginning. What is written is on disk before the next update begins.
+    """
+
+    def __init__(self, experiment: Experiment, output: pathlib.Path, earlier: list[dict[str, float]]):
+        """Begins or goes on.
+
+        Args:
+          experiment: the run.
+          output: folder of the run.
+          earlier: metrics of the updates before, of which a run that goes on has shown what moved.
+        """
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        (output / FOLDER).mkdir(parents=True, exist_ok=True)
+        # The second of its making names a file: two that follow each other must not be one.
+        self._writer = EventsWriter(str(output / FOLDER / "events"), filename_suffix=f".{len(earlier)}")
+        self._write(len(earlier), session_log=SessionLog(status=SessionLog.START))  # TensorBoard drops what stands beyond
+        self._task, self._schedules = experiment.task, scheduled(experiment.config)
+        self._still: dict[str, list[tuple[int, float, float]]] = {}  # by tag, step, value and time of what has not moved yet
+        self._moved: set[str] = set()
+        for step, metrics in enumerate(earlier):
+            for tag, (value, _) in self._scalars(step, metrics).items():
+                self._newly_moved(tag, step, value)
+        if not earlier:
+            self.text("config", json.dumps(to_dict(experiment.config), indent=2), 0)
+
+    def __call__(self, step: int, metrics: dict[str, float], seconds: float) -> None:
+        """Shows an update."""
+        now = {"time/tokens_per_second": (metrics["tokens"] / seconds, "")}
+        for tag, (value, description) in self._scalars(step, metrics).items():
+            if tag in self._moved:
+                now[tag] = (value, "")  # it is described where it begins
+            for earlier, its_value, its_time in self._newly_moved(tag, step, value):
+                self._show(earlier, {tag: (its_value, description)}, its_time)
+        self._show(step, now)
+
+    def evaluation(self, summary: dict[str, Any], step: int) -> None:
+        """Shows what held-out lives say of the agent at update `step`, as `experiments.judge.judge` sums it up."""
+        self._show(step, evaluation_scalars(summary))
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Shows `text` under `tag` at update `step`, as it stands."""
+        from tensorboardX import summary
+
+        indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown leaves it as it is
+        self._write(step, summary=summary.text(tag, indented))
+
+    def _scalars(self, step: int, metrics: dict[str, float]) -> dict[str, tuple[float, str]]:
+        """Returns value and description by tag of what is known of an update."""
+        names = metrics.keys() - {"update", "entropy_weight"}  # the last is among the schedules
+        found = {tag: (metrics[name], description) for name in sorted(names) for tag, description in [tag_of(name)]}
+        if "return/outcome" in metrics:
+            score = evaluation.fraction_of_the_way(metrics["return/outcome"], self._task.floor, self._task.ceiling)
+            found["return/normalised_score"] = (score, NORMALISED)
+        said = "What the schedule says at the beginning of an update."
+        return found | {f"schedules/{name}": (float(values[step]), said) for name, values in self._schedules.items()}
+
+    def _newly_moved(self, tag: str, step: int, value: float) -> list[tuple[int, float, float]]:
+        """Returns step, value and time of all points of a curve that moves for the first time; of any other none."""
+        if tag in self._moved:
+            return []
+        still = self._still.setdefault(tag, [])
+        still.append((step, value, time.time()))
+        if value == still[0][1]:
+            return []
+        self._moved.add(tag)
+        return self._still.pop(tag)
+
+    def _show(self, step: int, scalars: dict[str, tuple[float, str]], at: float | None = None) -> None:
+        from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+
+        scalar = SummaryMetadata.PluginData(plugin_name="scalars")
+        values = [
+            Summary.Value(
+                tag=tag,
+                simple_value=value,
+                metadata=SummaryMetadata(summary_description=description, plugin_data=scalar) if description else None,
+            )
+            for tag, (value, description) in scalars.items()
+        ]
+        self._write(step, at, summary=Summary(value=values))
+
+    def _write(self, step: int, at: float | None = None, **what: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writer.write_event(Event(wall_time=at or time.time(), step=step, **what))
+        self._writer.flush()

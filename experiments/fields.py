@@ -1,0 +1,95 @@
+"""The fields of a config by their dotted names: what each holds, what its docstring says of it, and how it is written as a flag."""
+
+import dataclasses
+import inspect
+import pydoc
+import re
+import shlex
+import typing
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+
+class Field(NamedTuple):
+    """A field that has no fields of its own.
+
+    Attributes:
+      name: dotted.
+      kind: its type.
+      default: its value where nobody sets it.
+      about: what it is, from the docstring of its class.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    about: str
+
+
+def all_fields(config: Any, whole: tuple[type, ...] = (), path: str = "") -> Iterator[Field]:
+    """Yields the fields of a config, and of the configs within it, but of those of a class in `whole`, which are one field each."""
+    hints, about = typing.get_type_hints(type(config)), says(type(config))
+    for field in dataclasses.fields(config):
+        name, value = f"{path}{field.name}", getattr(config, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, whole):
+            yield from all_fields(value, whole, f"{name}.")
+        else:
+            yield Field(name, hints[field.name], value, about.get(field.name, ""))
+
+
+def says(kind: type) -> dict[str, str]:
+    """Returns what a docstring says of the fields of a class; where it names another object that has them, what that one's says."""
+    own, told = _entries(kind), {}
+    options = re.match(r"Options of `(.+?)`", inspect.getdoc(kind) or "")
+    for field in dataclasses.fields(kind):
+        there = re.match(r"see `(.+?)`", own.get(field.name, "")) or (field.name not in own and options)
+        told[field.name] = _entries(_find(there[1])).get(field.name, "") if there else own.get(field.name, "")
+    return told
+
+
+def first_sentence(about: str) -> str:
+    """Returns the first sentence of a text, in one line."""
+    return re.split(r"(?<=\.) (?=[A-Z])", " ".join(about.split()), maxsplit=1)[0]
+
+
+def example(config: Any, name: str) -> str:
+    """Returns a flag that sets a field, such as `--config.learner.num_updates=400`.
+
+    Args:
+      config: whose values it shows.
+      name: dotted, of a field, of what a field holds by name, or of a config, of which it shows the first field.
+
+    Returns:
+      The flag as it is written in a shell; that of any field if there is none of that name.
+    """
+    known = list(all_fields(config))
+    holders = (field for field in known if f"{name}.".startswith(f"{field.name}."))
+    within = (field for field in known if field.name.startswith(f"{name}."))
+    field = next(holders, None) or next(within, None) or known[-1]
+    return f"--config.{field.name}{_value(field.kind, field.default, field.about)}"
+
+
+def _value(kind: Any, default: Any, about: str) -> str:
+    """What stands behind the name of a field, with the words that its docstring gives as examples."""
+    words = re.findall(r'"([\w.]+)"', about)
+    if typing.get_origin(kind) is dict:
+        inner = typing.get_args(kind)[1]
+        name = words[0] if words else "NAME"
+        return f".{name}.{dataclasses.fields(inner)[0].name}=0.5" if dataclasses.is_dataclass(inner) else f".{name}=0.05"
+    if kind == tuple[str, ...]:
+        return f"={','.join(default or words[:2])}"
+    if isinstance(default, bool):
+        return f"={str(default).lower()}"
+    return f"={shlex.quote(str(default))}"
+
+
+def _entries(documented: Any) -> dict[str, str]:
+    """What a docstring says of attributes or arguments, by name: one line each."""
+    doc = inspect.getdoc(documented) or ""
+    section = re.search(r"^(?:Attributes|Args):\n((?:  .*\n?)*)", doc, flags=re.MULTILINE)
+    found = re.findall(r"^  (\w[\w, ]*): (.*(?:\n {3,}.*)*)", section[1] if section else "", flags=re.MULTILINE)
+    return {name: " ".join(about.split()) for names, about in found for name in names.split(", ")}
+
+
+def _find(name: str) -> Any:
+    return pydoc.locate(name) or pydoc.locate(f"arl.{name}")

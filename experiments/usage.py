@@ -1,0 +1,73 @@
+"""What `--help` says of configs: the presets, and the fields with their defaults; all of it is read off the code."""
+
+import dataclasses
+import functools
+import inspect
+import shutil
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from arl.training import Schedule
+from experiments.config import Config
+from experiments.fields import all_fields, example, first_sentence, says
+from experiments.presets import PRESETS
+
+LEFT = 46  # columns of names
+EXAMPLES = ("learner.num_updates", "agent.carry", "agent.forgets", "agent.tools", "agent.prices", "learner.learning_rate", "rollout.widths")
+
+
+def usage() -> str:
+    """Returns the presets and the fields of a config, each with what it is, as wide as the terminal, but 100 to 140 columns."""
+    width = min(max(shutil.get_terminal_size((120, 24)).columns, 100), 140)
+    config = Config()
+    parts = {
+        "Presets, --preset=NAME": _presets(),
+        **_fields(config),
+        "A schedule": {f"NAME.{name}={getattr(Schedule(), name)}": about for name, about in says(Schedule).items()},
+    }
+    lines = [line for title, items in parts.items() for line in ("", f"{title}:", *_table(items, width))]
+    return "\n".join([*lines, "", "Values are written as in", *(f"  {example(config, name)}" for name in EXAMPLES)])
+
+
+def _presets() -> dict[str, str]:
+    """What each preset is: the first sentence of its docstring, or how it differs from one before it that is made by the same function."""
+    presets: dict[str, str] = {}
+    seen: dict[Callable, tuple[str, dict[str, Any]]] = {}
+    for name, make in PRESETS.items():
+        made = functools.partial(make)
+        bound = inspect.signature(made.func).bind(*made.args, **made.keywords)
+        bound.apply_defaults()
+        first, arguments = seen.setdefault(made.func, (name, bound.arguments))
+        changed = ", ".join(f"{key}={value!r}" for key, value in bound.arguments.items() if value != arguments[key])
+        presets[name] = f"{first} with {changed}" if changed else first_sentence(made.func.__doc__ or "")
+    return presets
+
+
+def _fields(config: Config) -> dict[str, dict[str, str]]:
+    """The fields of each part of a config, with their defaults, by a title of that part."""
+    parts: dict[str, dict[str, str]] = {"Fields, --config.NAME=VALUE, with what they are where no preset says otherwise": {}}
+    titles = {"": next(iter(parts))}
+    for field in all_fields(config, (Schedule,)):
+        path = field.name.rpartition(".")[0]
+        if path not in titles:
+            part: Any = functools.reduce(getattr, path.split("."), config)
+            titles[path] = f"{path}: {first_sentence(type(part).__doc__).rstrip('.')}"
+        shown, about = f"={field.default}", first_sentence(field.about)
+        if isinstance(field.default, Schedule):
+            start, *others = (f"{name}={value}" for name, value in dataclasses.asdict(field.default).items())
+            shown, about = f".{start}", f"{about} A schedule, with {', '.join(others)}."
+        if field.name != "preset":
+            parts.setdefault(titles[path], {})[field.name + shown] = about
+    return parts
+
+
+def _table(items: dict[str, str], width: int) -> list[str]:
+    """Names on the left, what they are on the right."""
+    lines = []
+    for name, about in items.items():
+        text = textwrap.wrap(about, width - LEFT, break_on_hyphens=False) or [""]
+        begin = [f"  {name}"] if len(name) + 4 > LEFT else []
+        first = "" if begin else f"  {name}"
+        lines += [*begin, *(f"{first if not i else '':<{LEFT}}{line}" for i, line in enumerate(text))]
+    return lines

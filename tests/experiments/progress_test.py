@@ -1,0 +1,40 @@
+"""What is printed while a run goes on, where output is no terminal."""
+
+import json
+import time
+import types
+
+import pytest
+
+from experiments.progress import Progress, telling
+
+EXPERIMENT = types.SimpleNamespace(task=types.SimpleNamespace(floor=1.0, ceiling=3.0), config=types.SimpleNamespace(num_updates=40))
+
+
+def test_parts_of_a_task_are_told_one_a_line(capsys):
+    with telling("judging") as report:
+        report("the agent (1 of 2)")
+        assert capsys.readouterr().out == "judging: the agent (1 of 2)\n", "at once"
+        report("notes shuffled (2 of 2)")
+    assert capsys.readouterr().out == "judging: notes shuffled (2 of 2)\n"
+
+
+def test_updates_are_told_with_their_score(tmp_path, capsys):
+    with Progress(EXPERIMENT, tmp_path, 0) as progress:
+        for step in range(40):
+            progress(step, {"tokens": 50.0, "return/outcome": 2.0}, 0.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 21 and "update 40/40: score 0.50, outcome 2.000, 100 tokens/s" in lines[-1]
+    assert len((tmp_path / "times.jsonl").read_text().splitlines()) == 40
+
+
+def test_what_is_done_aside_takes_no_time_of_training(tmp_path, capsys):
+    with Progress(EXPERIMENT, tmp_path, 0) as progress:
+        before = progress.seconds()
+        with progress.aside("writing transcripts"):
+            time.sleep(0.5)
+        assert progress.seconds() - before < 0.4
+        progress(0, {"tokens": 50.0, "return/outcome": 2.0}, 0.5)
+    assert "writing transcripts" in capsys.readouterr().out
+    spent = json.loads((tmp_path / "times.jsonl").read_text())["seconds"]
+    assert Progress(EXPERIMENT, tmp_path, 1).seconds() == pytest.approx(spent, abs=0.4), "a run that goes on counts what it has taken"

@@ -1,0 +1,107 @@
+"""What a user gives to a learner and does not fit is answered in one sentence that says what to give."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from arl import training
+from arl.training import Credit, LearnerConfig, parallel
+from tests import tiny
+
+CONFIG = LearnerConfig(num_updates=2, num_lanes=8, blocks=2, epochs=1, minibatches=1, microbatch=8)
+INTERACTION = tiny.guess()
+SHAPE = tiny.config(INTERACTION)
+
+
+def make(interaction=INTERACTION, model=None, shape=SHAPE, config=CONFIG, **options):
+    """A learner of one guess."""
+    return training.make_learner(interaction, model or tiny.model(), shape, config, **{"vocab_size": len(tiny.TOKENIZER), **options})
+
+
+def refusal(learner) -> str:
+    """What is said when an update is traced."""
+    with pytest.raises(ValueError) as caught:
+        jax.eval_shape(learner.update, jax.eval_shape(learner.init, jax.random.key(0)))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def good(stream, reward, config):
+    """An estimator as it should be."""
+    return Credit(reward, reward, stream.is_written, {"seen": jnp.sum(reward)})
+
+
+def test_a_credit_is_taken():
+    learner = make(estimate=good)
+    assert "seen" in jax.eval_shape(learner.update, jax.eval_shape(learner.init, jax.random.key(0)))[1]
+
+
+def but(**changes):
+    """The good estimator with other fields."""
+    return lambda stream, reward, config: good(stream, reward, config)._replace(
+        **{name: change(stream, reward) for name, change in changes.items()}
+    )
+
+
+LIFE = SHAPE.stream_length
+WRONG = {
+    f"estimate returned an array of shape (8, {LIFE}); return a Credit(advantage, target, is_kept, metrics), the first three of shape "
+    f"(8, {LIFE}), as the stream is ([B, T])": lambda stream, reward, config: reward,
+    "estimate returned None; return a Credit(": lambda stream, reward, config: None,
+    "estimate returned a tuple; return a Credit(": lambda stream, reward, config: tuple(good(stream, reward, config)),
+    "estimate returned an array of shape (8,) as advantage": but(advantage=lambda stream, reward: reward.sum(1)),
+    f"estimate returned an array of shape (8, {LIFE - 1}) as target": but(target=lambda stream, reward: reward[:, 1:]),
+    "estimate returned 0.0 as target": but(target=lambda stream, reward: 0.0),
+    "estimate returned an array of shape (8, 1) as is_kept": but(is_kept=lambda stream, reward: stream.is_written[:, :1]),
+    "estimate returned float32 as is_kept; return it as bool": but(is_kept=lambda stream, reward: stream.is_written * 1.0),
+    "estimate returned int32 as advantage; return it as float32": but(advantage=lambda stream, reward: stream.is_written * 1),
+    "estimate returned None as metrics; return a dict": but(metrics=lambda stream, reward: None),
+    "estimate returned an array of shape (8,) as metrics['sum']": but(metrics=lambda stream, reward: {"sum": reward.sum(1)}),
+    "estimate returned a dict as metrics['sums']": but(metrics=lambda stream, reward: {"sums": {"sum": reward.sum()}}),
+    "estimate returned 'many' as metrics['sum']": but(metrics=lambda stream, reward: {"sum": "many"}),
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_what_is_no_credit_is_refused(words):
+    assert words in refusal(make(estimate=WRONG[words]))
+
+
+@pytest.mark.parametrize(
+    ("adapted", "words"),
+    [
+        (lambda setting, metrics: {"count": setting["count"] + 0.5}, "count int32[], and returned one of count float32[]"),
+        (lambda setting, metrics: {"count": setting["count"][None]}, "count int32[], and returned one of count int32[1]"),
+        (lambda setting, metrics: {**setting, "more": 1.0}, "count int32[], and returned one of count int32[], more float32[]"),
+        (lambda setting, metrics: None, "count int32[], and returned one of nothing"),
+    ],
+)
+def test_a_setting_of_another_form_is_refused(adapted, words):
+    said = refusal(make(INTERACTION._replace(adapt=adapted), setting={"count": jnp.int32(0)}))
+    assert words in said and "return one of the same form" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(estimate="gae"), "estimate is 'gae'; give a function (stream, reward, config) -> Credit, or set learner.credit"),
+        (dict(shape=CONFIG, config=SHAPE), "rollout_config is a LearnerConfig; give a RolloutConfig"),
+        (dict(config=dataclasses.asdict(CONFIG)), "config is a dict; give a LearnerConfig"),
+        (dict(interaction=tiny.make_walk()), "interaction is an Environment; give an Interaction"),
+        (dict(model=tiny.make_walk()), "model is an Environment; give a LanguageModel"),
+        (dict(setting=0.5), "setting is 0.5; give a dict"),
+        (dict(first_step=-1), "first_step is -1; set it >= 0"),
+        (dict(first_step=0.5), "first_step is 0.5; set it to a whole number"),
+        (dict(num_devices=0), "num_devices is 0; set it >= 1"),
+        (dict(mesh=jax.sharding.Mesh(np.array(jax.devices()[:2]), ("batch",))), "axes (batch) is for the lanes; name one of them 'data'"),
+        (dict(mesh=parallel.make_mesh(2), axis_name="data"), "give one of them"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_what_cannot_be_a_learner_is_refused_at_once(options, words):
+    with pytest.raises(ValueError) as caught:
+        make(**options)
+    assert words in str(caught.value) and "\n" not in str(caught.value)

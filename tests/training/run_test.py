@@ -1,0 +1,75 @@
+"""The host's part of training: what it says, and what is left, when numbers stop being finite."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from arl.training import Checkpoints, TrainingError, TrainState, run
+
+STATE = TrainState({"weight": jnp.ones(3)}, (jnp.zeros(3),), None, None, None, jax.random.key(0), jnp.int32(0))
+
+
+def update_that_breaks(step: int, part: str):
+    """Returns an update that makes a metric or a part of the state infinite at a step; the metrics of that update know nothing of it."""
+
+    def update(state: TrainState):
+        is_now = int(state.step) == step
+        broken = {"params": {"weight": jnp.array([1.0, jnp.nan, 1.0])}, "optimizer_state": (jnp.full(3, jnp.inf),)}
+        if is_now and part in broken:
+            state = state._replace(**{part: broken[part]})
+        return state._replace(step=state.step + 1), {"loss": math.inf if is_now and part == "metric" else 0.5}
+
+    return update
+
+
+def train(tmp_path, step: int, part: str, every: int = 2, num_updates: int = 20, damaged: tuple[int, ...] = ()) -> tuple[str, int | None]:
+    """Returns what is said, and the newest checkpoint that is left; some are damaged as soon as they are there."""
+    checkpoints = Checkpoints(tmp_path)
+
+    def damage(done, metrics, seconds):
+        for saved in (saved for saved in damaged if saved <= done):
+            checkpoints.latest()
+            (tmp_path / str(saved) / "default" / "manifest.ocdbt").write_bytes(b"")
+
+    options = dict(checkpoints=checkpoints, checkpoint_every=every, observers=[damage])
+    with pytest.raises(TrainingError) as caught:
+        run(update_that_breaks(step, part), STATE, num_updates, **options)
+    latest = checkpoints.latest()
+    checkpoints.close()
+    return str(caught.value), latest
+
+
+def test_a_metric_that_is_not_finite_ends_a_run(tmp_path):
+    said, latest = train(tmp_path, 5, "metric")
+    assert said == "update 5 gave loss = inf; checkpoint 4 is whole; try a smaller learner.learning_rate" and latest == 4
+
+
+@pytest.mark.parametrize(("part", "name"), [("params", "params/weight"), ("optimizer_state", "optimizer_state/0")])
+def test_what_the_last_step_broke_is_not_saved(tmp_path, part, name):
+    said, latest = train(tmp_path, 5, part)
+    assert said.startswith(f"update 5 left {name} with values that are not finite, and is not saved; checkpoint 4 is whole") and latest == 4
+
+
+@pytest.mark.parametrize("part", ["metric", "params"])
+def test_a_checkpoint_is_called_whole_when_it_has_been_looked_at(tmp_path, part):
+    assert "checkpoint 2 is whole" in train(tmp_path / "one", 5, part, damaged=(4,))[0]
+    assert "no whole checkpoint had been saved" in train(tmp_path / "both", 5, part, damaged=(2, 4))[0]
+    assert "no whole checkpoint had been saved" in train(tmp_path / "none", 0, part, every=1)[0]
+
+
+def test_what_breaks_at_the_end_is_not_saved_either(tmp_path):
+    said, latest = train(tmp_path, 6, "params", every=4, num_updates=7)
+    assert "update 6 left params/weight" in said and latest == 4
+
+
+def test_lives_that_run_past_their_size_are_told_of_once(tmp_path):
+    def update(state: TrainState):
+        return state._replace(step=state.step + 1), {"return": 1.0, "beyond_size_share": 0.25 * (int(state.step) > 0)}
+
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.warns(RuntimeWarning, match="in update 1 lives of 25% of the lanes ran past the size") as caught:
+        run(update, STATE, 4, checkpoints=checkpoints, checkpoint_every=4, observers=[])
+    checkpoints.close()
+    assert len([warning for warning in caught if warning.category is RuntimeWarning]) == 1
