@@ -54,7 +54,7 @@ else:
         _FLAGS = {"xla_gpu_deterministic_ops": "true"}  # else sums by atomic adds differ from run to run
     # By default, products of float32 are rounded to TF32 on GPUs and to bfloat16 on TPUs: a thousand times what the tests allow.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # some tests start processes, which need memory as well
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share its memory
 _SET = os.environ.get("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = " ".join([_SET, *(f"--{name}={value}" for name, value in _FLAGS.items() if f"--{name}=" not in _SET)])
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
@@ -70,8 +70,8 @@ hypothesis.settings.load_profile("arl")
 
 
 def pytest_xdist_auto_num_workers(config) -> int | None:
-    """Returns how many processes run tests: as many as asked for, or this one alone, for they cannot share an accelerator."""
-    return None if _PLATFORM == "cpu" else 0
+    """Returns how many processes run tests: as many as asked for, but this one alone on a TPU, which they cannot share."""
+    return 0 if "tpu" in _PLATFORM else None
 
 
 @pytest.fixture(autouse=True, scope="module")

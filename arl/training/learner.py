@@ -94,7 +94,8 @@ def make_learner(
       The learner.
 
     Raises:
-      ValueError: for lanes that do not divide, a context that is too short, greedy decoding, and the like.
+      ValueError: for lanes that do not divide, a context that is too short, greedy decoding, and the like; and by `update`, when it is
+        traced, for an `estimate` that returns no `Credit` or an `adapt` that returns a setting of another form.
     """
     if fault := backend_fault():
         warnings.warn(fault, RuntimeWarning, stacklevel=2)

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from experiments import judge as judges
@@ -41,14 +42,19 @@ def test_what_questions_tell_is_counted_for_agent_and_expert():
 
 
 @pytest.mark.parametrize("name", ["shifting_controls", "restless_bandit"])
-def test_curves_around_a_shift_are_told(name):
+def test_curves_around_a_shift_are_told(name, monkeypatch):
     experiment = build(get_preset(name))
+    seen, around_shift = [], judges.adaptation.around_shift
+    monkeypatch.setattr(judges.adaptation, "around_shift", lambda *told: seen.append(told[:2]) or around_shift(*told))
     told: list[str] = []
     judged = judge(experiment, experiment.model.init(jax.random.key(0)), 0, EvaluationConfig(num_lives=64), told.append).summary
     assert told == ["the agent (1 of 2)", "an expert (2 of 2)"]
     curves = judged["around_shift"]
     assert {len(curve) for curve in curves.values()} == {13} and set(curves) == {"step", "reward", "expert", "switches"}
     assert judged["recovered"] < judged["expert_recovered"] <= 1.05
+    for share, (earned, is_shift) in zip(("recovered", "expert_recovered"), seen):
+        settled = [[row[: t + 1].any() and not row[max(t - 3, 0) : t + 1].any() for t in range(len(row))] for row in is_shift]
+        assert judged[share] == pytest.approx(earned[np.array(settled)].mean() / experiment.task.shifts.informed)
     assert curves["expert"][5] < curves["expert"][4] and curves["expert"][5] < curves["expert"][12], "it falls at the shift, and recovers"
 
 

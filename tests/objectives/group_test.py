@@ -102,6 +102,13 @@ def test_by_hand():
     assert_close(leave_one_out_baseline(life_return, 6)[0], 9 / 5)
 
 
+def test_returns_within_the_tolerance_do_not_differ():
+    life_return = jnp.array([0.0, 0.5, 0.0, 0.75])  # exact in float32: the first group's are just so far apart
+    for function in (objectives.grpo, objectives.rloo):
+        found = function(life_return, 2, tolerance=0.5)
+        assert found.is_used.tolist() == [False, False, True, True] and found.num_groups_without_variance == 1
+
+
 def test_an_unfinished_life_enters_no_mean():
     life_return, is_finished = jnp.array([1.0, 2.0, 900.0, 6.0]), jnp.array([True, True, False, True])
     found = grpo(life_return, 4, is_finished, normalize=False)

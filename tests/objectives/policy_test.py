@@ -138,3 +138,9 @@ def test_bounds_that_cannot_be_are_refused():
     for low, high in ((-0.1, 0.2), (1.5, 0.2), (0.2, -0.1)):
         with pytest.raises(ValueError, match="set 0 <= low <= 1 and high >= 0"):
             objectives.ppo_clip(ones, ones, ones > 0, low=low, high=high)
+
+
+def test_a_ratio_at_its_bound_keeps_its_gradient_and_an_advantage_of_nothing_has_none_to_lose():
+    ratio, advantage = jnp.array([[1.5, 0.5, 1.75, 0.25, 4.0, 0.1]]), jnp.array([[1.0, -1.0, 1.0, -1.0, 0.0, 0.0]])
+    _, is_clipped = ppo_clip(ratio, advantage, jnp.ones((1, 6), bool), low=0.5, high=0.5)
+    assert is_clipped.tolist() == [[False, False, True, True, False, False]]

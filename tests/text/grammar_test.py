@@ -95,6 +95,16 @@ def test_what_is_legal_parses_to_its_choice(name, strings):
     assert choice.tolist() == wanted and is_legal.tolist() == [x >= 0 for x in wanted]
 
 
+def test_what_lies_beyond_a_text_is_not_parsed():
+    grammar = text.legal_strings(SMALL, PREFIXES)
+    parse = jax.jit(lambda said: text.parse(grammar, grammar.root, said))
+    for index, string in enumerate(PREFIXES):
+        ids = text.token_ids(SMALL, string)
+        for beyond in (STOP, ids[0]):
+            said = Text(jnp.asarray(ids + [beyond] * (6 - len(ids)), jnp.int32), jnp.int32(len(ids)))
+            assert parse(said) == (index, True)
+
+
 @pytest.mark.parametrize("strings", SETS, ids=lambda strings: strings[0])
 def test_a_walk_over_the_support_ends_in_a_legal_choice(strings):
     grammar = text.legal_strings(SMALL, strings)
