@@ -149,7 +149,7 @@ class Account:
 
     def guess(self, pay, written):
         if written not in WORDS:
-            pay.process -= PENALTY
+            pay.outcome, pay.process = -1.0, -PENALTY  # as dear as a question that tells nothing
             return
         guess, before = CODES[WORDS.index(written)], len(self.possible)
         self.possible = {code for code in self.possible if self.answer(guess, code) == self.answer(guess, self.code)}

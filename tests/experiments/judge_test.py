@@ -1,12 +1,14 @@
 """The judge: what is taken from an agent, and put in its place."""
 
 import math
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from arl.types import Kind
 from experiments import judge as judges
 from experiments.build import build
 from experiments.config import EvaluationConfig, override
@@ -97,6 +99,37 @@ def test_the_lives_that_are_judged_have_no_key_of_training(seed):
     of_training = jax.random.key_data(jnp.append(jax.random.split(key, 100_000), key))  # whatever a learner takes its parts for
     of_lives = jax.random.key_data(judges._key(seed))
     assert not (of_training == of_lives).all(axis=1).any()
+
+
+@pytest.mark.parametrize(("is_greedy", "temperature"), [(False, 0.5), (True, 0.0)])
+def test_an_agent_is_judged_as_at_the_end_of_its_training(monkeypatch, is_greedy, temperature):
+    """Nothing of the old context is kept any more, which is what its schedule ends with; a greedy agent alone is decoded otherwise."""
+    config = override(get_preset("reflection"), ["rollout.decoding.temperature=0.5"])
+    assert config.learner.schedules["attempts.keep"].start > 0
+    monkeypatch.setattr(judges.evaluation, "live", lambda *arguments: arguments)
+    experiment = types.SimpleNamespace(config=config, rollout=config.rollout, model=None)
+    _, _, rollout, _, setting, *_ = judges._lived(experiment, None, None, EvaluationConfig(greedy=is_greedy), None)
+    assert setting["attempts"]["keep"] == 0 and rollout.decoding.temperature == temperature
+
+
+def test_shares_of_tokens_are_of_all_that_were_read():
+    """Two lanes of four slots: two words of an action, one of a note, three tokens read for nothing else, and two slots of no token."""
+    stream = types.SimpleNamespace(
+        kind=np.array([[0, Kind.ACTION, Kind.ACTION, 0], [0, Kind.NOTE, 0, 0]]),
+        is_written=np.array([[0, 1, 1, 0], [0, 1, 0, 0]], bool),
+        token_kind=np.array([[Kind.PROMPT, Kind.ACTION, Kind.ACTION, Kind.PAD], [Kind.PROMPT, Kind.NOTE, Kind.OBSERVATION, Kind.PAD]]),
+    )
+    assert judges.token_shares(stream) == {"action": pytest.approx(2 / 6), "note": pytest.approx(1 / 6)}
+
+
+@pytest.mark.parametrize(
+    ("preset", "names"),
+    [("history", []), ("reflection", ["shuffled", "blanked"]), ("corridor", ["shuffled", "blanked", "by an expert"])]
+    + [("composed", [f"{kind} {how}" for how in ("shuffled", "blanked", "by an expert") for kind in ("reflection", "note")])],
+)
+def test_notes_of_every_kind_are_taken_away(preset, names):
+    task = types.SimpleNamespace(expert_note=preset in ("corridor", "composed"), expert_reflection=None)
+    assert list(judges._ablations(types.SimpleNamespace(config=get_preset(preset), task=task))) == names
 
 
 def test_ablations_are_named_for_people():
