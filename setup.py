@@ -41,6 +41,7 @@ setup(
             "gymnasium>=1.0,<1.4",
             "hypothesis>=6.100,<7",
             "ipykernel>=6.29,<8",
+            "ipywidgets>=8.1,<9",
             "nbclient>=0.10,<0.12",
             "nbformat>=5.10,<6",
             "pytest>=8.3,<10",
