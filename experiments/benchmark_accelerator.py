@@ -200,7 +200,8 @@ def _loop_over_layers(plan: Plan, costs: dict[str, float], deadline: float) -> F
     size, dtype = "10M", plan.dtypes[0]
     if time.monotonic() + costs.get(f"rollout_{size}", float("inf")) > deadline:
         return
-    found = _roll_out(make_job(size, dtype, plan.num_turns, in_loop=True), lanes := dict(plan.rollout_lanes)[size], plan.rounds)
+    lanes = dict(plan.rollout_lanes)[size]
+    found = _roll_out(make_job(size, dtype, plan.num_turns, in_loop=True), lanes, plan.rounds)
     if found:
         yield f"rollout_tokens_per_second_{size}_{dtype}_in_a_loop_{lanes}_lanes", found.rate
         yield f"rollout_compile_seconds_{size}_{dtype}_in_a_loop_{lanes}_lanes", found.compiled.compile_seconds

@@ -1,6 +1,5 @@
 """What TensorBoard shows of a run: curves in groups, what held-out lives say at the end, the config and transcripts."""
 
-import dataclasses
 import json
 import pathlib
 import time
@@ -10,7 +9,7 @@ import numpy as np
 
 from arl.training import evaluation
 from arl.training.warm_start import cloning_config
-from experiments.build import Experiment
+from experiments.build import Experiment, warm_start_config
 from experiments.config import Config, to_dict
 from experiments.judge import ablation_label
 
@@ -71,8 +70,7 @@ def scheduled(config: Config) -> dict[str, np.ndarray]:
     """
     parts = [config.learner]
     if config.warm_start:
-        optimizer = {"learning_rate": config.warm_start_learning_rate}
-        parts = [cloning_config(dataclasses.replace(config.learner, **optimizer), config.warm_start), config.learner]
+        parts = [cloning_config(warm_start_config(config), config.warm_start), config.learner]
 
     def curve(schedule_of):
         return np.concatenate([np.asarray(schedule_of(part)(np.arange(part.num_updates) / part.num_updates)) for part in parts])

@@ -61,10 +61,14 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
     options = {"vocab_size": len(tokenizer), "mesh": mesh}
     learner = training.make_learner(*parts, config.learner, first_step=config.warm_start, **options)
     if config.warm_start:
-        optimizer = {"learning_rate": config.warm_start_learning_rate, "adam_epsilon": LearnerConfig.adam_epsilon}
-        cloning = dataclasses.replace(config.learner, **optimizer)
-        warm_start = training.make_warm_start(*parts, cloning, num_updates=config.warm_start, **options)
+        warm_start = training.make_warm_start(*parts, warm_start_config(config), num_updates=config.warm_start, **options)
     return Experiment(config, task, tokenizer, interaction, model, filled, learner, warm_start)
+
+
+def warm_start_config(config: Config) -> LearnerConfig:
+    """Returns the config from which the learner of the warm start is made: the run's, with an optimizer of its own."""
+    optimizer = {"learning_rate": config.warm_start_learning_rate, "adam_epsilon": LearnerConfig.adam_epsilon}
+    return dataclasses.replace(config.learner, **optimizer)
 
 
 def _check_schedules(config: Config) -> None:

@@ -12,6 +12,13 @@ def told(config: Config, seed: int | None) -> dict:
     return {"seed": seed, **json.loads(json.dumps(to_dict(config)))}
 
 
+def read(path: pathlib.Path) -> tuple[Config, int | None]:
+    """Returns the config and the seed that `told` wrote to the file at `path`; None if it names no seed."""
+    values = main.read_json(path)
+    seed = values.pop("seed", None)
+    return from_dict(Config, values), seed
+
+
 def check(output: pathlib.Path, expected: dict) -> None:
     """Refuses a folder that belongs to another run.
 
@@ -24,9 +31,7 @@ def check(output: pathlib.Path, expected: dict) -> None:
     """
     path = output / "config.json"
     if path.exists():
-        values = main.read_json(path)
-        seed = values.pop("seed", None)
-        there = told(from_dict(Config, values), seed)  # a field that is newer than the run has its default
+        there = told(*read(path))  # a field that is newer than the run has its default
         if difference := first_difference(there, expected):
             raise main.UsageError(f"{output} holds a run of another config or seed ({difference}); name another --output, or remove it")
     elif any((output / name).exists() for name in ("metrics.jsonl", "checkpoints", "summary.json")):

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 
 from arl import training
+from experiments import folder as folder_of_run
 from experiments import main
 from experiments.build import Experiment, build
-from experiments.config import Config, from_dict
 
 
 class Run(NamedTuple):
@@ -37,11 +37,10 @@ def restore(folder: str, step: int | None = None) -> Run:
     path = pathlib.Path(folder) / "config.json"
     if not folder or not path.is_file():
         raise main.UsageError(f"there is no run in {folder or 'a folder without a name'}; name the --output of a training with --run")
-    values = main.read_json(path)
-    seed = values.pop("seed", None)
+    config, seed = folder_of_run.read(path)
     if not isinstance(seed, int):
         raise main.UsageError(f"{path} names no seed; restore it, or name another folder")
-    experiment = build(from_dict(Config, values))
+    experiment = build(config)
     if not (path.parent / "checkpoints").is_dir():
         raise main.UsageError(f"there is no checkpoint in {folder} yet; train first")
     checkpoints = training.Checkpoints(path.parent / "checkpoints")
