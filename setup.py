@@ -10,7 +10,7 @@ setup(
     url=URL,
     description="Agents that act, think and reflect in language, trained by reinforcement learning inside one JAX program.",
     license="Apache-2.0",
-    packages=find_packages(".", include=["arl", "arl.*", "experiments"]),
+    packages=find_packages(".", include=["arl", "arl.*", "experiments", "experiments.*"]),
     package_dir={"": "."},  # an editable install then finds `experiments` too
     package_data={"arl.text": ["small_tokenizer/*"]},
     python_requires=">=3.11",

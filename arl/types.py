@@ -1,7 +1,10 @@
-"""The shared vocabulary: texts, turns, interactions, environments and streams.
+"""The shared types: texts, turns, interactions and trajectories.
 
-Everything here is plain data or a pure function. Axis letters: `B` lanes, `T` tokens of a stream, `A` legal strings of a grammar,
-`U` letters of an agent's alphabet. A type that describes one lane has no `B`; `jax.vmap` adds it.
+An *episode* is the whole interaction of an agent, of one or several *attempts* at a task. In each *turn* the agent reads a text and writes
+a *segment*. A *lane* plays episodes one after another, and what it reads, writes and earns is recorded in a *trajectory*.
+
+Axes: `B` lanes, `T` positions of a trajectory, `A` legal strings of a grammar, `U` candidates, the tokens that a grammar can write. A type
+that describes one lane has no `B`; `jax.vmap` adds it.
 """
 
 import enum
@@ -12,15 +15,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-State = Any  # a pytree of arrays, private to the function that made it
-Setting = Mapping[str, Any]  # what training changes over time: schedules' values and what `adapt` learns, by name
+
+class ArlError(ValueError):
+    """An argument that cannot be used. The message says in one sentence what to change."""
+
+
+State = Any  # a pytree of arrays, private to the functions that make and take it
+Curriculum = Mapping[str, Any]  # values that training changes, by name of layer: schedules, and what `Interaction.adapt` learns
 
 
 class Kind(enum.IntEnum):
-    """The kind of a segment: what a run of tokens is for. Masks, budgets, prices and viewers select by it."""
+    """The kind of a segment. Masks, budgets, token costs and viewers select by it."""
 
     PAD = 0
-    PROMPT = 1  # a lane's live context, read again at the start of a stream
+    PROMPT = 1  # the text at the start of an episode, and a context that is read again at the start of a trajectory
     OBSERVATION = 2
     GOAL = 3
     PLAN = 4
@@ -36,7 +44,7 @@ class Text(NamedTuple):
     """A run of tokens of bounded length.
 
     Attributes:
-      ids: int32 `[capacity]`; what stands at or beyond `length` has no meaning.
+      ids: int32 `[capacity]`, token ids; those at and beyond `length` are arbitrary.
       length: int32 `[]`, at most `capacity`.
     """
 
@@ -45,13 +53,13 @@ class Text(NamedTuple):
 
 
 class Reward(NamedTuple):
-    """Named components of a reward, float32 `[]` each, in the environment's units; they add up.
+    """Components of a reward, float32 `[]` each, in the environment's units. The reward is their sum.
 
     Attributes:
-      outcome: what the task itself pays.
-      process: paid or charged on the way (an illegal text, for instance).
-      exploration: paid for what is new.
-      efficiency: charged for turns and tokens.
+      outcome: the reward of the task itself.
+      process: reward or penalty of a step on the way, such as an illegal text.
+      exploration: bonus for new states.
+      efficiency: cost of turns and tokens.
     """
 
     outcome: jax.Array | float = 0.0
@@ -61,20 +69,20 @@ class Reward(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What the model reads next, and what it is then asked to write.
+    """What the model reads next, and what it may then write.
 
     Attributes:
-      read: the text to be read; not empty where the context begins anew.
-      kind: int32 `[]`, `Kind` of the segment to be written.
-      budget: int32 `[]`, tokens that it may hold, forced ones included; 0 only where `truncated`.
+      read: text to read; not empty if the context is reset.
+      kind: int32 `[]`, `Kind` of the segment to write.
+      budget: int32 `[]`, most tokens of that segment, forced ones included; 0 only if `truncated`.
       grammar: int32 `[]`, state of the interaction's grammar in which the segment begins.
-      legal: bool `[A]`, which of the grammar's strings exist in this turn.
-      forget: bool `[]`, whether the context begins anew with `read`.
-      reward: earned by the segment written last.
-      discount: float32 `[]`, weight of all that comes after that reward.
-      attempt: int32 `[]`, which attempt at the task the next segment belongs to.
-      terminated: bool `[]`, whether the life is over: nothing follows, `read` is not read.
-      truncated: bool `[]`, whether the life is cut: `read` is read and its value recorded, nothing is written.
+      legal: bool `[A]`, the strings of the grammar that are legal in this turn.
+      reset_context: bool `[]`, whether a new context starts with `read`.
+      reward: `Reward` of the previous segment.
+      discount: float32 `[]`, weight of all that follows that reward.
+      attempt: int32 `[]`, index of the attempt to which the next segment belongs.
+      terminated: bool `[]`, whether the episode has terminated: nothing is read or written.
+      truncated: bool `[]`, whether the episode is truncated: `read` is read and its value recorded, but nothing is written.
     """
 
     read: Text
@@ -82,7 +90,7 @@ class Turn(NamedTuple):
     budget: jax.Array
     grammar: jax.Array
     legal: jax.Array
-    forget: jax.Array
+    reset_context: jax.Array
     reward: Reward
     discount: jax.Array
     attempt: jax.Array
@@ -90,13 +98,13 @@ class Turn(NamedTuple):
     truncated: jax.Array
 
 
-class Written(NamedTuple):
+class Segment(NamedTuple):
     """A segment that the model wrote.
 
     Attributes:
-      text: its tokens, forced ones included, without the stop token that may have ended it.
-      choice: int32 `[]`, index of the legal string that it is; -1 for an illegal text, 0 for free text.
-      is_legal: bool `[]`, whether the turn's grammar accepted it.
+      text: its tokens, forced ones included, without a stop token.
+      choice: int32 `[]`, index of the legal string; -1 for an illegal text, 0 for free text.
+      is_legal: bool `[]`, whether the grammar accepts it in this turn.
     """
 
     text: Text
@@ -105,25 +113,25 @@ class Written(NamedTuple):
 
 
 class Grammar(NamedTuple):
-    """A token automaton: what may be written, token by token. Built on the host; constant in the compiled program.
+    """A token automaton of `S` states that defines which texts are legal. It is built on the host and constant in a compiled program.
 
-    State 0 is dead: nothing is legal from there. Several grammars live in one automaton after `arl.text.join`; each begins in its own root.
+    State 0 is dead: no candidate is legal in it. `arl.text.join` puts several grammars into one automaton, each with a root of its own.
 
     Attributes:
-      alphabet: int32 `[U]`, the token ids that can be written at all, ascending.
-      next_state: int32 `[S, U]`, the state after a letter; 0 where the letter is not legal.
-      choice: int32 `[S]`, index of the legal string that ends in this state, or -1.
-      is_accepting: bool `[S]`, whether a text may end in this state.
-      is_final: bool `[S]`, whether a text must end in this state: nothing can follow.
-      forced: int32 `[S, F]`, token ids that are the only way on from this state.
-      forced_length: int32 `[S]`.
-      forced_state: int32 `[S]`, the state after the forced tokens.
-      num_choices: the largest number of legal strings of any part, `A`.
-      stop_id: token id that ends a text that could go on.
-      root: state in which the part that was added last begins.
+      candidates: int32 `[U]`, token ids that can be written in any state, ascending.
+      next_state: int32 `[S, U]`, state after a candidate; 0 if the candidate is not legal.
+      choice: int32 `[S]`, index of the legal string that ends in a state; -1 for none.
+      is_accepting: bool `[S]`, whether a text may end in a state.
+      is_final: bool `[S]`, whether a text must end in a state, because nothing can follow.
+      forced: int32 `[S, F]`, token ids of the only path that leads on from a state.
+      forced_length: int32 `[S]`, number of those tokens.
+      forced_state: int32 `[S]`, state after them.
+      num_choices: `A`, largest number of legal strings of any of the joined grammars.
+      stop_id: token id that ends a text where it could go on.
+      root: root of the grammar that was joined last.
     """
 
-    alphabet: np.ndarray
+    candidates: np.ndarray
     next_state: np.ndarray
     choice: np.ndarray
     is_accepting: np.ndarray
@@ -137,124 +145,116 @@ class Grammar(NamedTuple):
 
 
 class Size(NamedTuple):
-    """Static bounds of a life, from which streams and contexts are sized and checked when a program is built.
+    """Static bounds of an episode, by which trajectories and contexts are sized.
 
     Attributes:
       read: capacity of the text of a turn, tokens.
       written: tokens of the longest segment.
-      turns: segments that a life can hold.
-      life: tokens that a life can hold, read and written together.
-      context: tokens that a live context can hold: those of a life, unless something is forgotten.
-      context_turns: segments that a live context can hold.
-      forgets: turns of a life that can begin the context anew.
+      turns: most segments of an episode.
+      episode: most tokens of an episode, read and written.
+      context: most tokens of a context; as many as of an episode if the context is never reset.
+      context_turns: most segments of a context.
+      context_resets: most turns of an episode that reset the context.
     """
 
     read: int
     written: int
     turns: int
-    life: int
+    episode: int
     context: int
     context_turns: int
-    forgets: int = 0
+    context_resets: int = 0
+
+
+class AgentState(NamedTuple):
+    """State of an interaction.
+
+    Attributes:
+      environment: state of the environment.
+      layers: state of each layer that has one, innermost first.
+    """
+
+    environment: State
+    layers: tuple[State, ...] = ()
+
+    def push(self, own: State) -> "AgentState":
+        """Returns this state with that of another layer, `own`, around it."""
+        return AgentState(self.environment, (*self.layers, own))
+
+    def pop(self) -> tuple["AgentState", Any]:
+        """Returns the state without that of the outermost layer, and that layer's own state."""
+        return AgentState(self.environment, self.layers[:-1]), self.layers[-1]
+
+
+Expert = Callable[[jax.Array, AgentState, jax.Array], Text]
+"""`(key, state, attempt int32 []) -> Text`: what an expert writes now, who remembers `attempt` earlier attempts of its own."""
 
 
 class Interaction(NamedTuple):
-    """An agent in its environment as one stateless step function, for one lane. Combinators map interactions to interactions.
+    """An agent in its environment as pure functions, for one lane. Each layer of an agent maps an interaction to another.
 
     Attributes:
-      start: `(key, setting) -> (state, Turn)` begins a life.
-      advance: `(key, setting, state, Written) -> (state, Turn)` is called when a segment has been written.
-      grammar: all that may be written in any turn.
-      size: bounds of a life.
-      adapt: `(setting, outcomes) -> setting`, once an update; None changes nothing.
-      expert: `(key, state) -> Text`, what an expert would write now; None where there is none.
-      anchor: `state -> uint32 []`, equal for states that are the same decision; None where there is none.
-      explores: whether what is new in a life is paid for; lives within a life would be paid for it again.
+      start: `(key, curriculum) -> (state, Turn)`, starts an episode.
+      advance: `(key, curriculum, state, Segment) -> (state, Turn)`, called after each segment.
+      grammar: grammar of all turns.
+      size: bounds of an episode.
+      experts: experts by kind of segment; empty if there are none.
+      adapt: `(curriculum, metrics) -> curriculum`, called once per update; None changes nothing.
+      layers: layers of the agent, innermost first; see `arl.agents.Layer`.
     """
 
-    start: Callable[[jax.Array, Setting], tuple[State, Turn]]
-    advance: Callable[[jax.Array, Setting, State, Written], tuple[State, Turn]]
+    start: Callable[[jax.Array, Curriculum], tuple[AgentState, Turn]]
+    advance: Callable[[jax.Array, Curriculum, AgentState, Segment], tuple[AgentState, Turn]]
     grammar: Grammar
     size: Size
-    adapt: Callable[[Setting, Any], Setting] | None = None
-    expert: Callable[[jax.Array, State], Text] | None = None
-    anchor: Callable[[State], jax.Array] | None = None
-    explores: bool = False
+    experts: Mapping[Kind, Expert] = {}
+    adapt: Callable[[Curriculum, Any], Curriculum] | None = None
+    layers: tuple[Any, ...] = ()
+
+    @property
+    def writes(self) -> tuple[Kind, ...]:
+        """The kinds of segments that the model writes."""
+        return tuple(dict.fromkeys(kind for layer in self.layers for kind in layer.writes))
+
+    @property
+    def has_expert(self) -> bool:
+        """Whether there is an expert for every kind of segment that the model writes."""
+        return bool(self.experts) and all(kind in self.experts for kind in self.writes)
 
 
-class Step(NamedTuple):
-    """What an environment answers to an action.
+class Trajectory(NamedTuple):
+    """What a batch of lanes reads, writes and earns. A position holds the token read there, and what was sampled after it.
 
-    Attributes:
-      reward: float32 `[]`.
-      terminated: bool `[]`, whether the task is over.
-      truncated: bool `[]`, whether it was cut by a limit that is not part of the task.
-    """
-
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-
-
-class Environment(NamedTuple):
-    """A task in text, as pure functions for one lane.
+    Every array is `[B, T]` unless a shape is given.
 
     Attributes:
-      reset: `key -> state`.
-      step: `(key, state, action int32 []) -> (state, Step)`; `action` is the index of a legal string.
-      describe: `state -> Text`, what the agent reads: after `reset` the task, after `step` what followed, and the words that ask for more.
-      grammar: the legal strings; string `i` is action `i`.
-      legal: `state -> bool [A]`, the actions that exist now; at least one.
-      max_steps: actions that an episode can hold; None where only a `time_limit` would bound it.
-      expert: `(key, state) -> action int32 []`, None where there is none.
-      anchor: `state -> uint32 []`, None where there is none.
-      worst_reward: the least that a step can earn, at most 0. An illegal text earns it.
-    """
-
-    reset: Callable[[jax.Array], State]
-    step: Callable[[jax.Array, State, jax.Array], tuple[State, Step]]
-    describe: Callable[[State], Text]
-    grammar: Grammar
-    legal: Callable[[State], jax.Array]
-    max_steps: int | None
-    expert: Callable[[jax.Array, State], jax.Array] | None = None
-    anchor: Callable[[State], jax.Array] | None = None
-    worst_reward: float = 0.0
-
-
-class Stream(NamedTuple):
-    """What a batch of lanes read, wrote and earned: slot `t` holds the token read there and what was decided after reading it.
-
-    Every array is `[B, T]` unless said. A slot is *read* if it holds a token, *written at* if a token was sampled after it.
-
-    Attributes:
-      token: int32, the token read.
-      token_kind: int32, `Kind` of the token read, `PAD` where nothing was.
-      begin: int32, the slot at which the live context of this slot begins.
-      is_written: bool, whether a token was sampled after this slot.
-      kind: int32, `Kind` of the segment being written; `PAD` where nothing is.
-      written: int32, index in the alphabet of the token sampled, and
-      support: uint32 `[B, T, ceil(U / 32)]`, bits of the letters that it was sampled from.
-      log_prob: float32, nats, of the sampled token under the distribution that it was sampled from.
-      value: float32, the value head after this slot; 0 where it was not asked.
-      has_value: bool, whether it was.
-      reward: `Reward` of float32, earned by the segment that ended here.
-      discount: float32, weight of what follows this slot; 1 within a segment, 0 where the life terminated.
-      ends_segment: bool, whether the sampled token (and what it forced) ended the segment.
+      token: int32, token id read.
+      token_kind: int32, `Kind` of the token; `PAD` if none was read.
+      context_start: int32, position at which the context of this position starts.
+      is_sampled: bool, whether a token was sampled after this position.
+      kind: int32, `Kind` of the segment being written; `PAD` if no token was sampled.
+      sampled: int32, sampled token, as its index among the grammar's candidates.
+      support: uint32 `[B, T, ceil(U / 32)]`, bits of the candidates that it was sampled from.
+      log_prob: float32, nats, of the sampled token under the behaviour policy.
+      value: float32, value after this position, in the units of the scaled reward; 0 if none was recorded.
+      has_value: bool, whether a value was recorded.
+      reward: `Reward` of float32, of the segment that ended here.
+      discount: float32, weight of what follows; 1 within a segment, 0 if the episode terminated.
+      ends_segment: bool, whether the sampled token, with those that it forced, ended the segment.
       is_legal: bool, whether the segment that ended here was legal.
-      ends_life: bool, whether the life ended here: terminated, or truncated after its last observation had been read.
+      ends_episode: bool, whether the episode ended here: it terminated, or it was truncated and its last observation read.
       is_truncated: bool, whether it was truncated.
-      turn: int32, index of the turn in its life.
-      attempt: int32, index of the attempt in its life.
-      life: int32, index of the life in its lane.
+      turn: int32, index of the turn in its episode.
+      attempt: int32, index of the attempt in its episode.
+      episode: int32, index of the episode in its lane and trajectory.
     """
 
     token: jax.Array
     token_kind: jax.Array
-    begin: jax.Array
-    is_written: jax.Array
+    context_start: jax.Array
+    is_sampled: jax.Array
     kind: jax.Array
-    written: jax.Array
+    sampled: jax.Array
     support: jax.Array
     log_prob: jax.Array
     value: jax.Array
@@ -263,35 +263,11 @@ class Stream(NamedTuple):
     discount: jax.Array
     ends_segment: jax.Array
     is_legal: jax.Array
-    ends_life: jax.Array
+    ends_episode: jax.Array
     is_truncated: jax.Array
     turn: jax.Array
     attempt: jax.Array
-    life: jax.Array
-
-
-class LanguageModel(NamedTuple):
-    """A model as pure functions over its parameters. `C` tokens a lane are read at a call; `features` is a pytree `[B, C, ...]`.
-
-    Attributes:
-      init: `key -> params`.
-      empty_cache: `(num_lanes, num_slots) -> cache`, a ring of slots a lane.
-      read: `(params, tokens [B, C], position [B, C], begin [B, C], is_valid [B, C], cache, lane [B] or None) -> (features, cache)`.
-        Token `i` of row `b` stands at `position` in the stream of lane `lane[b]` (row `b` is lane `b` if None) and sees what lies in
-        `[begin, position]` of it. Rows that are not valid leave the cache as it is.
-      score: `(params, tokens [B, T], begin [B, T]) -> features`, the same for a whole stream at once, without a cache.
-      logits: `(params, features, alphabet [U]) -> float32 [..., U]`.
-      value: `(params, features) -> float32 [...]`.
-      context_length: tokens of the longest context that it can score; None for any.
-    """
-
-    init: Callable[[jax.Array], Any]
-    empty_cache: Callable[[int, int], Any]
-    read: Callable[..., tuple[Any, Any]]
-    score: Callable[[Any, jax.Array, jax.Array], Any]
-    logits: Callable[[Any, Any, jax.Array], jax.Array]
-    value: Callable[[Any, Any], jax.Array]
-    context_length: int | None = None
+    episode: jax.Array
 
 
 def make_turn(
@@ -302,20 +278,20 @@ def make_turn(
     legal: jax.Array,
     *,
     reward: Reward = Reward(),
-    forget: jax.Array | bool = False,
+    reset_context: jax.Array | bool = False,
     discount: jax.Array | float = 1.0,
     attempt: jax.Array | int = 0,
     terminated: jax.Array | bool = False,
     truncated: jax.Array | bool = False,
 ) -> Turn:
-    """Returns a `Turn` whose fields all have their final types, so that two turns can be selected between."""
+    """Returns a `Turn` whose fields have their final types, so that `select` can choose between two turns; arguments as in `Turn`."""
     return Turn(
         read=Text(jnp.asarray(read.ids, jnp.int32), jnp.asarray(read.length, jnp.int32)),
         kind=jnp.asarray(kind, jnp.int32),
         budget=jnp.asarray(budget, jnp.int32),
         grammar=jnp.asarray(grammar, jnp.int32),
         legal=jnp.asarray(legal, bool),
-        forget=jnp.asarray(forget, bool),
+        reset_context=jnp.asarray(reset_context, bool),
         reward=Reward(*(jnp.asarray(x, jnp.float32) for x in reward)),
         discount=jnp.asarray(discount, jnp.float32),
         attempt=jnp.asarray(attempt, jnp.int32),
@@ -325,35 +301,38 @@ def make_turn(
 
 
 def check_whole(**numbers: Any) -> None:
-    """Raises `ValueError` for a size that is no whole number.
+    """Checks that values are whole numbers.
 
     Args:
-      **numbers: what was given, by name.
+      **numbers: values by name.
+
+    Raises:
+      ArlError: if one is not.
     """
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise ValueError(f"{name} is {value!r}; set it to a whole number")
+            raise ArlError(f"{name} is {value!r}; set it to a whole number")
 
 
-def follow(setting: Setting, name: str, field: str) -> Any:
-    """Returns `setting[name][field]`, what a schedule says now.
+def scheduled_value(curriculum: Curriculum, name: str, field: str) -> Any:
+    """Returns the present value of a schedule, `curriculum[name][field]`.
 
     Args:
-      setting: of the interaction.
-      name: key of a combinator's part of it.
-      field: what is wanted of that part.
+      curriculum: curriculum of the interaction.
+      name: name of a layer.
+      field: name of the value.
 
     Raises:
-      ValueError: if nothing sets it.
+      ArlError: if the curriculum does not have it.
     """
     try:
-        return setting[name][field]
+        return curriculum[name][field]
     except KeyError:
-        raise ValueError(
-            f"nothing sets {name}.{field}; give LearnerConfig.schedules['{name}.{field}'] a Schedule, or the setting that value"
+        raise ArlError(
+            f"nothing sets {name}.{field}; give LearnerConfig.schedules['{name}.{field}'] a Schedule, or the curriculum that value"
         ) from None
 
 
 def select(which: jax.Array, if_true: Any, if_false: Any) -> Any:
-    """Returns one of two pytrees of the same structure and shapes, by a bool `[]`; typed keys included."""
+    """Returns one of two pytrees of the same structure and shapes, which may hold typed keys, by a bool `[]`."""
     return jax.tree.map(lambda a, b: jnp.where(which, a, b), if_true, if_false)

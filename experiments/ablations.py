@@ -15,9 +15,10 @@ import sys
 from absl import flags
 
 from experiments import main
-from experiments.rows import ROWS, table
+from experiments.presets import ROWS
+from experiments.tables import table
 
-ROW = flags.DEFINE_string("row", "", "Name of a row, in ROWS.")
+ROW = flags.DEFINE_string("row", "", "Name of a row; those of experiments/presets/.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds of each arm.")
 OUTPUT = flags.DEFINE_string("output", "runs/ablations", "Folder of all rows.")
 
@@ -25,7 +26,7 @@ OUTPUT = flags.DEFINE_string("output", "runs/ablations", "Folder of all rows.")
 def ablate(assignments: list[str]) -> int | None:
     """Makes the runs of a row that are not there yet, then its table and its curves."""
     from arl.training import read_metrics
-    from experiments.config import nearest
+    from experiments.fields import nearest
     from experiments.plots import arms, around_shift
 
     if ROW.value not in ROWS:
@@ -53,7 +54,7 @@ def ablate(assignments: list[str]) -> int | None:
     }
     (folder / "table.md").write_text(table(summaries))
     first = summaries[ROWS[ROW.value][0]][0]
-    arms(folder / "curves.png", returns, first["floor"], first["ceiling"], ROW.value)
+    arms(folder / "curves.png", returns, first["random"], first["optimal"], ROW.value)
     if "around_shift" in first:
         around_shift(
             folder / "around_shift.png", {preset: [run["around_shift"] for run in runs] for preset, runs in summaries.items()}, ROW.value

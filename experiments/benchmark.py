@@ -53,7 +53,7 @@ def environments(quick: bool) -> dict[str, float]:
 
     tokenizer = text.load_tokenizer()
     makers = {
-        "frozen_lake": lambda: envs.time_limit(envs.make_frozen_lake(tokenizer), 100),
+        "frozen_lake": lambda: envs.make_frozen_lake(tokenizer),
         "number_guess": lambda: envs.make_number_guess(tokenizer, 32),
         "bandit": lambda: envs.make_bandit(tokenizer, 2, 10),
     }
@@ -115,11 +115,11 @@ def thinking(quick: bool) -> dict[str, float]:
     num_lanes, size, budget = (8, "0.1M", 12) if quick else (256, "1M", 48)
     sides, useful, written = {}, {}, {}
     for stop in (True, False):
-        act = agents.act(envs.make_bandit(tokenizer, 2, 4))
-        interaction = agents.think(act, tokenizer, budget=budget, symbols=[f" {i}" for i in range(8)], stop=stop)
+        task = envs.Bandit(2, 4).make(tokenizer)
+        interaction = agents.make_agent(task, (agents.Act(), agents.Think(budget, tuple(f" {i}" for i in range(8)), stop=stop)))
         model = models.make_language_model(models.preset(size, len(tokenizer), context_length=interaction.size.context))
         widths = ((1, 10), (4, 10), (16, 10)) if stop else ((1, 10),)
-        config = rollout.RolloutConfig(interaction.size.life + 1, interaction.size.context, widths)
+        config = rollout.RolloutConfig(interaction.size.episode + 1, interaction.size.context, widths)
 
         def run(params, seed, interaction=interaction, model=model, config=config):
             keys = jax.random.split(jax.random.key(seed), num_lanes)
@@ -128,11 +128,11 @@ def thinking(quick: bool) -> dict[str, float]:
 
         name = "free" if stop else "lock_step"
         sides[name] = functools.partial(jax.jit(run), model.init(jax.random.key(0)))
-        stream, usage = sides[name](0)
-        useful[name] = float(jnp.sum(stream.token_kind > 0) / usage.num_slots)
-        written[name] = float(jnp.sum(stream.is_written))
+        trajectory, usage = sides[name](0)
+        useful[name] = float(jnp.sum(trajectory.token_kind > 0) / usage.num_computed)
+        written[name] = float(jnp.sum(trajectory.is_sampled))
         if stop:
-            thought = float(jnp.sum(stream.is_written & (stream.kind == Kind.THINK)))
+            thought = float(jnp.sum(trajectory.is_sampled & (trajectory.kind == Kind.THINK)))
             waiting = written[name]
     seeds = iter(range(10**6))
     taken = measure.alternate({name: lambda f=f: f(next(seeds)) for name, f in sides.items()}, 1 if quick else 5)
@@ -160,7 +160,7 @@ def utilisation(quick: bool) -> dict[str, float]:
     learn = benchmark_job.our_step(job, batch, totals, config, min(16, num_lanes))
     taken = measure.alternate({"rollout": roll_out, "learning": learn}, rounds)
     peak = measure.fastest_matmul(rounds)
-    once = measure.forward_operations(job.config, batch.stream, len(job.interaction.grammar.alphabet))
+    once = measure.forward_operations(job.config, batch.trajectory, len(job.interaction.grammar.candidates))
     return {
         "utilisation_rollout": once / taken["rollout"] / peak,
         "utilisation_learning": 3 * once / taken["learning"] / peak,  # forward, and twice as much backward
@@ -199,36 +199,33 @@ def in_new_process(function, *arguments) -> Any:
 def capabilities(quick: bool) -> dict[str, float]:
     """Returns the time of an update by the tokens read in it, of agents with a capability over that of an agent without any.
 
-    `idle` ones are built and have nothing to do: prices of what it never writes, weights of 1, attempts of which nothing crosses. What
-    idle ones cost is what it costs to have them. All have contexts of one length.
+    `idle` ones change next to nothing: a cost of almost 0, a scale of almost 1, attempts of which nothing crosses. What they cost is
+    what it costs to have them. All have contexts of one length.
     """
     import jax
 
     from arl import agents, envs, models, rollout, text, training
-    from arl.types import Kind
     from experiments import measure
 
     tokenizer = text.load_tokenizer()
     num_lanes, size, rounds = (16, "0.1M", 1) if quick else (256, "0.1M", 5)
-    symbols = [f" {i}" for i in range(8)]
-    environment = envs.time_limit(envs.make_number_guess(tokenizer, 8), 6)
-    act = agents.act(environment)
-    note = agents.reflection(3, symbols=symbols)
-    agent = {
-        "act": act,
-        "idle_price": agents.price(act, {Kind.THINK: 1.0}),
-        "idle_weights": agents.weigh(act, {"process": 1.0}),
-        "idle_attempts": agents.attempts(act, tokenizer, num_attempts=2, carry=agents.nothing()),
-        "memory": agents.remember(act, tokenizer, num_slots=2, budget=2, every=2, symbols=symbols),
-        "reflection": agents.attempts(act, tokenizer, num_attempts=2, carry=note),
-        "tools": agents.use_tools(act, tokenizer, [agents.imagine(tokenizer, environment)], max_calls=1),
-        "think": agents.think(act, tokenizer, budget=4, symbols=symbols, stop=False),
+    task = envs.NumberGuess(8, one_guess=False).make(tokenizer)
+    layers = {
+        "act": (),
+        "idle_token_cost": (agents.TokenCost(action=1e-6),),
+        "idle_scale_rewards": (agents.ScaleRewards(process=0.999),),
+        "idle_attempts": (agents.Attempts(2),),
+        "memory": (agents.Remember(num_notes=2, budget=2, every=2),),
+        "reflection": (agents.Attempts(2, agents.Reflection(3)),),
+        "tools": (agents.UseTools((agents.imagine(tokenizer, task.environment),)),),
+        "think": (agents.Think(4, "task", stop=False),),
     }
+    agent = {name: agents.make_agent(task, (agents.Act(time_limit=6), *around)) for name, around in layers.items()}
     context_length = max(interaction.size.context for interaction in agent.values())
     model = models.make_language_model(models.preset(size, len(tokenizer), context_length=context_length))
     sides, tokens = {}, {}
     for name, interaction in agent.items():
-        shape = rollout.RolloutConfig(interaction.size.life + 1, context_length, ((1, 6),))
+        shape = rollout.RolloutConfig(interaction.size.episode + 1, context_length, ((1, 6),))
         config = training.LearnerConfig(num_lanes=num_lanes, microbatch=num_lanes // 4, blocks=1)
         learner = training.make_learner(interaction, model, shape, config, vocab_size=len(tokenizer))
         sides[name] = functools.partial(jax.jit(learner.update), jax.jit(learner.init)(jax.random.key(0)))
@@ -271,7 +268,7 @@ SECTIONS = {
 def benchmark(assignments: list[str]) -> None:
     """Runs the sections and writes the file after each figure, so that what was measured is not lost."""
     from experiments import devices
-    from experiments.config import nearest
+    from experiments.fields import nearest
 
     if assignments:
         raise main.UsageError("the benchmark measures fixed jobs and takes no --config; remove it")

@@ -14,7 +14,7 @@ import numpy as np
 
 from arl import models, training
 from arl.training import LearnerConfig
-from arl.types import Stream
+from arl.types import Trajectory
 from experiments import benchmark_job, measure
 from experiments.benchmark_job import Job
 from experiments.build import build
@@ -45,7 +45,7 @@ class Plan:
       rounds: of which the median counts.
       matmul_sizes: among which the best is the machine's peak.
       preset: of the job that is trained.
-      num_turns: of a life in the job that is rolled out and learned from.
+      num_turns: of an episode in the job that is rolled out and learned from.
     """
 
     seconds: float = 240.0
@@ -81,7 +81,7 @@ class Measured(NamedTuple):
       tokens: read in a call.
       operations: floating-point ones that a call needs.
       compiled: its program.
-      stream: the first lanes that were rolled out, on the host; None of the learner.
+      trajectory: the first lanes that were rolled out, on the host; None of the learner.
     """
 
     lanes: int
@@ -89,7 +89,7 @@ class Measured(NamedTuple):
     tokens: float
     operations: float
     compiled: measure.Compiled
-    stream: Any
+    trajectory: Any
 
     @property
     def rate(self) -> float:
@@ -165,10 +165,10 @@ def _model(plan: Plan, size: str, dtype: str, peak: float, costs: dict[str, floa
     """
     job = make_job(size, dtype, plan.num_turns)
     yield f"layers_{size}", "in a loop" if job.config.scan_layers else "unrolled"
-    stream = None  # of the rollout, that the learner learns from
+    trajectory = None  # of the rollout, that the learner learns from
     sides = {
         "rollout": (plan.rollout_lanes, lambda lanes: _roll_out(job, lanes, plan.rounds)),
-        "learner": (plan.learner_lanes, lambda lanes: _learn(job, stream, lanes, plan.rounds)),
+        "learner": (plan.learner_lanes, lambda lanes: _learn(job, trajectory, lanes, plan.rounds)),
     }
     for side, (lanes, attempt) in sides.items():
         began, where = time.monotonic(), f"{size}_{dtype}"
@@ -187,7 +187,7 @@ def _model(plan: Plan, size: str, dtype: str, peak: float, costs: dict[str, floa
         if not tried:
             return
         best = max(tried, key=lambda found: found.rate)
-        stream = best.stream
+        trajectory = best.trajectory
         yield f"{side}_tokens_per_second_{where}", best.rate
         yield f"{side}_lanes_{where}", float(best.lanes)
         yield f"{side}_share_of_peak_{where}", best.operations / best.seconds / peak
@@ -213,7 +213,7 @@ def make_job(size: str, dtype: str, num_turns: int, in_loop: bool | None = None)
     Args:
       size: "135M", or a preset's.
       dtype: of `ModelConfig`.
-      num_turns: of a life.
+      num_turns: of an episode.
       in_loop: whether layers are in a loop; None for those of deep models on accelerators.
     """
     job = benchmark_job.make_job("0.1M", num_turns)
@@ -266,27 +266,27 @@ def _roll_out(job: Job, lanes: int, rounds: int) -> Measured | None:
     found = _measure(side.func, (*side.args, 0), rounds)
     if found is None:
         return None
-    compiled, seconds, (stream, _) = found
-    kept = jax.tree.map(lambda x: np.asarray(x if len(x) <= KEPT else x[:KEPT]), stream)
-    return Measured(lanes, seconds, *_count(job, stream), compiled, kept)
+    compiled, seconds, (trajectory, _) = found
+    kept = jax.tree.map(lambda x: np.asarray(x if len(x) <= KEPT else x[:KEPT]), trajectory)
+    return Measured(lanes, seconds, *_count(job, trajectory), compiled, kept)
 
 
-def _learn(job: Job, stream: Stream, lanes: int, rounds: int) -> Measured | None:
+def _learn(job: Job, trajectory: Trajectory, lanes: int, rounds: int) -> Measured | None:
     """Measures the gradient of one microbatch: what was rolled out, repeated or cut to its lanes."""
-    stream = jax.tree.map(lambda x: np.resize(x, (lanes, *x.shape[1:])), stream)
-    batch, totals = jax.jit(lambda stream: benchmark_job.to_batch(stream)[:2])(stream)  # one program, and not one an operation
+    trajectory = jax.tree.map(lambda x: np.resize(x, (lanes, *x.shape[1:])), trajectory)
+    batch, totals = jax.jit(lambda trajectory: benchmark_job.to_batch(trajectory)[:2])(trajectory)  # one program, and not one an operation
     side = benchmark_job.our_step(job, batch, totals, LearnerConfig(num_lanes=lanes), microbatch=lanes)
     found = _measure(side.func, side.args, rounds)
     if found is None:
         return None
-    tokens, operations = _count(job, stream)
+    tokens, operations = _count(job, trajectory)
     return Measured(lanes, found[1], tokens, 3 * operations, found[0], None)  # forward, and twice as much backward
 
 
-def _count(job: Job, stream: Stream) -> tuple[float, float]:
-    """Returns the tokens of a stream, and the operations that the model needs to read them once."""
-    operations = measure.forward_operations(job.config, stream, len(job.interaction.grammar.alphabet))
-    return float((np.asarray(stream.token_kind) > 0).sum()), operations
+def _count(job: Job, trajectory: Trajectory) -> tuple[float, float]:
+    """Returns the tokens of a trajectory, and the operations that the model needs to read them once."""
+    operations = measure.forward_operations(job.config, trajectory, len(job.interaction.grammar.candidates))
+    return float((np.asarray(trajectory.token_kind) > 0).sum()), operations
 
 
 def _measure(function: Any, arguments: tuple, rounds: int) -> tuple[measure.Compiled, float, Any] | None:

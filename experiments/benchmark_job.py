@@ -1,7 +1,7 @@
 """The job on which the benchmark measures the rollout and the learner.
 
-The task: two arms, eight pulls, and before each pull a thought of seven tokens. A turn has 24 tokens to read and 8 to write, so that a life
-is 8 turns long whatever is written, and whoever does the same work reads and writes the same number of tokens.
+The task: two arms, eight pulls, and before each pull a thought of seven tokens. A turn has 24 tokens to read and 8 to write, so that an
+episode is 8 turns long whatever is written, and whoever does the same work reads and writes the same number of tokens.
 """
 
 import functools
@@ -12,17 +12,18 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from arl import agents, envs, models, rollout, text
+from arl.models import LanguageModel
 from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig
 from arl.training import credit as credits
 from arl.training import loss as losses
 from arl.training.learner import DATA_AXIS
-from arl.types import Interaction, LanguageModel, Stream
+from arl.types import Interaction, Trajectory
 from experiments import devices
 
 NUM_ARMS, NUM_TURNS, THOUGHT = 2, 8, 7
 ADVICE = " A 1 or B 1 for 8 steps: A 0: B 1: A 1: B 0: think"  # 22 tokens, as long as a line of advice is
-LENGTH = 264  # of a stream: the 261 tokens that are read in a life, and one slot more, in whole vector registers
+LENGTH = 264  # of a trajectory: the 261 tokens that are read in an episode, and one more, in whole vector registers
 
 
 class Job(NamedTuple):
@@ -50,22 +51,22 @@ class Job(NamedTuple):
 def make_job(size: str = "1M", num_turns: int = NUM_TURNS) -> Job:
     """Returns the task and a model of a preset's size."""
     tokenizer = text.load_tokenizer()
-    act = agents.act(envs.make_bandit(tokenizer, NUM_ARMS, num_turns))
-    interaction = agents.think(act, tokenizer, budget=THOUGHT, stop=False, before=ADVICE, after="")
+    task = envs.Bandit(NUM_ARMS, num_turns).make(tokenizer)
+    interaction = agents.make_agent(task, (agents.Act(), agents.Think(THOUGHT, stop=False, before=ADVICE, after="")))
     config = models.preset(size, len(tokenizer), context_length=interaction.size.context)
     model = models.make_language_model(config)
-    length = min(LENGTH, interaction.size.life + 1)  # of fewer turns
-    rollout_config = RolloutConfig(stream_length=length, context_length=interaction.size.context, widths=((1, 25),))
+    length = min(LENGTH, interaction.size.episode + 1)  # of fewer turns
+    rollout_config = RolloutConfig(trajectory_length=length, context_length=interaction.size.context, widths=((1, 25),))
     return Job(tokenizer, interaction, config, model, model.init(jax.random.key(0)), rollout_config, devices.make_mesh())
 
 
 def roll_out(job: Job, num_lanes: int):
-    """Returns our side: a function of a seed that gives the stream `[num_lanes, T]` and the usage; each core rolls out its share."""
+    """Returns our side: a function of a seed that gives the trajectory `[num_lanes, T]` and the usage; each core rolls out its share."""
 
     def run(params, keys):
         lanes = rollout.start_lanes(job.interaction, {}, job.rollout, keys, keys)
-        _, stream, usage = rollout.roll_out(job.interaction, job.model, job.rollout, params, {}, lanes)
-        return stream, jax.lax.psum(usage, DATA_AXIS)
+        _, trajectory, usage = rollout.roll_out(job.interaction, job.model, job.rollout, params, {}, lanes)
+        return trajectory, jax.lax.psum(usage, DATA_AXIS)
 
     everywhere, divided = PartitionSpec(), PartitionSpec(DATA_AXIS)
     share = jax.shard_map(run, mesh=job.mesh, in_specs=(everywhere, divided), out_specs=(divided, everywhere), check_vma=False)
@@ -78,11 +79,11 @@ def make_batch(job: Job, num_lanes: int) -> tuple[losses.Batch, losses.Totals, L
     return to_batch(roll_out(job, num_lanes)(0)[0])
 
 
-def to_batch(stream: Stream) -> tuple[losses.Batch, losses.Totals, LearnerConfig]:
-    """Returns the same of a stream `[B, T]`."""
-    config = LearnerConfig(num_lanes=stream.token.shape[0])
-    credit = credits.gae(stream, credits.total_reward(stream.reward), config)
-    batch = losses.Batch(stream, credit.advantage, credit.target, credit.is_kept, credit.is_kept, jnp.zeros_like(credit.target))
+def to_batch(trajectory: Trajectory) -> tuple[losses.Batch, losses.Totals, LearnerConfig]:
+    """Returns the same of a trajectory `[B, T]`."""
+    config = LearnerConfig(num_lanes=trajectory.token.shape[0])
+    credit = credits.gae(trajectory, credits.total_reward(trajectory.reward), config)
+    batch = losses.Batch(trajectory, credit.advantage, credit.target, credit.is_kept, credit.is_kept, jnp.zeros_like(credit.target))
     return batch, losses.count(batch, config), config
 
 

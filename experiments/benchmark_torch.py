@@ -12,7 +12,7 @@ from arl import text
 from arl.models import llama
 from arl.training import LearnerConfig
 from arl.training import loss as losses
-from arl.types import Stream
+from arl.types import ArlError, Trajectory
 from experiments import measure
 from experiments.benchmark_job import ADVICE, NUM_ARMS, NUM_TURNS, THOUGHT, Job, make_batch, make_job, our_step, roll_out
 
@@ -82,9 +82,9 @@ def compare_rollouts(quick: bool) -> dict[str, float]:
         twin = make_llama(job)
         for num_lanes in (4,) if quick else (64, 256):
             ours, seed = roll_out(job, num_lanes), iter(range(10**6))
-            stream, _ = ours(0)
+            trajectory, _ = ours(0)
             again, kept = (generate(job, twin, num_lanes, keeps_cache) for keeps_cache in (False, True))
-            _check_same_work(stream, again(0))
+            _check_same_work(trajectory, again(0))
             sides = {name: functools.partial(_next, side, seed) for name, side in (("arl", ours), ("again", again), ("kept", kept))}
             taken, where = measure.alternate(sides, 1 if quick else 5), f"{size}_{num_lanes}_lanes"
             figures[f"rollout_over_generate_encoding_again_{where}"] = taken["again"] / taken["arl"]
@@ -97,18 +97,18 @@ def _next(side, seeds):
     return side(next(seeds))
 
 
-def _check_same_work(stream: Stream, ids: torch.Tensor) -> None:
-    """Both sides must have read and written the same number of tokens; what we write last in a life is read by nobody."""
-    ours = int((stream.token_kind > 0).sum()) + len(stream.token)
+def _check_same_work(trajectory: Trajectory, ids: torch.Tensor) -> None:
+    """Both sides must have read and written the same number of tokens; what we write last in an episode is read by nobody."""
+    ours = int((trajectory.token_kind > 0).sum()) + len(trajectory.token)
     if ours != ids.numel():
-        raise ValueError(f"we read and wrote {ours} tokens and `generate` {ids.numel()}; they are to do the same work")
+        raise ArlError(f"we read and wrote {ours} tokens and `generate` {ids.numel()}; they are to do the same work")
 
 
 # ---------------------------------------------------------------- the learner
 
 
 class TorchActor(torch.nn.Module):
-    """The twin of our model: trunk, output head over the letters that can be written, value head."""
+    """The twin of our model: trunk, output head over the candidates that can be written, value head."""
 
     def __init__(self, job: Job):
         super().__init__()
@@ -117,11 +117,11 @@ class TorchActor(torch.nn.Module):
         self.value_head = torch.nn.Parameter(torch.tensor(np.array(job.params["value_head"])))
 
     def forward(self, tokens):
-        """Returns the trunk's features `[B, T, D]`; lives are alone in their streams, so that causal attention is all that there is."""
+        """Returns the trunk's features `[B, T, D]`; a trajectory holds one episode, so that causal attention is all that is needed."""
         return self.trunk(input_ids=tokens, use_cache=False).last_hidden_state
 
 
-def torch_loss(actor: TorchActor, config: LearnerConfig, entropy_weight: float, totals: dict[str, float], alphabet, batch: dict):
+def torch_loss(actor: TorchActor, config: LearnerConfig, entropy_weight: float, totals: dict[str, float], candidates, batch: dict):
     """Returns a part's share of the loss of `arl.training.loss`, written as one writes it in PyTorch.
 
     Scores are computed only where a token was written, which a mask does easily here.
@@ -131,43 +131,43 @@ def torch_loss(actor: TorchActor, config: LearnerConfig, entropy_weight: float, 
       config: clipping range and weight of the value loss.
       entropy_weight: of the entropy bonus.
       totals: numbers of decisions and values of the whole batch.
-      alphabet: int64 `[U]`.
+      candidates: int64 `[U]`.
       batch: tensors `[B, T]` by name, `support` `[B, T, U]`.
     """
-    is_written = batch["is_written"]
-    hidden = actor(batch["token"])[is_written]
-    logits = torch.nn.functional.linear(hidden, actor.head.weight[alphabet])
-    support = batch["support"][is_written]
+    is_sampled = batch["is_sampled"]
+    hidden = actor(batch["token"])[is_sampled]
+    logits = torch.nn.functional.linear(hidden, actor.head.weight[candidates])
+    support = batch["support"][is_sampled]
     log_probs = torch.log_softmax(logits.masked_fill(~support, -1e30), -1)
-    log_prob = log_probs.gather(-1, batch["written"][is_written][:, None])[:, 0]
+    log_prob = log_probs.gather(-1, batch["sampled"][is_sampled][:, None])[:, 0]
     entropy = -(log_probs.exp() * log_probs).masked_fill(~support, 0.0).sum(-1)
-    decides, advantage = batch["decides"][is_written], batch["advantage"][is_written]
-    ratio = torch.exp(log_prob - batch["log_prob"][is_written])
+    decides, advantage = batch["decides"][is_sampled], batch["advantage"][is_sampled]
+    ratio = torch.exp(log_prob - batch["log_prob"][is_sampled])
     clipped = ratio.clamp(1 - config.clip_low, 1 + config.clip_high)
     policy = -torch.minimum(ratio * advantage, clipped * advantage)
     value = hidden @ actor.value_head
-    value_loss = 0.5 * (value - batch["target"][is_written]) ** 2
+    value_loss = 0.5 * (value - batch["target"][is_sampled]) ** 2
     total = (policy * decides).sum() / totals["decisions"] + config.value_weight * value_loss.sum() / totals["values"]
     return total - entropy_weight * (entropy * decides).sum() / totals["decisions"]
 
 
 def torch_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: LearnerConfig, microbatch: int):
     """Returns the other side: the same gradient, as PyTorch leaves it in the parameters' `grad`."""
-    stream, grammar = batch.stream, job.interaction.grammar
-    actor, alphabet = TorchActor(job), torch.tensor(grammar.alphabet.astype(np.int64))
-    arrays = {name: getattr(stream, name) for name in ("token", "is_written", "written", "log_prob")}
+    trajectory, grammar = batch.trajectory, job.interaction.grammar
+    actor, candidates = TorchActor(job), torch.tensor(grammar.candidates.astype(np.int64))
+    arrays = {name: getattr(trajectory, name) for name in ("token", "is_sampled", "sampled", "log_prob")}
     arrays |= {"advantage": batch.advantage, "target": batch.target, "decides": batch.decides}
-    arrays |= {"support": text.unpack(stream.support, len(grammar.alphabet))}
+    arrays |= {"support": text.unpack(trajectory.support, len(grammar.candidates))}
     tensors = {name: torch.tensor(np.array(value)) for name, value in arrays.items()}
-    tensors |= {name: tensors[name].long() for name in ("token", "written")}
+    tensors |= {name: tensors[name].long() for name in ("token", "sampled")}
     counts = {"decisions": float(totals.decisions), "values": float(totals.values)}
     entropy_weight = float(config.entropy(0.0))
 
     def step():
         actor.zero_grad(set_to_none=True)
-        for start in range(0, len(stream.token), microbatch):
+        for start in range(0, len(trajectory.token), microbatch):
             part = {name: tensor[start : start + microbatch] for name, tensor in tensors.items()}
-            torch_loss(actor, config, entropy_weight, counts, alphabet, part).backward()
+            torch_loss(actor, config, entropy_weight, counts, candidates, part).backward()
         return actor.value_head.grad.numpy(), actor.trunk.embed_tokens.weight.grad.numpy()
 
     return step
@@ -188,7 +188,7 @@ def compare_learners(quick: bool) -> dict[str, float]:
         taken = measure.alternate(best, 1 if quick else 5)
         (our_name, our_seconds), (their_name, their_seconds) = taken.items()
         figures[f"learner_over_torch_{size}"] = their_seconds / our_seconds
-        figures[f"learner_tokens_per_second_{size}"] = int((batch.stream.token_kind > 0).sum()) / our_seconds
+        figures[f"learner_tokens_per_second_{size}"] = int((batch.trajectory.token_kind > 0).sum()) / our_seconds
         figures[f"learner_best_microbatch_{size}"] = int(our_name.split()[1])
         figures[f"learner_best_microbatch_torch_{size}"] = int(their_name.split()[1])
     return figures
@@ -198,4 +198,4 @@ def _check_same_gradient(ours: Any, theirs: tuple[np.ndarray, np.ndarray]) -> No
     for mine, other in ((ours["value_head"], theirs[0]), (ours["trunk"]["embedding"], theirs[1])):
         gap = float(np.max(np.abs(np.asarray(mine) - other)) / np.max(np.abs(other)))
         if gap > 1e-3:
-            raise ValueError(f"the two gradients differ by {gap:.1e} of their size; they are to be those of one loss")
+            raise ArlError(f"the two gradients differ by {gap:.1e} of their size; they are to be those of one loss")

@@ -41,7 +41,7 @@ CHAT_TEMPLATE = (
 # Any token is read as a call of `guess`.
 ANY_TOKEN_IS_A_CALL = {
     "defaults": {"role": "assistant"},
-    "start_anchor": ":",
+    "start_hash": ":",
     "fields": {
         "tool_calls": {
             "open_pattern": r"(?P<word>[\s\S]+)",
@@ -66,13 +66,13 @@ def answer(guess: int, number: int) -> str:
 def our_update(num_episodes: int, size: str, constrained: bool = True):
     """Returns our side: a function without arguments that takes one update, and brings its metrics to the host."""
     tokenizer = text.load_tokenizer()
-    environment = envs.time_limit(envs.make_number_guess(tokenizer, NUM_NUMBERS), NUM_GUESSES)
-    interaction = agents.act(environment)
+    task = envs.NumberGuess(NUM_NUMBERS, one_guess=False).make(tokenizer)
+    interaction = agents.make_agent(task, (agents.Act(time_limit=NUM_GUESSES),))
     if not constrained:
         interaction = interaction._replace(grammar=text.free(interaction.grammar, len(tokenizer)))
     model = models.make_language_model(models.preset(size, len(tokenizer), context_length=interaction.size.context))
     rollout_config = rollout.RolloutConfig(
-        stream_length=LENGTH,
+        trajectory_length=LENGTH,
         context_length=interaction.size.context,
         widths=((1, 4), (1, 3)),
         decoding=rollout.Decoding(constrained=constrained),

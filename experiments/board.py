@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: curves in groups, what held-out lives say at the end, the config and transcripts."""
+"""What TensorBoard shows of a run: curves in groups, what held-out episodes say at the end, the config and transcripts."""
 
 import json
 import pathlib
@@ -18,10 +18,13 @@ FOLDER = "tensorboard"  # within that of the run
 # What a metric is called and what it is; kinds of segments and components of the reward are appended, as in `return/outcome`. Those that
 # are not here keep their names.
 TAGS = {
-    "return": ("return/total", "Sum of all rewards of a life, mean over lives."),
-    "return/": ("return/", "Sum of this component of the reward over a life, mean over lives."),
-    "expert/return": ("imitation/expert_return/total", "Sum of all rewards of a life of the expert, mean over lives."),
-    "expert/return/": ("imitation/expert_return/", "Sum of this component of the reward over a life of the expert, mean over lives."),
+    "return": ("return/total", "Sum of all rewards of an episode, mean over episodes."),
+    "return/": ("return/", "Sum of this component of the reward over an episode, mean over episodes."),
+    "expert/return": ("imitation/expert_return/total", "Sum of all rewards of an episode of the expert, mean over episodes."),
+    "expert/return/": (
+        "imitation/expert_return/",
+        "Sum of this component of the reward over an episode of the expert, mean over episodes.",
+    ),
     "negative_log_likelihood": ("imitation/negative_log_likelihood", "Nats for each token of the expert."),
     "cloned_tokens": ("imitation/cloned_tokens", "Tokens of the expert that were learned from in an update."),
     "loss": ("losses/total", "The weighted sum that is minimised."),
@@ -29,16 +32,16 @@ TAGS = {
     "value_loss": ("losses/value", "Before its weight."),
     "entropy": ("entropy/all", "Of the distributions that tokens were chosen from, nats a token."),
     "entropy/": ("entropy/", "Minus the log-probability of the tokens written in segments of this kind, nats a token."),
-    "lives": ("counts/lives", "Lives that ended in an update."),
-    "whole_lives": ("counts/whole_lives", "Those of them that began in the same stream."),
+    "episodes": ("counts/episodes", "Episodes that ended in an update."),
+    "whole_episodes": ("counts/whole_episodes", "Those of them that began in the same trajectory."),
     "tokens": ("counts/tokens_read", "Tokens that the model read in an update."),
     "calls": ("counts/model_calls", "Calls of the model in an update."),
-    "turns": ("lives/turns", "Segments written in a life, mean over lives."),
-    "written": ("lives/tokens_written", "Tokens written in a life, mean over lives."),
-    "illegal_share": ("lives/illegal_share", "Share of the segments that were illegal."),
-    "unfinished_share": ("lives/unfinished_share", "Share of the lives that their stream cut."),
+    "turns": ("episodes/turns", "Segments written in an episode, mean over episodes."),
+    "sampled": ("episodes/tokens_sampled", "Tokens written in an episode, mean over episodes."),
+    "illegal_share": ("episodes/illegal_share", "Share of the segments that were illegal."),
+    "unfinished_share": ("episodes/unfinished_share", "Share of the episodes that their trajectory cut."),
     "tokens/": ("tokens/read_share/", "Share of this kind in the tokens read."),
-    "written/": ("tokens/written_share/", "Tokens written in segments of this kind, by all tokens read."),
+    "sampled/": ("tokens/sampled_share/", "Tokens written in segments of this kind, by all tokens read."),
     "useful_share": ("tokens/useful_share", "Share of the token slots computed in which a token was read."),
     "gradient_norm": ("diagnostics/gradient_norm", "Before it is clipped."),
     "clip_share": ("diagnostics/clip_share", "Share of the tokens whose ratio was clipped."),
@@ -46,7 +49,7 @@ TAGS = {
     "kl_from_reference": ("diagnostics/kl_from_reference", "From the reference policy, nats a token."),
     "max_log_prob_gap": ("diagnostics/max_log_prob_gap", "Largest difference between sampler's and learner's log-probabilities, nats."),
     "explained_variance": ("diagnostics/explained_variance", "Share of the variance of the value's targets that it explains."),
-    "groups_without_variance": ("diagnostics/groups_without_variance", "Groups in which all lives had the same return."),
+    "groups_without_variance": ("diagnostics/groups_without_variance", "Groups in which all episodes had the same return."),
 }
 NORMALISED = "0 is random, 1 is optimal."
 
@@ -83,11 +86,11 @@ def scheduled(config: Config) -> dict[str, np.ndarray]:
 
 
 def evaluation_scalars(summary: dict[str, Any]) -> dict[str, tuple[float, str]]:
-    """Returns what held-out lives say, as `experiments.judge.judge` sums it up: value and description by tag."""
+    """Returns what held-out episodes say, as `experiments.judge.judge` sums it up: value and description by tag."""
     kept = ("return", "success", "turns", "actions", "illegal_share", "recovered", "expert_recovered")
     found = {
-        "normalised_score": (summary["fraction"], NORMALISED),
-        "outcome": (summary["score"], "What the task itself pays in a life, mean over lives."),
+        "normalised_score": (summary["normalised_score"], NORMALISED),
+        "outcome": (summary["score"], "What the task itself pays in an episode, mean over episodes."),
         **{name: (summary[name], "") for name in kept if summary.get(name)},
         "max_log_prob_gap": (summary["max_log_prob_gap"], TAGS["max_log_prob_gap"][1]),
         **{f"bits_a_question/{who}": (bits, "") for who, bits in summary.get("bits_a_question", {}).items()},
@@ -123,7 +126,7 @@ class Board:
         # The second of its making names a file: two that follow each other must not be one.
         self._writer = EventsWriter(str(output / FOLDER / "events"), filename_suffix=f".{len(earlier)}")
         self._write(len(earlier), session_log=SessionLog(status=SessionLog.START))  # TensorBoard drops what stands beyond
-        self._task, self._schedules = experiment.task, scheduled(experiment.config)
+        self._bounds, self._schedules = experiment.bounds, scheduled(experiment.config)
         self._still: dict[str, list[tuple[int, float, float]]] = {}  # by tag, step, value and time of what has not moved yet
         self._moved: set[str] = set()
         for step, metrics in enumerate(earlier):
@@ -143,7 +146,7 @@ class Board:
         self._show(step, now)
 
     def evaluation(self, summary: dict[str, Any], step: int) -> None:
-        """Shows what held-out lives say of the agent at update `step`, as `experiments.judge.judge` sums it up."""
+        """Shows what held-out episodes say of the agent at update `step`, as `experiments.judge.judge` sums it up."""
         self._show(step, evaluation_scalars(summary))
 
     def text(self, tag: str, text: str, step: int) -> None:
@@ -158,7 +161,7 @@ class Board:
         names = metrics.keys() - {"update", "entropy_weight"}  # the last is among the schedules
         found = {tag: (metrics[name], description) for name in sorted(names) for tag, description in [tag_of(name)]}
         if "return/outcome" in metrics:
-            score = evaluation.fraction_of_the_way(metrics["return/outcome"], self._task.floor, self._task.ceiling)
+            score = evaluation.normalised_score(metrics["return/outcome"], self._bounds)
             found["return/normalised_score"] = (score, NORMALISED)
         said = "What the schedule says at the beginning of an update."
         return found | {f"schedules/{name}": (float(values[step]), said) for name, values in self._schedules.items()}

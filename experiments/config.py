@@ -2,111 +2,20 @@
 
 import ast
 import dataclasses
-import difflib
 import math
+import re
+import types
 import typing
+from collections.abc import Iterable
 from typing import Any
 
+from arl.agents import Act, Layer
+from arl.envs import NumberGuess
 from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig, Schedule
-from experiments import tasks
-from experiments.fields import example
-
-
-@dataclasses.dataclass(frozen=True)
-class EnvironmentConfig:
-    """Which task. Options of other environments than `name` are not looked at.
-
-    Attributes:
-      name: of the task; the fields below that are called so are its options.
-      time_limit: steps after which an episode is truncated; 0 for none.
-      turn_cost: charged for every step, in the environment's units.
-      number_guess, ...: the options of each environment, see `experiments/tasks.py`.
-    """
-
-    name: str = "number_guess"
-    time_limit: int = 0
-    turn_cost: float = 0.0
-    number_guess: tasks.NumberGuess = tasks.NumberGuess()
-    frozen_lake: tasks.FrozenLake = tasks.FrozenLake()
-    bandit: tasks.Bandit = tasks.Bandit()
-    combination_lock: tasks.CombinationLock = tasks.CombinationLock()
-    mastermind: tasks.Mastermind = tasks.Mastermind()
-    twenty_questions: tasks.TwentyQuestions = tasks.TwentyQuestions()
-    corridor: tasks.Corridor = tasks.Corridor()
-    minesweeper: tasks.Minesweeper = tasks.Minesweeper()
-    arithmetic: tasks.Arithmetic = tasks.Arithmetic()
-    ledger: tasks.Ledger = tasks.Ledger()
-    shifting_controls: tasks.ShiftingControls = tasks.ShiftingControls()
-    restless_bandit: tasks.RestlessBandit = tasks.RestlessBandit()
-
-    def __post_init__(self):
-        for name in ("time_limit", "turn_cost"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"environment.{name} is {getattr(self, name)}; set it >= 0")
-
-
-@dataclasses.dataclass(frozen=True)
-class AgentConfig:
-    """How the agent lives in it.
-
-    Attributes:
-      illegal_penalty: charged for an illegal text.
-      forgets: whether each turn's description is all that the model sees.
-      turn_discount: weight of what follows an action.
-      bits: paid for each bit that an answer tells, where the environment says how many.
-      tools: called before an action: "calculator" and "table" where the task offers them, "imagine" where nothing is to be found out.
-      max_calls: of tools, before each action.
-      think_budget: tokens of a thought before each action; 0 for none.
-      think_stop: whether the model ends its own thoughts.
-      memory_slots: notes that are kept while the context is cut; 0 for no memory.
-      memory_budget: tokens of such a note.
-      memory_every: turns from one note to the next.
-      num_attempts: attempts at one task in a life, `K`.
-      carry: "nothing", "window", "history" or "reflection".
-      window: tokens that are carried by "window".
-      reflection_budget: tokens of a reflection.
-      note_symbols: "numbers" (those of the task) or "any" (the whole tokenizer); of reflections and of memory.
-      note_stop: whether the model ends its own reflections and notes.
-      annealed: whether forgetting follows the schedules "attempts.keep" (of reflections) and "remember.keep" (of memory).
-      discount: weight of the next attempt.
-      prices: of a token written, by kind of segment ("think", "reflection", ...), in the environment's units.
-      explore: paid for every state that is new in a life, in the environment's units; 0 for nothing.
-      weighed: components of the reward ("outcome", "process", "exploration", "efficiency") that follow a schedule "reward.<component>".
-    """
-
-    illegal_penalty: float = 0.1
-    forgets: bool = False
-    turn_discount: float = 1.0
-    bits: float = 0.0
-    tools: tuple[str, ...] = ()
-    max_calls: int = 1
-    think_budget: int = 0
-    think_stop: bool = True
-    memory_slots: int = 0
-    memory_budget: int = 1
-    memory_every: int = 4
-    num_attempts: int = 1
-    carry: str = "nothing"
-    window: int = 16
-    reflection_budget: int = 3
-    note_symbols: str = "numbers"
-    note_stop: bool = False
-    annealed: bool = False
-    discount: float = 1.0
-    prices: dict[str, float] = dataclasses.field(default_factory=dict)
-    explore: float = 0.0
-    weighed: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        for name in ("illegal_penalty", "bits", "explore", "think_budget", "memory_slots"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"agent.{name} is {getattr(self, name)}; set it >= 0")
-        if self.num_attempts < 1:
-            raise ValueError(f"agent.num_attempts is {self.num_attempts}; set it >= 1")
-        for name in ("discount", "turn_discount"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"agent.{name} is {getattr(self, name)}; set it between 0 and 1")
+from arl.types import ArlError
+from experiments import parts
+from experiments.fields import example, field_names, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,16 +41,16 @@ class EvaluationConfig:
     """How an agent is judged.
 
     Attributes:
-      num_lives: lives, all whole.
+      num_episodes: held-out episodes, all whole.
       greedy: whether the most probable token is always written.
     """
 
-    num_lives: int = 2048
+    num_episodes: int = 2048
     greedy: bool = False
 
     def __post_init__(self):
-        if self.num_lives < 1:
-            raise ValueError(f"evaluation.num_lives is {self.num_lives}; set it >= 1")
+        if self.num_episodes < 1:
+            raise ArlError(f"EvaluationConfig.num_episodes is {self.num_episodes}; set it >= 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,15 +59,17 @@ class Config:
 
     Attributes:
       preset: its name.
-      environment, agent, model, rollout, learner, evaluation: see there.
+      environment: of `arl.envs`, or anybody's config with `make(tokenizer) -> Task`.
+      agent: layers of `arl.agents` or anybody's, from the inside out.
+      model, rollout, learner, evaluation: see there.
       warm_start: updates of behaviour cloning from the expert, before those of the learner.
       warm_start_learning_rate: over these; Adam's epsilon is its default then, whatever the learner's is.
-      checkpoint_every: updates between two checkpoints.
+      checkpoint_every: updates between two checkpoints; one is saved after each quarter of a run too.
     """
 
     preset: str = "reflection"
-    environment: EnvironmentConfig = EnvironmentConfig()
-    agent: AgentConfig = AgentConfig()
+    environment: Any = NumberGuess()
+    agent: tuple[Layer, ...] = (Act(),)
     model: ModelSizeConfig = ModelSizeConfig()
     rollout: RolloutConfig = RolloutConfig()
     learner: LearnerConfig = dataclasses.field(default_factory=LearnerConfig)
@@ -174,39 +85,149 @@ class Config:
 
     def __post_init__(self):
         if self.checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every is {self.checkpoint_every}; set it >= 1")
+            raise ArlError(f"Config.checkpoint_every is {self.checkpoint_every}; set it >= 1")
         if self.warm_start < 0:
-            raise ValueError(f"warm_start is {self.warm_start}; set it >= 0")
+            raise ArlError(f"Config.warm_start is {self.warm_start}; set it >= 0")
         if min(self.warm_start_learning_rate.start, self.warm_start_learning_rate.end) < 0:
-            raise ValueError("warm_start_learning_rate is negative; set its start and end >= 0")
-        if self.evaluation.num_lives < 2:  # one life can be watched, but has no spread to judge by
-            raise ValueError(f"evaluation.num_lives is {self.evaluation.num_lives}; set it >= 2")
+            raise ArlError("Config.warm_start_learning_rate is negative; set its start and end >= 0")
+        if self.evaluation.num_episodes < 2:  # one episode can be watched, but has no spread to judge by
+            raise ArlError(f"EvaluationConfig.num_episodes is {self.evaluation.num_episodes}; set it >= 2")
+        if wrong := [layer for layer in self.agent if not isinstance(layer, Layer)]:
+            raise ArlError(f"Config.agent holds {wrong[0]!r}, which is no layer; give layers, as in act(), attempts(2)")
+        if not hasattr(self.environment, "make"):
+            raise ArlError(f"Config.environment is {self.environment!r}; give a config with make(tokenizer), such as NumberGuess()")
 
 
-# What they hold is named by whoever sets it.
-_OPEN = (["learner", "schedules"], ["learner", "entropy_scales"], ["agent", "prices"])
+# ---------------------------------------------------------------- to and from JSON
+def to_dict(config: Config) -> dict[str, Any]:
+    """Returns a config as nested dicts that JSON can hold; environment and agent are text, as flags take it."""
+    plain = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    plain |= {"environment": parts.write([config.environment]), "agent": parts.write(config.agent)}
+    return {name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value for name, value in plain.items()}
 
 
-def nearest(name: str, choices: typing.Iterable[str]) -> str:
-    """Returns the valid choice that is most like a wrong one, or all of them where none is, as words for a message."""
-    choices = list(choices)
-    if close := difflib.get_close_matches(name, choices, n=1, cutoff=0.5):
-        return f"did you mean {close[0]}?"
-    return f"choose one of {', '.join(choices)}" if choices else "there is none"
+def from_dict(values: dict[str, Any]) -> Config:
+    """Returns the config that `to_dict` gave as nested dicts; a field that is not there has its default.
+
+    Raises:
+      ArlError: for an unknown field, a wrong type or an impossible value.
+    """
+    if isinstance(values.get("environment"), dict):
+        raise ArlError("this config was written by an earlier arl, which named environments and agents otherwise; make the run again")
+    read = {name: _read(name, name, values[name]) for name in ("environment", "agent") if name in values}
+    return _from_dict(Config, {**values, **read}, "config")
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """Returns a config as nested dicts that JSON can hold."""
-    return dataclasses.asdict(config)
+def _from_dict(kind: Any, values: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(kind) and isinstance(values, dict):
+        hints = typing.get_type_hints(kind)
+        for field in values:
+            if field not in hints:
+                raise ArlError(f"there is no field {name}.{field}; {nearest(field, hints)}")
+        return kind(**{field: _from_dict(hints[field], value, f"{name}.{field}") for field, value in values.items()})
+    if typing.get_origin(kind) is dict:
+        return {key: _from_dict(typing.get_args(kind)[1], value, f"{name}.{key}") for key, value in values.items()}
+    return parts.checked(kind, values, name)
 
 
-def field_names(config: Any) -> list[str]:
-    """Returns the dotted names of all fields of a config that have no fields of their own."""
-    names = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        names += [f"{field.name}.{inner}" for inner in field_names(value)] if dataclasses.is_dataclass(value) else [field.name]
-    return names
+# ---------------------------------------------------------------- from flags
+Assignments = list[tuple[list[str], str]]
+"""What is left of the dotted name of a field, and the text that stands behind its "="."""
+
+
+def override(config: Config, assignments: list[str]) -> Config:
+    """Returns a config with fields replaced, each named as `learner.num_updates=100`; the fields of a layer are `agent.think.budget=8`.
+
+    Raises:
+      ArlError: for an unknown field, a wrong type or an impossible value, with the nearest valid choice.
+    """
+    split = [(name.split("."), text) for name, _, text in (assignment.partition("=") for assignment in assignments)]
+    if any(path == ["preset"] for path, _ in split):
+        raise ArlError("config.preset is the name of a preset; choose it by --preset")
+    if any(path == ["agent"] for path, _ in split):
+        config = _without_schedules(_replaced(Config, config, [(path, text) for path, text in split if path == ["agent"]], ""))
+        split = [(path, text) for path, text in split if path != ["agent"]]
+    return _replaced(Config, config, split, "")
+
+
+def _without_schedules(config: Config) -> Config:
+    """Returns a config of which only those schedules are left that its agent follows: the others were for another one."""
+    known = {name for layer in config.agent for name in layer.schedules}
+    schedules = {name: schedule for name, schedule in config.learner.schedules.items() if name in known}
+    return dataclasses.replace(config, learner=dataclasses.replace(config.learner, schedules=schedules))
+
+
+def _replaced(kind: Any, value: Any, assignments: Assignments, name: str) -> Any:
+    """Returns a value of a type with what lies within it replaced, all at once: what is impossible is so in the end."""
+    for index, (path, text) in enumerate(assignments):
+        if not path:  # what was set within it before is gone
+            value = _read(kind, name, text)
+            return _replaced(kind, value, assignments[index + 1 :], name)
+    if not assignments:
+        return value
+    inner: dict[str, Assignments] = {}
+    for path, text in assignments:
+        inner.setdefault(path[0], []).append((path[1:], text))
+    if dataclasses.is_dataclass(value):
+        hints = typing.get_type_hints(type(value))
+        if unknown := [field for field in inner if field not in hints]:
+            raise _unknown(name, unknown[0], hints)
+        changes = {field: _replaced(hints[field], getattr(value, field), some, f"{name}.{field}") for field, some in inner.items()}
+        return dataclasses.replace(value, **changes)
+    if name == ".agent":
+        labels = [layer.label for layer in value]
+        if unknown := [label for label in inner if label not in labels]:
+            raise _unknown(name, unknown[0], labels)
+        return tuple(_replaced(type(layer), layer, inner.get(layer.label, []), f"{name}.{layer.label}") for layer in value)
+    if isinstance(value, dict):
+        return _replaced_in_dict(typing.get_args(kind)[1], value, assignments, name)
+    raise ArlError(f"config{name} has no fields; set it as in {example(Config(), name[1:])}")
+
+
+def _replaced_in_dict(kind: Any, values: dict[str, Any], assignments: Assignments, name: str) -> dict[str, Any]:
+    """The same for a dict: its keys are named by whoever sets them, and may hold a dot ("learner.schedules.attempts.keep.start")."""
+    inner: dict[str, Assignments] = {}
+    for path, text in assignments:
+        cut = len(path) - (dataclasses.is_dataclass(kind) and ".".join(path) not in values and len(path) > 1)
+        inner.setdefault(".".join(path[:cut]), []).append((path[cut:], text))
+    default = kind() if dataclasses.is_dataclass(kind) else None
+    return values | {key: _replaced(kind, values.get(key, default), some, f"{name}.{key}") for key, some in inner.items()}
+
+
+def _read(kind: Any, name: str, text: str) -> Any:
+    """Returns the value that a flag's text stands for: as in Python, but that strings need no quotes, nor tuples of words brackets."""
+    name = name.lstrip(".")
+    if name == "agent":
+        return parts.read(text)
+    if name == "environment" or (dataclasses.is_dataclass(kind) and text.endswith(")")):
+        read = parts.read(text)
+        if len(read) != 1:
+            raise ArlError(f"config.{name} takes one part, and {text!r} names {len(read)}; write it as in {example(Config(), name)}")
+        return parts.checked(kind, read[0], f"config.{name}") if name != "environment" else read[0]
+    if dataclasses.is_dataclass(kind):
+        fields = [field.name for field in dataclasses.fields(kind)]
+        raise ArlError(f"config.{name} has fields of its own; set one of {', '.join(fields)}, as in {example(Config(), name)}")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError):
+        value = {"true": True, "false": False}.get(text.lower(), text)
+    options = {kind, *typing.get_args(kind)} if typing.get_origin(kind) in (typing.Union, types.UnionType) else {kind}
+    if isinstance(value, str) and any(typing.get_origin(option) is tuple for option in options) and (str not in options or "," in value):
+        words = re.split(r", *", value.removesuffix(","))
+        value = tuple(words) if all(map(str.isidentifier, words)) else value
+    elif str in options and not isinstance(value, str | tuple):
+        value = text
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ArlError(f"config.{name} is {value}; set it to a finite number, as in {example(Config(), name)}")
+    try:
+        return parts.checked(kind, value, f"config.{name}")
+    except ArlError as error:
+        raise ArlError(f"{error}, as in {example(Config(), name)}") from None
+
+
+def _unknown(where: str, field: str, known: Iterable[str]) -> ArlError:
+    meant = " or ".join(f"config.{name}" for name in fields_called(field))
+    return ArlError(f"there is no field config{where}.{field}; {f'did you mean {meant}?' if meant else nearest(field, known)}")
 
 
 def fields_called(name: str) -> list[str]:
@@ -226,105 +247,3 @@ def first_difference(there: Any, here: Any, name: str = "") -> str:
         return "" if there == here else f"{name} is {there!r} there and {here!r} here"
     inner = ((there.get(field), here.get(field), f"{name}.{field}".lstrip(".")) for field in {**here, **there})
     return next(filter(None, (first_difference(*arguments) for arguments in inner)), "")
-
-
-def from_dict(kind: Any, values: Any, path: str = "") -> Any:
-    """Returns `values`, as `to_dict` gave them, as the type `kind`.
-
-    Raises:
-      ValueError: for an unknown field, a wrong type or an impossible value.
-    """
-    if isinstance(values, _Flag):
-        values = _read(kind, values)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(values, dict):
-            raise _has_fields(path[1:], [field.name for field in dataclasses.fields(kind)])
-        hints = typing.get_type_hints(kind)
-        for name in values:
-            if name not in hints:
-                raise ValueError(f"there is no field config{path}.{name}; {nearest(name, hints)}")
-        return kind(**{name: from_dict(hints[name], value, f"{path}.{name}") for name, value in values.items()})
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is dict:
-        if not isinstance(values, dict):
-            raise ValueError(f"config{path} is {values!r}; name what it holds{_as_in(path[1:])}")
-        return {name: from_dict(arguments[1], value, f"{path}.{name}") for name, value in values.items()}
-    if origin is tuple:
-        ends = arguments[-1] is Ellipsis
-        if not isinstance(values, (list, tuple)) or (not ends and len(values) != len(arguments)):
-            wanted = "words with commas between them, or ()" if kind == tuple[str, ...] else f"a value of type {kind}"
-            raise ValueError(f"config{path} cannot hold {values!r}; it takes {wanted}{_as_in(path[1:])}")
-        inner = [arguments[0]] * len(values) if ends else arguments
-        return tuple(from_dict(part, value, path) for part, value in zip(inner, values, strict=True))
-    if kind is float and isinstance(values, int) and not isinstance(values, bool):
-        return float(values)
-    if isinstance(values, float) and not math.isfinite(values):
-        raise ValueError(f"config{path} is {values}; set it to a finite number{_as_in(path[1:])}")
-    if not isinstance(values, kind) or (kind is int and isinstance(values, bool)):
-        raise ValueError(f"config{path} is {values!r}; it takes a value of type {kind.__name__}{_as_in(path[1:])}")
-    return values
-
-
-def _has_fields(name: str, fields: typing.Iterable[str]) -> ValueError:
-    return ValueError(f"config.{name} has fields of its own; set one of {', '.join(fields)}{_as_in(name)}")
-
-
-def _as_in(name: str) -> str:
-    return f", as in {example(Config(), name)}"
-
-
-class _Flag(str):
-    """What stands behind the "=" of a flag: text, until it is known what kind of value is wanted there."""
-
-
-def _read(kind: Any, text: _Flag) -> Any:
-    """Returns the value that a flag's text stands for: as in Python, but that strings need no quotes, nor tuples of words parentheses."""
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError):
-        value = {"true": True, "false": False}.get(text.lower(), str(text))
-    if kind is str and not isinstance(value, str):
-        return str(text)
-    if kind == tuple[str, ...] and isinstance(value, str):
-        words = [word.strip() for word in value.split(",")]
-        return tuple(words) if all(map(str.isidentifier, words)) else value
-    return value
-
-
-def override(config: Config, assignments: list[str]) -> Config:
-    """Returns a config with fields replaced, each named as `learner.num_updates=100`; a tuple of words is `agent.tools=calculator,table`.
-
-    Raises:
-      ValueError: for an unknown field, a wrong type or an impossible value, with the nearest valid choice.
-    """
-    values = to_dict(config)
-    for assignment in assignments:
-        name, _, text = assignment.partition("=")
-        if name == "preset":
-            raise ValueError("config.preset is the name of a preset; choose it by --preset")
-        *path, last = _path(values, name)
-        inner = values
-        for part in path:
-            inner = inner.setdefault(part, {})
-        if isinstance(inner.get(last), dict) and [*path, last] not in _OPEN:
-            raise _has_fields(name, inner[last])
-        inner[last] = _read(dict, _Flag(text)) if [*path, last] in _OPEN else _Flag(text)
-    return from_dict(Config, values)
-
-
-def _path(values: dict, name: str) -> list[str]:
-    """Splits a dotted name; names within `learner.schedules` hold a dot themselves ("learner.schedules.attempts.keep.start")."""
-    parts = name.split(".")
-    if parts[:2] == ["learner", "schedules"] and ".".join(parts[2:]) in values["learner"]["schedules"]:
-        return [*parts[:2], ".".join(parts[2:])]
-    if parts[:2] == ["learner", "schedules"] and len(parts) > 3:
-        return [*parts[:2], ".".join(parts[2:-1]), parts[-1]]
-    inner: Any = values
-    for index, part in enumerate(parts):
-        if not isinstance(inner, dict) or (part not in inner and parts[:2] not in _OPEN):
-            where = ".".join(["config", *parts[:index]])
-            known = inner if isinstance(inner, dict) else []
-            meant = " or ".join(f"config.{field}" for field in fields_called(part))
-            raise ValueError(f"there is no field {where}.{part}; {f'did you mean {meant}?' if meant else nearest(part, known)}")
-        inner = inner.get(part)
-    return parts

@@ -1,4 +1,4 @@
-"""Judges a trained agent on held-out lives; the last line is JSON.
+"""Judges a trained agent on held-out episodes; the last line is JSON.
 
 experiments/evaluate.py --run=runs/reflection --seed=1 --greedy
 """
@@ -13,10 +13,10 @@ from absl import flags
 from experiments import main
 
 RUN = flags.DEFINE_string("run", "runs/reflection", "Folder of the run.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the held-out lives.", lower_bound=0, upper_bound=2**31 - 1)
+SEED = flags.DEFINE_integer("seed", 0, "Of the held-out episodes.", lower_bound=0, upper_bound=2**31 - 1)
 STEP = flags.DEFINE_integer("step", None, "Which checkpoint; the newest if not given.")
 GREEDY = flags.DEFINE_bool("greedy", None, "Whether the most probable token is always written; as the run's config says if not given.")
-NUM_LIVES = flags.DEFINE_integer("num_lives", None, "How many lives; as in training if not given.", lower_bound=2)
+NUM_EPISODES = flags.DEFINE_integer("num_episodes", None, "How many episodes; as in training if not given.", lower_bound=2)
 
 
 def evaluate(assignments: list[str]) -> None:
@@ -31,15 +31,17 @@ def evaluate(assignments: list[str]) -> None:
     config = run.experiment.config.evaluation
     if GREEDY.value is not None:
         config = dataclasses.replace(config, greedy=GREEDY.value)
-    if NUM_LIVES.value:
-        config = dataclasses.replace(config, num_lives=NUM_LIVES.value)
+    if NUM_EPISODES.value:
+        config = dataclasses.replace(config, num_episodes=NUM_EPISODES.value)
     began = time.perf_counter()
     with telling("judging") as report:
         judged = judge(run.experiment, run.params, SEED.value, config, report).summary
     seconds = time.perf_counter() - began
-    print(f"{run.experiment.config.preset}, checkpoint {run.step}, {config.num_lives} lives, {'greedy' if config.greedy else 'sampled'}")
-    print(f"  normalised score {judged['fraction']:.3f} ± {judged['interval']:.3f} (0 is random, 1 is optimal)")
-    print(f"  outcome {judged['score']:.3f} (random {judged['floor']:.3g}, optimal {judged['ceiling']:.3g})")
+    print(
+        f"{run.experiment.config.preset}, checkpoint {run.step}, {config.num_episodes} episodes, {'greedy' if config.greedy else 'sampled'}"
+    )
+    print(f"  normalised score {judged['normalised_score']:.3f} ± {judged['interval']:.3f} (0 is random, 1 is optimal)")
+    print(f"  outcome {judged['score']:.3f} (random {judged['random']:.3g}, optimal {judged['optimal']:.3g})")
     for name in ("return", "success", "turns", "illegal_share"):
         if name in judged:
             print(f"  {name} {judged[name]:.3f} ± {judged[f'{name}_interval']:.3f}")

@@ -1,13 +1,32 @@
 """The fields of a config by their dotted names: what each holds, what its docstring says of it, and how it is written as a flag."""
 
 import dataclasses
+import difflib
 import inspect
 import pydoc
 import re
 import shlex
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
+
+from arl import agents, envs
+from arl.agents.layer import snake_case
+
+PARTS = {"environment": 'frozen_lake(map="8x8")', "agent": "act(), attempts(4, memory=reflection(budget=3))"}  # as flags take them
+
+
+PATHS = {
+    "Config": "config",
+    "LearnerConfig": "learner",
+    "RolloutConfig": "rollout",
+    "Decoding": "rollout.decoding",
+    "EvaluationConfig": "evaluation",
+    "ModelConfig": "model",
+    **{name: "environment" for name in vars(envs) if name[0].isupper()},
+    **{name: f"agent.{snake_case(name)}" for name in vars(agents) if name[0].isupper()},
+    **dict.fromkeys(("Reflection", "Window"), "agent.attempts.memory"),
+}
 
 
 class Field(NamedTuple):
@@ -26,12 +45,36 @@ class Field(NamedTuple):
     about: str
 
 
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Returns the valid choice that is most like a wrong one, or all of them where none is, as words for a message."""
+    choices = list(choices)
+    if close := difflib.get_close_matches(name, choices, n=1, cutoff=0.5):
+        return f"did you mean {close[0]}?"
+    return f"choose one of {', '.join(choices)}" if choices else "there is none"
+
+
+def field_names(config: Any) -> list[str]:
+    """Returns the dotted names of all fields of a config that have no fields of their own."""
+    return [field.name for field in all_fields(config)]
+
+
+def as_flags(message: str) -> str:
+    """Returns a message of the library with fields of its configs named as flags: `LearnerConfig.epochs` is `learner.epochs` there."""
+    paths = re.sub(r"\b([A-Z]\w+)\.(?=[a-z])", lambda match: PATHS.get(match[1], match[1]) + ".", message)
+    return re.sub(r"\b[A-Z]\w+\b", lambda match: snake_case(match[0]) if match[0] in vars(agents) else match[0], paths)
+
+
 def all_fields(config: Any, whole: tuple[type, ...] = (), path: str = "") -> Iterator[Field]:
     """Yields the fields of a config, and of the configs within it, but of those of a class in `whole`, which are one field each."""
     hints, about = typing.get_type_hints(type(config)), says(type(config))
     for field in dataclasses.fields(config):
         name, value = f"{path}{field.name}", getattr(config, field.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, whole):
+        if field.kw_only:
+            continue  # the name of a layer
+        if isinstance(value, tuple) and value and all(map(dataclasses.is_dataclass, value)):
+            for layer in value:
+                yield from all_fields(layer, whole, f"{name}.{layer.label}.")
+        elif dataclasses.is_dataclass(value) and not isinstance(value, whole):
             yield from all_fields(value, whole, f"{name}.")
         else:
             yield Field(name, hints[field.name], value, about.get(field.name, ""))
@@ -62,6 +105,8 @@ def example(config: Any, name: str) -> str:
     Returns:
       The flag as it is written in a shell; that of any field if there is none of that name.
     """
+    if name in PARTS:
+        return f"--config.{name}={shlex.quote(PARTS[name])}"
     known = list(all_fields(config))
     holders = (field for field in known if f"{name}.".startswith(f"{field.name}."))
     within = (field for field in known if field.name.startswith(f"{name}."))

@@ -16,7 +16,7 @@ def read(path: pathlib.Path) -> tuple[Config, int | None]:
     """Returns the config and the seed that `told` wrote to the file at `path`; None if it names no seed."""
     values = main.read_json(path)
     seed = values.pop("seed", None)
-    return from_dict(Config, values), seed
+    return from_dict(values), seed
 
 
 def check(output: pathlib.Path, expected: dict) -> None:

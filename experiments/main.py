@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -35,6 +36,7 @@ def run(body: Callable[[list[str]], int | None], *, takes_config: bool = False) 
     logging.set_verbosity(logging.FATAL)
     warnings.showwarning = lambda message, *place: print(f"warning: {message}", file=sys.stderr)
     if {"--help", "-h"} & set(sys.argv[1:]):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # help is piped to a pager, which may close early
         print(sys.modules["__main__"].__doc__, flags.FLAGS.main_module_help(), flags.FLAGS.module_help(sys.modules[__name__]), sep="\n")
         if takes_config:
             from experiments.usage import usage
@@ -56,9 +58,7 @@ def run(body: Callable[[list[str]], int | None], *, takes_config: bool = False) 
         return _say(_meant(error.flagname) or " ".join(str(error).split()), 2)
     except flags.Error as error:
         return _say(" ".join(str(error).split()), 2)
-    except (UsageError, ValueError) as error:
-        if isinstance(error, ValueError) and not _is_ours(error):
-            raise
+    except UsageError as error:
         return _say(str(error), 2)
     except OSError as error:
         return _say(f"{error.filename or 'a file'}: {error.strerror or error}; free what it needs, or name another folder", 1)
@@ -66,9 +66,13 @@ def run(body: Callable[[list[str]], int | None], *, takes_config: bool = False) 
         return _say("interrupted", 1)
     except Exception as error:
         from arl.training import CheckpointError, TrainingError
+        from arl.types import ArlError
+        from experiments.fields import as_flags
 
+        if isinstance(error, ArlError):
+            return _say(as_flags(str(error)), 2)
         if isinstance(error, (CheckpointError, TrainingError)):
-            return _say(str(error), 1)
+            return _say(as_flags(str(error)), 1)
         raise
 
 
@@ -85,14 +89,6 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UsageError(f"{path} is damaged; restore it, or name another folder")
     return values
-
-
-def _is_ours(error: ValueError) -> bool:
-    """Whether an error was raised by this project, in a sentence for people, and not somewhere within a library."""
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    return last is not None and last.tb_frame.f_globals.get("__name__", "").split(".")[0] in ("arl", "experiments")
 
 
 def _meant(flag: str) -> str:

@@ -1,4 +1,4 @@
-"""Writes the tables and plots of README.md from experiments/results/*.json: summaries of runs that were made, and a benchmark.
+"""Writes the tables and plots of docs/ from experiments/results/*.json: summaries of runs that were made, and a benchmark.
 
 experiments/make_table.py --collect=runs/reflection,runs/bandit   # copies summaries there first
 experiments/make_table.py                                         # writes tables and plots
@@ -13,8 +13,8 @@ import sys
 from absl import flags
 
 from experiments import main
-from experiments.presets import PRESETS
-from experiments.rows import ROWS, table
+from experiments.presets import PRESETS, ROWS
+from experiments.tables import table
 
 COLLECT = flags.DEFINE_list("collect", [], "Folders of finished runs whose summaries are copied to experiments/results/ first.")
 
@@ -24,7 +24,7 @@ BENCHMARK = RESULTS / "benchmark.json"
 
 
 def make_table(assignments: list[str]) -> None:
-    """Copies summaries, then rewrites what stands between marks in README.md, and draws what rows earn around a shift of the rules."""
+    """Copies summaries, then rewrites what stands between marks in docs/, and draws what rows earn around a shift of the rules."""
     from experiments.plots import around_shift
 
     if assignments:
@@ -35,11 +35,10 @@ def make_table(assignments: list[str]) -> None:
             raise main.UsageError(f"{folder} holds no finished run; name folders that hold a summary.json")
         summary = _read(path)
         (RESULTS / f"{summary['preset']}-{summary['seed']}.json").write_text(json.dumps(summary, indent=2) + "\n")
-    readme = ROOT / "README.md"
-    words = readme.read_text()
-    for name, make in (("results", results_table), ("cognition", cognition_table), ("speed", speed_table)):
-        words = _replace(words, name, make())
-    readme.write_text(words)
+    tables = {"results": ("results", results_table), "cognition": ("results", cognition_table), "speed": ("speed", speed_table)}
+    for name, (page, make) in tables.items():
+        path = ROOT / "docs" / f"{page}.md"
+        path.write_text(_replace(path.read_text(), name, make()))
     for row, arms in _rows().items():
         curves = {preset: [run["around_shift"] for run in runs] for preset, runs in arms.items() if "around_shift" in runs[0]}
         if curves:
@@ -67,18 +66,18 @@ def results_table() -> str:
     """Returns the table of presets that stand in no row of capabilities as Markdown: a row a preset, over all of its seeds."""
     shown = {preset for arms in ROWS.values() for preset in arms}
     rows = [
-        "| command | seeds | seconds a run | of the way: median (range) | notes shuffled | largest log-prob gap |",
+        "| command | seeds | seconds a run | normalised score: median (range) | notes shuffled | largest log-prob gap |",
         "|---|---|---|---|---|---|",
     ]
     for preset, summaries in _by_preset().items():
         if preset in shown:
             continue
-        fractions = [summary["fraction"] for summary in summaries]
+        scores = [summary["normalised_score"] for summary in summaries]
         shuffled = [summary["ablations"]["shuffled"] for summary in summaries if "shuffled" in summary["ablations"]]
         seeds = ", ".join(str(seed) for seed in sorted(summary["seed"] for summary in summaries))
         rows.append(
             f"| `experiments/train.py --preset={preset}` | {seeds} | {statistics.median(s['seconds'] for s in summaries):.0f} "
-            f"| {statistics.median(fractions):.1%} ({min(fractions):.1%} to {max(fractions):.1%}) "
+            f"| {statistics.median(scores):.1%} ({min(scores):.1%} to {max(scores):.1%}) "
             f"| {f'at most {max(shuffled):.1%}' if shuffled else ''} | {max(s['max_log_prob_gap'] for s in summaries):.0e} |"
         )
     return "\n".join(rows)
@@ -108,7 +107,7 @@ def _read(path: pathlib.Path) -> dict:
       UsageError: if the file holds none.
     """
     summary = main.read_json(path)
-    if summary.get("preset") not in PRESETS or "fraction" not in summary:
+    if summary.get("preset") not in PRESETS or "normalised_score" not in summary:
         raise main.UsageError(f"{path} is no summary of a run; remove it, or make the run again")
     return summary
 

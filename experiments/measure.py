@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from arl import training
 from arl.models import ModelConfig
 from arl.training import Learner
-from arl.types import Stream
+from arl.types import Trajectory
 
 
 def seconds(side: Callable[[], Any]) -> float:
@@ -102,23 +102,23 @@ def fastest_matmul(rounds: int, sizes: tuple[int, ...] = (512, 1024, 2048), dtyp
     return max(operations / taken[str(size)] for size, (_, operations) in sides.items())
 
 
-def forward_operations(config: ModelConfig, stream: Stream, num_letters: int) -> float:
-    """Returns the floating-point operations that a stream needs of the model once, two for each multiply and add of a matrix product.
+def forward_operations(config: ModelConfig, trajectory: Trajectory, num_candidates: int) -> float:
+    """Returns the floating-point operations that a trajectory needs of the model once, two for each multiply and add of a matrix product.
 
     Only what is of use is counted: tokens that were read, keys that a token sees, and scores where a token was written.
 
     Args:
       config: of the model.
-      stream: `[B, T]`.
-      num_letters: that are scored for each written token, `U`.
+      trajectory: `[B, T]`.
+      num_candidates: that are scored for each written token, `U`.
     """
     attention_width = config.num_heads * config.head_width
     weights = config.width * (attention_width + 2 * config.num_kv_heads * config.head_width) + attention_width * config.width
     weights += 3 * config.width * config.feed_forward_width
-    is_read = np.asarray(stream.token_kind) > 0
-    seen = np.where(is_read, np.arange(is_read.shape[1]) - np.asarray(stream.begin) + 1, 0).sum()
+    is_read = np.asarray(trajectory.token_kind) > 0
+    seen = np.where(is_read, np.arange(is_read.shape[1]) - np.asarray(trajectory.context_start) + 1, 0).sum()
     per_layer = float(weights) * is_read.sum() + 2.0 * attention_width * seen
-    scores = float(config.width) * num_letters * np.asarray(stream.is_written).sum()
+    scores = float(config.width) * num_candidates * np.asarray(trajectory.is_sampled).sum()
     return 2.0 * (config.num_layers * per_layer + scores)
 
 

@@ -12,9 +12,9 @@ from absl import flags
 from experiments import main
 
 RUN = flags.DEFINE_string("run", "runs/reflection", "Folder of the run.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the life.", lower_bound=0, upper_bound=2**31 - 1)
+SEED = flags.DEFINE_integer("seed", 0, "Of the episode.", lower_bound=0, upper_bound=2**31 - 1)
 STEP = flags.DEFINE_integer("step", None, "Which checkpoint; the newest if not given.")
-LIVES = flags.DEFINE_integer("lives", 1, "How many lives to watch.", lower_bound=1)
+EPISODES = flags.DEFINE_integer("episodes", 1, "How many episodes to watch.", lower_bound=1)
 PAUSE = flags.DEFINE_float("pause", 0.3, "Seconds between two segments where somebody watches.", lower_bound=0.0)
 
 STYLES = {  # of the pieces of a segment: what was read is dim
@@ -31,38 +31,38 @@ STYLES = {  # of the pieces of a segment: what was read is dim
 
 
 def play(assignments: list[str]) -> None:
-    """Prints lives, one after the other."""
+    """Prints episodes, one after the other."""
     if assignments:
         raise main.UsageError("play takes its config from the run; leave --config out")
     import rich.console
     import rich.text
 
     from experiments.config import EvaluationConfig
-    from experiments.judge import live
+    from experiments.judge import play as play_episodes
     from experiments.restore import restore
     from experiments.transcript import events, pieces
 
     run = restore(RUN.value, STEP.value)
     console = rich.console.Console(highlight=False)
     interaction = run.experiment.interaction
-    lives, stream = live(run.experiment, run.params, SEED.value, EvaluationConfig(num_lives=LIVES.value), interaction)
+    episodes, trajectory = play_episodes(run.experiment, run.params, SEED.value, EvaluationConfig(num_episodes=EPISODES.value), interaction)
     console.print(
-        f"{run.experiment.config.preset}, checkpoint {run.step}; lives as they come with seed {SEED.value}{_mean_return(run.step)}"
+        f"{run.experiment.config.preset}, checkpoint {run.step}; episodes as they come with seed {SEED.value}{_mean_return(run.step)}"
     )
-    for lane in range(LIVES.value):
-        console.rule(f"life {lane + 1}: return {lives.returned[lane]:.2f}")
-        for event in events(interaction, run.experiment.tokenizer, stream, lane):
+    for lane in range(EPISODES.value):
+        console.rule(f"episode {lane + 1}: return {episodes.returned[lane]:.2f}")
+        for event in events(interaction, run.experiment.tokenizer, trajectory, lane):
             console.print(rich.text.Text.assemble(*((text, STYLES[role]) for role, text in pieces(event))), soft_wrap=True)
             time.sleep(PAUSE.value if console.is_terminal else 0.0)
 
 
 def _mean_return(step: int) -> str:
-    """Returns what lives return on average, if the run was judged at this checkpoint: one that is watched may be a lucky one."""
+    """Returns what episodes return on average, if the run was judged at this checkpoint: one that is watched may be a lucky one."""
     path = pathlib.Path(RUN.value) / "summary.json"
     summary = main.read_json(path) if path.exists() else {}
     if summary.get("updates") != step:
         return ""
-    return f"\non average held-out lives return {summary['return']:.2f} ± {summary['return_interval']:.2f}"
+    return f"\non average held-out episodes return {summary['return']:.2f} ± {summary['return_interval']:.2f}"
 
 
 if __name__ == "__main__":

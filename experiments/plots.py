@@ -10,21 +10,21 @@ COLORS = ("tab:blue", "tab:orange", "tab:red", "tab:purple", "tab:brown")
 
 
 def learning_curve(
-    path: pathlib.Path, outcomes: list[float], first: int, floor: float, ceiling: float, title: str, marks: dict[str, float]
+    path: pathlib.Path, outcomes: list[float], first: int, random: float, optimal: float, title: str, marks: dict[str, float]
 ) -> None:
-    """Draws the outcome a life of every update between floor and ceiling.
+    """Draws the outcome an episode of every update between floor and ceiling.
 
     Args:
       path: of the PNG.
       outcomes: a number an update.
       first: update; before it the agent imitated.
-      floor: of random actions.
-      ceiling: the optimum or a bound.
+      random: of random actions.
+      optimal: the optimum or a bound.
       title: of the plot.
       marks: names and outcomes of evaluations, drawn at the right edge.
     """
     values = np.asarray(outcomes, float)
-    figure, axes = _between(floor, ceiling, title)
+    figure, axes = _between(random, optimal, title)
     updates = first + np.arange(len(values))
     axes.plot(updates, values, color=COLORS[0], alpha=0.25, linewidth=0.8)
     axes.plot(updates, _smooth(values), color=COLORS[0], label="training")
@@ -36,17 +36,17 @@ def learning_curve(
     _save(figure, axes, path)
 
 
-def arms(path: pathlib.Path, returns: dict[str, list[list[float]]], floor: float, ceiling: float, title: str) -> None:
+def arms(path: pathlib.Path, returns: dict[str, list[list[float]]], random: float, optimal: float, title: str) -> None:
     """Draws the learning curves of several agents, a colour each: every seed, and their mean.
 
     Args:
       path: of the PNG.
       returns: of every agent, for each seed, a number an update after it imitated; all seeds of an agent are of the same length.
-      floor: of random actions.
-      ceiling: the optimum or a bound.
+      random: of random actions.
+      optimal: the optimum or a bound.
       title: of the plot.
     """
-    figure, axes = _between(floor, ceiling, title)
+    figure, axes = _between(random, optimal, title)
     for (name, seeds), color in zip(returns.items(), itertools.cycle(COLORS)):
         curves = [_smooth(np.asarray(seed, float)) for seed in seeds]
         for curve in curves:
@@ -80,11 +80,11 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return np.convolve(np.pad(values, (window // 2, window - 1 - window // 2), mode="edge"), np.ones(window) / window, mode="valid")
 
 
-def _between(floor: float, ceiling: float, title: str) -> tuple[Any, Any]:
+def _between(random: float, optimal: float, title: str) -> tuple[Any, Any]:
     """Returns a figure and its axes with floor and ceiling drawn."""
-    figure, axes = _axes(title, "update", "outcome a life")
-    axes.axhline(ceiling, color="tab:green", linestyle="--", label=f"optimal {ceiling:.3g}")
-    axes.axhline(floor, color="tab:gray", linestyle="--", label=f"random {floor:.3g}")
+    figure, axes = _axes(title, "update", "outcome an episode")
+    axes.axhline(optimal, color="tab:green", linestyle="--", label=f"optimal {optimal:.3g}")
+    axes.axhline(random, color="tab:gray", linestyle="--", label=f"random {random:.3g}")
     return figure, axes
 
 

@@ -15,10 +15,10 @@ from arl.training.run import Observer
 from experiments.build import Experiment
 
 
-def refuse_cut_lives(rollout: RolloutConfig) -> Observer:
-    """Returns an observer that ends a run most of whose lives are cut by their stream, with no other to go on: their return says nothing.
+def refuse_cut_episodes(rollout: RolloutConfig) -> Observer:
+    """Returns an observer that ends a run if most episodes are cut by the end of their trajectory and do not go on in another.
 
-    Whether they are is seen when they are lived: the bound of a life, from which a stream's length is filled in, is seldom reached.
+    Their returns say nothing. It is found out by running: few episodes are as long as the bound from which trajectories are sized.
 
     Args:
       rollout: of the run.
@@ -28,8 +28,9 @@ def refuse_cut_lives(rollout: RolloutConfig) -> Observer:
         del seconds
         if not rollout.restarts and metrics["unfinished_share"] > 0.5:
             raise TrainingError(
-                f"a stream of {rollout.stream_length} tokens cuts {metrics['unfinished_share']:.0%} of the lives of update {step}, and no "
-                "other goes on with them; set rollout.stream_length=0 for whole lives, or rollout.restarts=True, and name another --output"
+                f"a trajectory of {rollout.trajectory_length} tokens cuts {metrics['unfinished_share']:.0%} of the episodes of update "
+                f"{step}; set RolloutConfig.trajectory_length=0 for whole episodes, or RolloutConfig.restarts=True so that they go on, "
+                "and name another --output"
             )
 
     return observe
@@ -56,7 +57,7 @@ class Progress:
 
     def __init__(self, experiment: Experiment, output: pathlib.Path, first: int):
         """Begins at update `first` of a run in the folder `output`."""
-        self._task, self._first, self._num_updates = experiment.task, first, experiment.config.num_updates
+        self._bounds, self._first, self._num_updates = experiment.bounds, first, experiment.config.num_updates
         self._times = output / "times.jsonl"
         self._spent = _last_seconds(self._times)
         self._began = time.perf_counter()
@@ -113,7 +114,7 @@ class Progress:
         said = f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
         if "return/outcome" in metrics:
             outcome = metrics["return/outcome"]
-            score = evaluation.fraction_of_the_way(outcome, self._task.floor, self._task.ceiling)
+            score = evaluation.normalised_score(outcome, self._bounds)
             said = f"score {score:.2f}, outcome {outcome:.3f}, {said}"
         else:
             said = f"imitating, {metrics['negative_log_likelihood']:.3f} nats a token, {said}"

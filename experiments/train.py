@@ -27,7 +27,11 @@ if TYPE_CHECKING:  # a binary imports what it needs when its flags have been rea
     from experiments.board import Board
     from experiments.build import Experiment
 
-PRESET = flags.DEFINE_string("preset", "reflection", "Name of a run in experiments/presets.py.")
+PRESET = flags.DEFINE_string(
+    "preset",
+    None,
+    "Name of a run in experiments/presets/, or my_package.module:function; reflection if not given, plain with --config.environment.",
+)
 SEED = flags.DEFINE_integer("seed", 0, "Of everything that is random.", lower_bound=0, upper_bound=2**31 - 1)
 DEVICES = flags.DEFINE_integer("devices", None, "Devices that share the lanes; all if not given. A processor is one a core.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "", "Folder of the run; runs/<preset> if not given.")
@@ -41,7 +45,9 @@ def train(assignments: list[str]) -> int | None:
     from experiments.devices import claim, make_mesh, on_one_device
     from experiments.presets import get_preset
 
-    config = configs.override(get_preset(PRESET.value), assignments)
+    is_own = any(assignment.startswith("environment=") for assignment in assignments)
+    preset = PRESET.value or ("plain" if is_own else "reflection")
+    config = configs.override(get_preset(preset), assignments)
     claim(DEVICES.value, config.learner.blocks)
     mesh = make_mesh(DEVICES.value, config.learner.blocks)
     experiment = build(config, mesh)
@@ -58,7 +64,7 @@ def train(assignments: list[str]) -> int | None:
     if int(state.step) < config.num_updates:
         print(f"stopped after update {int(state.step)}; the same command goes on from there")
         return 1
-    command = ["experiments/train.py", f"--preset={config.preset}", f"--seed={SEED.value}", *(f"--config.{a}" for a in assignments)]
+    command = ["experiments/train.py", f"--preset={preset}", f"--seed={SEED.value}", *(f"--config.{a}" for a in assignments)]
     about = {"seconds": round(seconds, 1), "devices": mesh.size, "command": shlex.join(command)}
     summary = _evaluate(experiment, output, on_one_device(state.params), board, about)
     _write_json(summary_path, summary)
@@ -77,7 +83,7 @@ def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, told: d
 
     from arl import training
     from experiments.board import Board
-    from experiments.progress import Progress, refuse_cut_lives
+    from experiments.progress import Progress, refuse_cut_episodes
 
     config, key = experiment.config, jax.random.key(SEED.value)
     learner, like = experiment.learner, jax.eval_shape(experiment.learner.init, key)
@@ -85,8 +91,12 @@ def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, told: d
     # What cannot be is refused before anything is written.
     traced = [training.jit_update(part, mesh, like).trace(like) for part in (experiment.warm_start, learner) if part]
     lock = _open_folder(output, told)
-    random, optimal = experiment.task.floor, experiment.task.ceiling
-    print(f"{config.preset}: score 0 is random ({random:.3g}), 1 is optimal ({optimal:.3g}); writing to {output}", flush=True)
+    bounds = experiment.bounds
+    print(
+        f"{config.preset}: score 0 is random ({bounds.random:.3g}), 1 is {optimum(bounds.optimal_is)} ({bounds.optimal:.3g}); "
+        f"writing to {output}",
+        flush=True,
+    )
     checkpoints = training.Checkpoints(output / "checkpoints")
     try:
         resumed = checkpoints.latest() is not None
@@ -103,7 +113,7 @@ def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, told: d
                 training.in_turn(config.warm_start, compiled[0], compiled[-1]),
                 checkpoints=checkpoints,
                 checkpoint_every=config.checkpoint_every,
-                observers=[refuse_cut_lives(experiment.rollout), metrics, board, progress],
+                observers=[refuse_cut_episodes(experiment.rollout), metrics, board, progress],
                 should_stop=should_stop,
             )
             state = _update_and_show(experiment, update, state, output, board, progress, should_stop)
@@ -113,7 +123,7 @@ def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, told: d
 
 
 def _update_and_show(experiment, update, state, output: pathlib.Path, board, progress, should_stop) -> "TrainState":
-    """Takes all updates; before the first, and after each quarter of them, adds lives to the transcripts. Returns the last state."""
+    """Takes all updates; before the first, and after each quarter of them, adds episodes to the transcripts. Returns the last state."""
     from experiments.devices import on_one_device
     from experiments.judge import make_transcripts
 
@@ -152,7 +162,7 @@ def _write_json(path: pathlib.Path, values: dict) -> None:
 
 
 def _evaluate(experiment: "Experiment", output: pathlib.Path, params, board: "Board", about: dict) -> dict:
-    """Judges a trained agent, draws its learning curve and shows some of the lives by which it was judged.
+    """Judges a trained agent, draws its learning curve and shows some of the episodes by which it was judged.
 
     Returns:
       The summary of the run, `about` included.
@@ -160,7 +170,7 @@ def _evaluate(experiment: "Experiment", output: pathlib.Path, params, board: "Bo
     from arl import training
     from experiments.judge import judge
     from experiments.progress import telling
-    from experiments.transcript import typical_lives
+    from experiments.transcript import typical_episodes
 
     config, began = experiment.config, time.perf_counter()
     with telling("judging") as report:
@@ -181,19 +191,19 @@ def _evaluate(experiment: "Experiment", output: pathlib.Path, params, board: "Bo
     }
     with telling("writing") as report:
         report("transcripts")
-        lives = typical_lives(experiment.interaction, experiment.tokenizer, judged.stream)
-        _add_transcripts(output, board, "after training", lives, config.num_updates)
+        episodes = typical_episodes(experiment.interaction, experiment.tokenizer, judged.trajectory)
+        _add_transcripts(output, board, "after training", episodes, config.num_updates)
         report("the learning curve")
         board.evaluation(summary, config.num_updates)
         _draw(output, lines, summary)
     return summary
 
 
-def _add_transcripts(output: pathlib.Path, board: "Board", title: str, lives: str, step: int) -> None:
+def _add_transcripts(output: pathlib.Path, board: "Board", title: str, episodes: str, step: int) -> None:
     from experiments.transcript import add_section
 
-    add_section(output / "transcripts.txt", title, lives)
-    board.text("transcripts", f"{title}\n\n{lives}", step)
+    add_section(output / "transcripts.txt", title, episodes)
+    board.text("transcripts", f"{title}\n\n{episodes}", step)
 
 
 def _after_warm_start(experiment: "Experiment", lines: list[dict]) -> dict[str, float]:
@@ -202,8 +212,13 @@ def _after_warm_start(experiment: "Experiment", lines: list[dict]) -> dict[str, 
 
     if not experiment.warm_start:
         return {}
-    outcome, task = lines[experiment.config.warm_start]["return/outcome"], experiment.task
-    return {"fraction_after_warm_start": evaluation.fraction_of_the_way(outcome, task.floor, task.ceiling)}
+    outcome = lines[experiment.config.warm_start]["return/outcome"]
+    return {"normalised_score_after_warm_start": evaluation.normalised_score(outcome, experiment.bounds)}
+
+
+def optimum(kind: str) -> str:
+    """Returns words for what stands at the upper end of the scale, by `Bounds.optimal_is`."""
+    return {"exact": "optimal", "bound": "a bound that nobody exceeds", "filter": "what a Bayes filter earns"}[kind]
 
 
 def _draw(output: pathlib.Path, lines: list[dict], summary: dict) -> None:
@@ -211,11 +226,11 @@ def _draw(output: pathlib.Path, lines: list[dict], summary: dict) -> None:
     from experiments.judge import ablation_label
     from experiments.plots import learning_curve
 
-    way = summary["ceiling"] - summary["floor"]
-    marks = {ablation_label(name): summary["floor"] + way * score for name, score in summary["ablations"].items()}
-    title = f"{summary['preset']}, seed {summary['seed']}: normalised score {summary['fraction']:.2f}"
+    scale = summary["optimal"] - summary["random"]
+    marks = {ablation_label(name): summary["random"] + scale * score for name, score in summary["ablations"].items()}
+    title = f"{summary['preset']}, seed {summary['seed']}: normalised score {summary['normalised_score']:.2f}"
     outcomes = [line["return/outcome"] for line in lines[summary["warm_start"] :]]
-    limits = (summary["floor"], summary["ceiling"])
+    limits = (summary["random"], summary["optimal"])
     learning_curve(output / "curve.png", outcomes, summary["warm_start"], *limits, title, {"evaluation": summary["score"], **marks})
 
 
@@ -223,9 +238,9 @@ def _print_summary(summary: dict, output: pathlib.Path) -> None:
     from experiments.judge import ablation_label
 
     print(
-        f"{summary['preset']}, seed {summary['seed']}: {summary['updates']} updates in {summary['seconds']:.0f} s. On held-out lives "
-        f"the normalised score is {summary['fraction']:.3f} ± {summary['interval']:.3f} "
-        f"(0 is random, {summary['floor']:.3g}; 1 is optimal, {summary['ceiling']:.3g})."
+        f"{summary['preset']}, seed {summary['seed']}: {summary['updates']} updates in {summary['seconds']:.0f} s. On held-out episodes "
+        f"the normalised score is {summary['normalised_score']:.3f} ± {summary['interval']:.3f} "
+        f"(0 is random, {summary['random']:.3g}; 1 is {optimum(summary.get('optimal_is', 'exact'))}, {summary['optimal']:.3g})."
     )
     for name, score in summary["ablations"].items():
         print(f"With {ablation_label(name)} it is {score:.3f}.")

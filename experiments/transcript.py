@@ -1,57 +1,65 @@
-"""Streams as people read them: who wrote what, how sure it was, what it earned, what was forgotten."""
+"""Trajectories as people read them: who wrote what, how sure it was, what it earned, what was forgotten."""
 
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from arl.types import Interaction, Kind, Stream
+from arl.types import Interaction, Kind, Trajectory
 
 READ, WROTE = "read", "wrote"
 MARGIN = 14  # columns, for the names of segments
-SHOWN = {"the 10th percentile": 0.1, "the median": 0.5, "the best": 1.0}  # which of many lives, by the quantile of their return
+SHOWN = {"the 10th percentile": 0.1, "the median": 0.5, "the best": 1.0}  # which of many episodes, by the quantile of their return
 
 
-def events(interaction: Interaction, tokenizer: Any, stream: Stream, lane: int) -> list[dict[str, Any]]:
+def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lane: int) -> list[dict[str, Any]]:
     """Returns what happened in a lane: runs of text that were read, and segments that were written.
 
     Args:
       interaction: what the lane did.
       tokenizer: of its text.
-      stream: `[B, T]`, on the host.
+      trajectory: `[B, T]`, on the host.
       lane: which one.
 
     Returns:
       Dicts with `who`, `kind`, `attempt`, `text`, and for what was written `tokens` (pairs of text and probability, None where forced),
       `reward`, `is_legal`; `forgets` where the context begins anew.
     """
-    alphabet, found = interaction.grammar.alphabet, []
+    candidates, found = interaction.grammar.candidates, []
     say = lambda token: tokenizer.decode([int(token)], skip_special_tokens=False)
-    own_length = 0  # tokens of the segment that stand in the stream again, as the model reads what it wrote
-    for slot in np.flatnonzero(np.asarray(stream.token_kind[lane]) > 0):
-        kind = Kind(int(stream.token_kind[lane, slot]))
-        forgets = slot > 0 and int(stream.begin[lane, slot]) == slot
-        if forgets or kind in (Kind.PROMPT, Kind.OBSERVATION):
-            if not found or found[-1]["who"] != READ or forgets or found[-1]["kind"] != kind.name:
-                found.append({"who": READ, "kind": kind.name, "attempt": int(stream.attempt[lane, slot]), "text": "", "forgets": forgets})
-            found[-1]["text"] += say(stream.token[lane, slot])
+    own_length = 0  # tokens of the segment that stand in the trajectory again, as the model reads what it wrote
+    for slot in np.flatnonzero(np.asarray(trajectory.token_kind[lane]) > 0):
+        kind = Kind(int(trajectory.token_kind[lane, slot]))
+        resets_context = slot > 0 and int(trajectory.context_start[lane, slot]) == slot
+        if resets_context or kind in (Kind.PROMPT, Kind.OBSERVATION):
+            if not found or found[-1]["who"] != READ or resets_context or found[-1]["kind"] != kind.name:
+                found.append(
+                    {
+                        "who": READ,
+                        "kind": kind.name,
+                        "attempt": int(trajectory.attempt[lane, slot]),
+                        "text": "",
+                        "resets_context": resets_context,
+                    }
+                )
+            found[-1]["text"] += say(trajectory.token[lane, slot])
             own_length = 0
         elif own_length:
             own_length -= 1
         elif found and found[-1]["who"] == WROTE:
-            found[-1]["tokens"].append((say(stream.token[lane, slot]), None))
-        if stream.is_written[lane, slot]:
+            found[-1]["tokens"].append((say(trajectory.token[lane, slot]), None))
+        if trajectory.is_sampled[lane, slot]:
             if not found or found[-1]["who"] != WROTE or found[-1]["is_over"]:
-                attempt, kind = int(stream.attempt[lane, slot]), Kind(int(stream.kind[lane, slot])).name
+                attempt, kind = int(trajectory.attempt[lane, slot]), Kind(int(trajectory.kind[lane, slot])).name
                 found.append(
                     {"who": WROTE, "kind": kind, "attempt": attempt, "tokens": [], "is_over": False, "reward": 0.0, "is_legal": True}
                 )
-            probability = float(np.exp(stream.log_prob[lane, slot]))
-            found[-1]["tokens"].append((say(alphabet[int(stream.written[lane, slot])]), probability))
+            probability = float(np.exp(trajectory.log_prob[lane, slot]))
+            found[-1]["tokens"].append((say(candidates[int(trajectory.sampled[lane, slot])]), probability))
             own_length = 1
-            if stream.ends_segment[lane, slot]:
-                reward = sum(float(part[lane, slot]) for part in stream.reward)
-                found[-1] |= {"is_over": True, "reward": reward, "is_legal": bool(stream.is_legal[lane, slot])}
+            if trajectory.ends_segment[lane, slot]:
+                reward = sum(float(part[lane, slot]) for part in trajectory.reward)
+                found[-1] |= {"is_over": True, "reward": reward, "is_legal": bool(trajectory.is_legal[lane, slot])}
     return found
 
 
@@ -64,7 +72,7 @@ def pieces(event: dict[str, Any]) -> list[tuple[str, str]]:
     Args:
       event: what was read, or a segment that was written.
     """
-    found = [("border", f"{'':{MARGIN}}--- the context begins anew ---\n")] if event.get("forgets") else []
+    found = [("border", f"{'':{MARGIN}}--- the context begins anew ---\n")] if event.get("resets_context") else []
     label = f"{'>' if event['who'] == WROTE else ' '} {event['kind'].lower():>{MARGIN - 3}} "
     if event["who"] == READ:
         lines = [line.removeprefix(" ").rstrip() for line in event["text"].strip("\n").split("\n")]
@@ -88,32 +96,32 @@ def to_text(happened: list[dict[str, Any]]) -> str:
 
 
 def typical(returned: np.ndarray) -> dict[int, str]:
-    """Returns which of many lives to show, and as what: those at a few quantiles of the return; of equal ones the first come first.
+    """Returns which of many episodes to show, and as what: those at a few quantiles of the return; of equal ones the first come first.
 
     Args:
-      returned: `[N]`, the return of each life.
+      returned: `[N]`, the return of each episode.
     """
     order, found = np.argsort(returned, kind="stable"), {}
     for name, quantile in SHOWN.items():
         found.setdefault(int(order[round(quantile * (len(order) - 1))]), []).append(name)
-    return {life: " and ".join(names) for life, names in found.items()}
+    return {episode: " and ".join(names) for episode, names in found.items()}
 
 
-def typical_lives(interaction: Interaction, tokenizer: Any, stream: Stream) -> str:
-    """Returns the typical ones of many lives as text, each under a line that says which one it is.
+def typical_episodes(interaction: Interaction, tokenizer: Any, trajectory: Trajectory) -> str:
+    """Returns the typical ones of many episodes as text, each under a line that says which one it is.
 
     Args:
-      interaction: what the lives did.
+      interaction: what the episodes did.
       tokenizer: of their text.
-      stream: `[N, T]`, on the host, a whole life in each lane.
+      trajectory: `[N, T]`, on the host, a whole episode in each lane.
     """
-    returned = np.sum([np.sum(part, axis=1) for part in stream.reward], axis=0)
+    returned = np.sum([np.sum(part, axis=1) for part in trajectory.reward], axis=0)
     shown = typical(returned)
-    greedily = "" if np.any(stream.log_prob) else "; written greedily, so that all probabilities are 1"
-    said = [f"{len(shown)} of {len(returned)} held-out lives, chosen by their return (mean {returned.mean():.2f}){greedily}"]
-    for life, place in shown.items():
-        title = f"life {life + 1} of {len(returned)}: return {returned[life]:.2f}, {place}"
-        said.append(f"{title}\n{to_text(events(interaction, tokenizer, stream, life))}")
+    greedily = "" if np.any(trajectory.log_prob) else "; written greedily, so that all probabilities are 1"
+    said = [f"{len(shown)} of {len(returned)} held-out episodes, chosen by their return (mean {returned.mean():.2f}){greedily}"]
+    for episode, place in shown.items():
+        title = f"episode {episode + 1} of {len(returned)}: return {returned[episode]:.2f}, {place}"
+        said.append(f"{title}\n{to_text(events(interaction, tokenizer, trajectory, episode))}")
     return "\n\n".join(said)
 
 

@@ -8,26 +8,51 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+from arl.agents import Layer, Memory
 from arl.training import Schedule
 from experiments.config import Config
 from experiments.fields import all_fields, example, first_sentence, says
+from experiments.parts import OURS, write
 from experiments.presets import PRESETS
 
 LEFT = 46  # columns of names
-EXAMPLES = ("learner.num_updates", "agent.carry", "agent.forgets", "agent.tools", "agent.prices", "learner.learning_rate", "rollout.widths")
+EXAMPLES = ("learner.num_updates", "environment", "agent", "learner.learning_rate", "rollout.widths", "learner.entropy_scales")
 
 
 def usage() -> str:
-    """Returns the presets and the fields of a config, each with what it is, as wide as the terminal, but 100 to 140 columns."""
+    """Returns the presets, the parts and the fields of a config, each with what it is, in the terminal's width, but 100 to 140 columns."""
     width = min(max(shutil.get_terminal_size((120, 24)).columns, 100), 140)
-    config = Config()
-    parts = {
+    environments = {name: part for name, part in OURS.items() if hasattr(part, "make")}
+    layers = {name: part for name, part in OURS.items() if issubclass(part, Layer)}
+    memories = {name: part for name, part in OURS.items() if issubclass(part, Memory) and part is not Memory}
+    sections = {
         "Presets, --preset=NAME": _presets(),
-        **_fields(config),
+        "Environments, --config.environment='NAME(FIELD=VALUE)'; fields, --config.environment.FIELD=VALUE": _parts(environments),
+        "Layers, --config.agent='act(), NAME(FIELD=VALUE)'; fields, --config.agent.NAME.FIELD=VALUE": _parts(layers),
+        "Memories of attempts": _parts(memories),
+        **_fields(Config()),
         "A schedule": {f"NAME.{name}={getattr(Schedule(), name)}": about for name, about in says(Schedule).items()},
     }
-    lines = [line for title, items in parts.items() for line in ("", f"{title}:", *_table(items, width))]
-    return "\n".join([*lines, "", "Values are written as in", *(f"  {example(config, name)}" for name in EXAMPLES)])
+    lines = [line for title, items in sections.items() for line in ("", f"{title}:", *_table(items, width))]
+    others = "Environments and layers of your own are written as my_package.module:NAME(FIELD=VALUE)."
+    return "\n".join([*lines, "", others, "Values are written as in", *(f"  {example(Config(), name)}" for name in EXAMPLES)])
+
+
+def _parts(parts: dict[str, type]) -> dict[str, str]:
+    """What each part is, and its fields with their defaults."""
+    said = {}
+    for name, part in parts.items():
+        said[name] = first_sentence(inspect.getdoc(part) or "")
+        about = says(part)
+        for field in dataclasses.fields(part):
+            if not field.kw_only:
+                default = "" if field.default is dataclasses.MISSING else f"={_shown(field.default)}"
+                said[f"  {name}.{field.name}{default}"] = first_sentence(about[field.name])
+    return said
+
+
+def _shown(value: Any) -> str:
+    return write([value]) if dataclasses.is_dataclass(value) else repr(value)
 
 
 def _presets() -> dict[str, str]:
@@ -46,9 +71,11 @@ def _presets() -> dict[str, str]:
 
 def _fields(config: Config) -> dict[str, dict[str, str]]:
     """The fields of each part of a config, with their defaults, by a title of that part."""
-    parts: dict[str, dict[str, str]] = {"Fields, --config.NAME=VALUE, with what they are where no preset says otherwise": {}}
-    titles = {"": next(iter(parts))}
+    sections: dict[str, dict[str, str]] = {"Fields, --config.NAME=VALUE, with what they are where no preset says otherwise": {}}
+    titles = {"": next(iter(sections))}
     for field in all_fields(config, (Schedule,)):
+        if field.name.startswith(("environment", "agent")):
+            continue  # these stand among the parts
         path = field.name.rpartition(".")[0]
         if path not in titles:
             part: Any = functools.reduce(getattr, path.split("."), config)
@@ -58,8 +85,8 @@ def _fields(config: Config) -> dict[str, dict[str, str]]:
             start, *others = (f"{name}={value}" for name, value in dataclasses.asdict(field.default).items())
             shown, about = f".{start}", f"{about} A schedule, with {', '.join(others)}."
         if field.name != "preset":
-            parts.setdefault(titles[path], {})[field.name + shown] = about
-    return parts
+            sections.setdefault(titles[path], {})[field.name + shown] = about
+    return sections
 
 
 def _table(items: dict[str, str], width: int) -> list[str]:

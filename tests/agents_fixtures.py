@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arl import agents, envs, text
-from arl.types import Environment, Interaction, Kind, Step, Stream, Text, Written
+from arl import agents, text
+from arl.task import Environment, Step
+from arl.types import Interaction, Kind, Segment, Text, Trajectory
 from tests import tiny
 
 STOP = tiny.TOKENIZER.eos_token_id
 STRINGS = [text.token_ids(tiny.TOKENIZER, word) for word in tiny.WORDS]
-LETTERS = sorted({token for string in STRINGS for token in string} | {text.token_ids(tiny.TOKENIZER, x)[0] for x in tiny.SYMBOLS})
+CANDIDATES = sorted({token for string in STRINGS for token in string} | {text.token_ids(tiny.TOKENIZER, x)[0] for x in tiny.SYMBOLS})
 
 
 class RiddleState(NamedTuple):
@@ -57,39 +58,43 @@ def make_riddle(num_steps: int = 3, full: bool = False) -> Environment:
 # ---------------------------------------------------------------- recipes
 
 
+LAYERS = {"think": agents.Think, "attempts": agents.Attempts}
+
+
 def build(recipe) -> Interaction:
     """The interaction of a recipe."""
+    return tiny.make(*parts(recipe))
+
+
+def parts(recipe) -> list:
+    """The environment of a recipe, and its layers from the inside out."""
     maker, inner, options = recipe
-    if maker == "act":
-        return agents.act(inner, **options)
-    return {"think": agents.think, "attempts": agents.attempts}[maker](build(inner), tiny.TOKENIZER, **options)
+    return [inner, agents.Act(**options)] if maker == "act" else [*parts(inner), LAYERS[maker](**options)]
 
 
 def random_recipe(seed: int, full: bool = False):
-    """A recipe of one or two combinators over `act`, whose schedules are all named; `full` as in `make_riddle`."""
+    """A recipe of one or two layers over `Act`, whose schedules are all named; `full` as in `make_riddle`."""
     draw = random.Random(seed)
-    environment = make_riddle(draw.choice([1, 2, 3]), full)
+    environment, limit = make_riddle(draw.choice([1, 2, 3]), full), 0
     if draw.random() < 0.4:
-        environment = envs.time_limit(make_riddle(5, full), draw.choice([1, 2]))
-    if draw.random() < 0.3:
-        environment = envs.turn_cost(environment, 0.5)
-    options = {"illegal_penalty": draw.choice([0.125, 1.0]), "discount": draw.choice([1.0, 0.75]), "forgets": draw.random() < 0.4}
-    recipe = ("act", environment, options)
+        environment, limit = make_riddle(5, full), draw.choice([1, 2])
+    options = {"time_limit": limit, "turn_cost": 0.5 if draw.random() < 0.3 else 0.0, "illegal_penalty": draw.choice([0.125, 1.0])}
+    recipe = ("act", environment, {**options, "discount": draw.choice([1.0, 0.75]), "resets_context": draw.random() < 0.4})
     for level, maker in enumerate(draw.choice([["attempts"], ["think", "attempts"], ["attempts", "think"], ["attempts", "attempts"]])):
         if maker == "think":
-            symbols, stop = draw.choice([list(tiny.SYMBOLS), None]), draw.random() < 0.5
+            symbols, stop = draw.choice([tiny.SYMBOLS, "any"]), draw.random() < 0.5
             recipe = ("think", recipe, {"budget": draw.choice([1, 3]), "symbols": symbols, "stop": stop})
         else:
-            carries = [agents.nothing(), agents.history(), agents.window(draw.choice([1, 6, 40]))]
-            annealed, stop, symbols = draw.random() < 0.5, draw.random() < 0.5, draw.choice([tiny.SYMBOLS, None])
-            carries += [agents.reflection(draw.choice([1, 3]), symbols=symbols, stop=stop, annealed=annealed)] * 3
-            carries = [carry for carry in carries if carry.forgets or not build(recipe).size.forgets]
-            options = {"carry": draw.choice(carries), "discount": draw.choice([1.0, 0.5]), "num_attempts": draw.choice([2, 3])}
+            memories = [agents.Nothing(), agents.History(), agents.Window(draw.choice([1, 6, 40]))]
+            annealed, stop, symbols = draw.random() < 0.5, draw.random() < 0.5, draw.choice([tiny.SYMBOLS, "any"])
+            memories += [agents.Reflection(draw.choice([1, 3]), symbols, stop=stop, annealed=annealed)] * 3
+            memories = [memory for memory in memories if memory.resets_context or not build(recipe).size.context_resets]
+            options = {"memory": draw.choice(memories), "discount": draw.choice([1.0, 0.5]), "num_attempts": draw.choice([2, 3])}
             recipe = ("attempts", recipe, {**options, "name": f"level {level}"})
     return recipe
 
 
-SETTING = {f"level {level}": {"keep": jnp.float32(0.5)} for level in range(2)}
+CURRICULUM = {f"level {level}": {"keep": jnp.float32(0.5)} for level in range(2)}
 
 
 # ---------------------------------------------------------------- the plain account
@@ -105,7 +110,7 @@ class Told:
     legal: list | None
     symbols: list | None = None
     stop: bool = True
-    forget: bool = False
+    reset_context: bool = False
     reward: float = 0.0
     discount: float = 1.0
     attempt: int = 0
@@ -120,7 +125,7 @@ def ids(said) -> list[int]:
 
 
 def _free(symbols):
-    return text.any_text(tiny.TOKENIZER, symbols, stop=False).alphabet.tolist()
+    return text.any_text(tiny.TOKENIZER, None if symbols == "any" else symbols, stop=False).candidates.tolist()
 
 
 @functools.cache
@@ -132,14 +137,16 @@ class PlainAct:
     """`act`, told again."""
 
     def __init__(self, environment, options):
-        self.max_steps, self.worst_reward, self.options = environment.max_steps, environment.worst_reward, options
+        self.options, self.cost, limit = options, options.get("turn_cost", 0.0), options.get("time_limit", 0)
+        self.max_steps = min(steps for steps in (environment.max_steps, limit) if steps)
+        self.worst_reward = environment.worst_reward - self.cost
         self.reset, self.step, self.say = _compiled(environment.reset, environment.step, environment.describe, environment.legal)
 
     def _ask(self, **rest):
         said, exists = self.say(self.state)
         legal = [string for string, here in zip(STRINGS, np.asarray(exists), strict=True) if here]
         budget = 0 if rest.get("truncated") else max(map(len, STRINGS)) + (0 if self._longest_is_final() else 1)
-        return Told(ids(said), Kind.ACTION, budget, legal, forget=self.options["forgets"], **rest)
+        return Told(ids(said), Kind.ACTION, budget, legal, reset_context=self.options["resets_context"], **rest)
 
     def _longest_is_final(self):
         longest = max(STRINGS, key=len)
@@ -159,7 +166,7 @@ class PlainAct:
         self.state, step = self.step(key, self.state, jnp.int32(STRINGS.index(written)))
         terminated = bool(step.terminated)
         truncated = not terminated and (bool(step.truncated) or over)
-        return self._ask(reward=float(step.reward), terminated=terminated, truncated=truncated, discount=discount)
+        return self._ask(reward=float(step.reward) - self.cost, terminated=terminated, truncated=truncated, discount=discount)
 
 
 class PlainThink:
@@ -167,7 +174,7 @@ class PlainThink:
 
     def __init__(self, inner, options):
         self.inner, self.options, self.held = inner, options, None
-        self.letters = _free(options["symbols"])
+        self.candidates = _free(options["symbols"])
 
     def _hold(self, turn):
         if turn.kind != Kind.ACTION or turn.terminated or turn.truncated:
@@ -175,7 +182,7 @@ class PlainThink:
         self.held = turn
         return dataclasses.replace(
             turn, read=turn.read + text.token_ids(tiny.TOKENIZER, " think"), kind=Kind.THINK, budget=self.options["budget"], legal=None,
-            symbols=self.letters, stop=self.options["stop"],
+            symbols=self.candidates, stop=self.options["stop"],
         )  # fmt: skip
 
     def start(self, key):
@@ -185,16 +192,18 @@ class PlainThink:
         if self.held is None:
             return self._hold(self.inner.advance(key, written, legal))
         turn, self.held = self.held, None
-        return dataclasses.replace(turn, read=text.token_ids(tiny.TOKENIZER, " so"), forget=False, reward=0.0, discount=1.0)
+        return dataclasses.replace(turn, read=text.token_ids(tiny.TOKENIZER, " so"), reset_context=False, reward=0.0, discount=1.0)
 
 
 class PlainAttempts:
     """`attempts`, told again: the transcript is kept whole, and cut where it is used."""
 
     def __init__(self, inner, options):
-        self.inner, self.options, self.carry = inner, options, options["carry"]
-        self.ask = text.token_ids(tiny.TOKENIZER, self.carry.ask) if self.carry.budget else []
-        self.letters = _free(self.carry.symbols) if self.carry.budget else []
+        self.inner, self.options, self.memory = inner, options, options["memory"]
+        self.note = self.memory if isinstance(self.memory, agents.Reflection) else None
+        self.window = getattr(self.memory, "num_tokens", 0)
+        self.ask = text.token_ids(tiny.TOKENIZER, self.note.ask) if self.note else []
+        self.candidates = _free(self.note.symbols) if self.note else []
 
     def start(self, key):
         self.task, self.attempt, self.reflecting, self.kept, self.dying = key, 0, False, [], 1.0
@@ -203,15 +212,17 @@ class PlainAttempts:
         return turn
 
     def _next(self, key, ended, note, reward):
-        first, forget = self.inner.start(self.task), self.carry.forgets
-        if self.carry.annealed:
-            forget &= bool(jax.random.uniform(key) >= SETTING[self.options["name"]]["keep"])
+        first, reset_context = self.inner.start(self.task), self.memory.resets_context
+        if self.note and self.note.annealed:
+            reset_context &= bool(jax.random.uniform(key) >= CURRICULUM[self.options["name"]]["keep"])
         self.transcript += ended
-        self.kept = (self.transcript[-self.carry.window :] if self.carry.window else []) + self.ask + note
-        read = (self.kept if forget else ended + self.ask + note) + first.read
+        self.kept = (self.transcript[-self.window :] if self.window else []) + self.ask + note
+        read = (self.kept if reset_context else ended + self.ask + note) + first.read
         self.transcript += self.ask + note + first.read
         self.attempt, self.reflecting = self.attempt + 1, False
-        return dataclasses.replace(first, read=read, forget=forget, reward=reward, discount=self.options["discount"], attempt=self.attempt)
+        return dataclasses.replace(
+            first, read=read, reset_context=reset_context, reward=reward, discount=self.options["discount"], attempt=self.attempt
+        )
 
     def advance(self, key, written, legal):
         key_inner, key_forget = jax.random.split(key)
@@ -220,17 +231,17 @@ class PlainAttempts:
             return self._next(key_forget, [], written, 0.0)
         turn = self.inner.advance(key_inner, written, legal)
         is_last = self.attempt == self.options["num_attempts"] - 1
-        before = self.kept if turn.forget else []
+        before = self.kept if turn.reset_context else []
         if is_last or not (turn.terminated or turn.truncated):
             self.transcript += turn.read
             return dataclasses.replace(turn, read=before + turn.read, attempt=self.attempt)
-        if not self.carry.budget:
+        if not self.note:
             return self._next(key_forget, turn.read, [], turn.reward)
         self.reflecting = True
         self.transcript += turn.read + self.ask
         return dataclasses.replace(
-            turn, read=before + turn.read + self.ask, kind=Kind.REFLECTION, budget=self.carry.budget, legal=None, symbols=self.letters,
-            stop=self.carry.stop, attempt=self.attempt, terminated=False, truncated=False, discount=1.0,
+            turn, read=before + turn.read + self.ask, kind=Kind.REFLECTION, budget=self.note.budget, legal=None, symbols=self.candidates,
+            stop=self.note.stop, attempt=self.attempt, terminated=False, truncated=False, discount=1.0,
         )  # fmt: skip
 
 
@@ -242,7 +253,7 @@ def plain(recipe):
     return {"think": PlainThink, "attempts": PlainAttempts}[maker](plain(inner), options)
 
 
-# ---------------------------------------------------------------- lives
+# ---------------------------------------------------------------- episodes
 
 
 def any_writing(draw: random.Random, turn: Told) -> list[int]:
@@ -252,37 +263,37 @@ def any_writing(draw: random.Random, turn: Told) -> list[int]:
         return [draw.choice(turn.symbols) for _ in range(length)]
     if draw.random() < 0.8:
         return list(draw.choice(turn.legal))
-    return [draw.choice(LETTERS) for _ in range(draw.randint(1, turn.budget))]
+    return [draw.choice(CANDIDATES) for _ in range(draw.randint(1, turn.budget))]
 
 
 def compare(turn, told: Told, where: str):
-    """Whether an interaction's turn is what the account tells; of a life that terminated nothing is read or written."""
+    """Whether an interaction's turn is what the account tells; of an episode that terminated nothing is read or written."""
     is_over = told.terminated
     found = [bool(turn.terminated), bool(turn.truncated), sum(float(part) for part in turn.reward), float(turn.discount), int(turn.attempt)]
     assert found == [told.terminated, told.truncated, told.reward, told.discount, told.attempt], where
     if is_over:
         return
     assert ids(turn.read) == told.read, where
-    assert [int(turn.kind), int(turn.budget), bool(turn.forget)] == [told.kind, told.budget, told.forget], where
+    assert [int(turn.kind), int(turn.budget), bool(turn.reset_context)] == [told.kind, told.budget, told.reset_context], where
 
 
 def live(recipe, interaction: Interaction, seeds, longest: bool = False) -> list[list[Told]]:
-    """Lives whole lives of an interaction and of its account, text by text, and compares all turns; `longest` uses up every budget."""
+    """Plays episodes of an interaction and of its account, text by text, and compares all turns; `longest` uses up every budget."""
 
     @jax.jit
     def advance(key, state, turn, said):
         choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
         is_legal &= turn.legal[jnp.maximum(choice, 0)]
-        return is_legal, interaction.advance(key, SETTING, state, Written(said, jnp.where(is_legal, choice, -1), is_legal))
+        return is_legal, interaction.advance(key, CURRICULUM, state, Segment(said, jnp.where(is_legal, choice, -1), is_legal))
 
-    start, lives = jax.jit(interaction.start), []
+    start, episodes = jax.jit(interaction.start), []
     for seed in seeds:
         draw, account, key, told_turns = random.Random(seed), plain(recipe), jax.random.key(seed), []
-        (state, turn), told = start(key, SETTING), account.start(key)
+        (state, turn), told = start(key, CURRICULUM), account.start(key)
         compare(turn, told, "start")
         told_turns.append(told)
         while not (told.terminated or told.truncated):
-            writing = [draw.choice(told.symbols or LETTERS) for _ in range(told.budget)] if longest else any_writing(draw, told)
+            writing = [draw.choice(told.symbols or CANDIDATES) for _ in range(told.budget)] if longest else any_writing(draw, told)
             told.written = writing
             said = np.zeros(interaction.size.written, np.int32)
             said[: len(writing)] = writing
@@ -292,36 +303,40 @@ def live(recipe, interaction: Interaction, seeds, longest: bool = False) -> list
             told = account.advance(key, writing, told.legal)
             compare(turn, told, f"seed {seed}, turn {len(told_turns)}")
             told_turns.append(told)
-        lives.append(told_turns)
-    return lives
+        episodes.append(told_turns)
+    return episodes
 
 
-def extent(life: list[Told]) -> tuple[int, int]:
-    """Tokens of a life, and of the longest of its contexts; a life that terminated does not read its last turn."""
+def extent(episode: list[Told]) -> tuple[int, int]:
+    """Tokens of an episode, and of the longest of its contexts; an episode that terminated does not read its last turn."""
     contexts = [0]
-    for turn in life:
-        contexts += [0] if turn.forget else []
+    for turn in episode:
+        contexts += [0] if turn.reset_context else []
         contexts[-1] += 0 if turn.terminated else len(turn.read) + len(turn.written or ())
     return sum(contexts), max(contexts)
 
 
 def retell(
-    recipe, stream: Stream, alphabet: np.ndarray, lane: int, lane_key: jax.Array, task_key: jax.Array, life: int = 0
+    recipe, trajectory: Trajectory, candidates: np.ndarray, lane: int, lane_key: jax.Array, task_key: jax.Array, episode: int = 0
 ) -> dict[str, list]:
-    """What should stand in a lane's stream in one of its lives, by the account and the tokens that were sampled alone.
+    """What should stand in a lane's trajectory in one of its episodes, by the account and the tokens that were sampled alone.
 
     Returns:
       For each slot read: `token`, `kind`, `begin`; for each segment: `reward`, `is_legal`, `attempt`, `discount`; and `end`.
     """
-    account, is_here = plain(recipe), stream.life[lane] == life
-    sampled = [int(alphabet[letter]) for letter in stream.written[lane][stream.is_written[lane] & is_here]]
-    first, earlier = int(np.argmax(is_here)), int(stream.is_written[lane][stream.life[lane] < life].sum())
-    task_key = jax.random.fold_in(lane_key, 3 * earlier + 2) if life else task_key
-    told = {name: [] for name in ("token", "kind", "begin", "reward", "is_legal", "attempt", "discount")}
-    begin, count = first, 0
+    account, is_here = plain(recipe), trajectory.episode[lane] == episode
+    sampled = [int(candidates[candidate]) for candidate in trajectory.sampled[lane][trajectory.is_sampled[lane] & is_here]]
+    first, earlier = int(np.argmax(is_here)), int(trajectory.is_sampled[lane][trajectory.episode[lane] < episode].sum())
+    task_key = jax.random.fold_in(lane_key, 3 * earlier + 2) if episode else task_key
+    told = {name: [] for name in ("token", "kind", "context_start", "reward", "is_legal", "attempt", "discount")}
+    context_start, count = first, 0
 
     def read(tokens, kind):
-        told["token"].extend(tokens), told["kind"].extend([int(kind)] * len(tokens)), told["begin"].extend([begin] * len(tokens))
+        (
+            told["token"].extend(tokens),
+            told["kind"].extend([int(kind)] * len(tokens)),
+            told["context_start"].extend([context_start] * len(tokens)),
+        )
 
     turn = account.start(task_key)
     read(turn.read, Kind.PROMPT)
@@ -348,12 +363,12 @@ def retell(
         told["reward"].append(turn.reward), told["discount"].append(0.0 if turn.terminated else turn.discount)
         if turn.terminated:
             break
-        if turn.forget:
-            begin, unread = first + len(told["token"]), []
+        if turn.reset_context:
+            context_start, unread = first + len(told["token"]), []
         read(unread, kind)
         read(turn.read, Kind.OBSERVATION)
     told["end"] = "truncated" if turn.truncated else "terminated"
-    assert count == len(sampled), "all that was sampled belongs to the life"
+    assert count == len(sampled), "all that was sampled belongs to the episode"
     return told
 
 

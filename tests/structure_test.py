@@ -11,8 +11,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 # A room may import from those before it. `arl` is `arl/__init__.py`, which exports what is public.
-ROOMS = ("types", "text", "envs", "agents", "models", "rollout", "objectives", "training", "arl", "experiments")
+ROOMS = ("types", "task", "text", "envs", "agents", "models", "rollout", "objectives", "training", "arl", "experiments")
 SOURCES = sorted(path for folder in ("arl", "experiments") for path in (ROOT / folder).rglob("*.py"))
+MOST_LINES, MOST_OF_A_FUNCTION = 350, 80
 TEXT_SUFFIXES = {"", ".cfg", ".ipynb", ".json", ".md", ".py", ".toml", ".txt"}
 UNTRACKED_FOLDERS = {
     ".cache",
@@ -144,6 +145,21 @@ def test_no_private_import_across_rooms():
     report(faults)
 
 
+def test_files_are_short():
+    lengths = {path: len(path.read_text().splitlines()) for path in SOURCES}
+    report([f"{path.relative_to(ROOT)}: {length} lines" for path, length in lengths.items() if length > MOST_LINES])
+
+
+def test_functions_are_short():
+    """Those within are part of the one around them."""
+    faults = []
+    for path in SOURCES:
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= MOST_OF_A_FUNCTION:
+                faults.append(f"{place(path, node.lineno)}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
+    report(faults)
+
+
 def public_definitions(path: pathlib.Path) -> Iterator[ast.FunctionDef | ast.ClassDef]:
     """Yields the public functions and classes of a module, and the public methods of those classes."""
     for node in parse(path).body:
@@ -168,12 +184,12 @@ def returns_a_value(function: ast.FunctionDef) -> bool:
 @functools.cache
 def own_types() -> set[str]:
     classes = {node.name for path in SOURCES for node in ast.walk(parse(path)) if isinstance(node, ast.ClassDef)}
-    return classes | {"State", "Setting"}  # aliases of arl.types
+    return classes | {"State", "Curriculum"}  # aliases of arl.types
 
 
 def documents_itself(argument: ast.arg) -> bool:
     """Whether an argument is a key, or of a type of this repository, whose fields have their own words."""
-    kind = ast.unparse(argument.annotation) if argument.annotation else ""
+    kind = ast.unparse(argument.annotation).removesuffix(" | None") if argument.annotation else ""
     return argument.arg == "key" or kind.split(".")[-1] in own_types()
 
 

@@ -1,4 +1,4 @@
-"""Small agents, a small model, and a second account of a life that knows nothing of the rollout."""
+"""Small agents, a small model, and a second account of an episode that knows nothing of the rollout."""
 
 import functools
 import re
@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import agents, envs, models, rollout, text
-from arl.types import Environment, Interaction, Kind, Reward, Step, Stream, Text, Written
+from arl.agents import Act, Attempts, History, Reflection, Remember, Think, UseTools, Window
+from arl.task import Environment, Step, Task
+from arl.types import Interaction, Kind, Reward, Segment, Text, Trajectory
 
 TOKENIZER = text.load_tokenizer()
 SYMBOLS = tuple(f" {i}" for i in range(4))
@@ -42,42 +44,47 @@ def make_walk(num_steps: int = 3) -> Environment:
     )
 
 
-def guess(**options) -> Interaction:
+def make(environment: Environment, *layers: agents.Layer, **known) -> Interaction:
+    """An agent with the tokenizer of all tests; `known` are fields of its task."""
+    return agents.make_agent(Task(environment, TOKENIZER, **known), layers)
+
+
+def wrap(layer: agents.Layer, inner: Interaction, environment: Environment | None = None, **known) -> Interaction:
+    """A layer around an interaction that is no agent of an environment, or of one that is given."""
+    return layer.wrap(inner, Task(environment or make_walk(), TOKENIZER, **known))
+
+
+def make_guess() -> Environment:
     """One guess an attempt at a number below 4."""
-    return agents.act(envs.make_number_guess(TOKENIZER, 4, one_guess=True), **options)
+    return envs.make_number_guess(TOKENIZER, 4, one_guess=True)
 
 
-def attempts(inner: Interaction, num_attempts: int = 3, **options) -> Interaction:
-    """Attempts with the tokenizer of all tests."""
-    return agents.attempts(inner, TOKENIZER, num_attempts=num_attempts, **options)
+def guess(*layers: agents.Layer, **options) -> Interaction:
+    """An agent that guesses, with other layers around."""
+    return make(make_guess(), Act(**options), *layers)
 
 
-def think(inner: Interaction, **options) -> Interaction:
-    """Thoughts with the tokenizer of all tests."""
-    return agents.think(inner, TOKENIZER, **options)
-
-
-NOTE = agents.reflection(2, symbols=SYMBOLS)
+NOTE = Reflection(2, SYMBOLS)
 COMPOSITIONS = {
-    "act": lambda: agents.act(make_walk()),
-    "act forgets": lambda: agents.act(make_walk(), forgets=True),
-    "limit": lambda: agents.act(envs.time_limit(make_walk(5), 2)),
-    "think": lambda: think(agents.act(make_walk()), budget=3, symbols=list(SYMBOLS)),
-    "think fixed": lambda: think(agents.act(make_walk()), budget=2, symbols=list(SYMBOLS), stop=False),
-    "nothing": lambda: attempts(agents.act(make_walk(2))),
-    "history": lambda: attempts(agents.act(make_walk(2)), carry=agents.history()),
-    "window": lambda: attempts(agents.act(make_walk(2)), carry=agents.window(5)),
-    "reflection": lambda: attempts(guess(), carry=NOTE),
-    "annealed": lambda: attempts(guess(), carry=agents.reflection(2, symbols=SYMBOLS, annealed=True)),
-    "free notes": lambda: attempts(guess(), carry=agents.reflection(3, stop=True)),
-    "thoughts in attempts": lambda: attempts(think(agents.act(make_walk(2)), budget=2, symbols=list(SYMBOLS)), 2, carry=NOTE),
-    "limits in attempts": lambda: attempts(agents.act(envs.time_limit(make_walk(5), 2)), 2, carry=NOTE),
-    "attempts in attempts": lambda: attempts(
-        attempts(guess(), 2, carry=NOTE), 2, carry=agents.reflection(1, symbols=SYMBOLS), name="outer"
-    ),
-    "price": lambda: attempts(agents.act(envs.turn_cost(make_walk(2), 0.25)), 2, carry=agents.history()),
+    "act": lambda: make(make_walk(), Act()),
+    "act resets": lambda: make(make_walk(), Act(resets_context=True)),
+    "limit": lambda: make(make_walk(5), Act(time_limit=2)),
+    "think": lambda: make(make_walk(), Act(), Think(3, SYMBOLS)),
+    "think fixed": lambda: make(make_walk(), Act(), Think(2, SYMBOLS, stop=False)),
+    "nothing": lambda: make(make_walk(2), Act(), Attempts(3)),
+    "history": lambda: make(make_walk(2), Act(), Attempts(3, History())),
+    "window": lambda: make(make_walk(2), Act(), Attempts(3, Window(5))),
+    "reflection": lambda: guess(Attempts(3, NOTE)),
+    "annealed": lambda: guess(Attempts(3, Reflection(2, SYMBOLS, annealed=True))),
+    "free notes": lambda: guess(Attempts(3, Reflection(3, "any", stop=True))),
+    "thoughts in attempts": lambda: make(make_walk(2), Act(), Think(2, SYMBOLS), Attempts(2, NOTE)),
+    "limits in attempts": lambda: make(make_walk(5), Act(time_limit=2), Attempts(2, NOTE)),
+    "attempts in attempts": lambda: guess(Attempts(2, NOTE), Attempts(2, Reflection(1, SYMBOLS), name="outer")),
+    "memory": lambda: make(make_walk(5), Act(), Remember(2, 2, 2, SYMBOLS)),
+    "tools": lambda: make(make_walk(2), Act(), UseTools((agents.imagine(TOKENIZER, make_walk(2)),))),
+    "cost": lambda: make(make_walk(2), Act(turn_cost=0.25), Attempts(2, History())),
 }
-SETTING = {"attempts": {"keep": jnp.float32(0.5)}}
+CURRICULUM = {"attempts": {"keep": jnp.float32(0.5)}}
 
 
 @functools.cache
@@ -87,8 +94,8 @@ def agent(name: str) -> Interaction:
 
 
 def config(interaction: Interaction, **options) -> rollout.RolloutConfig:
-    """Streams in which a life is whole."""
-    lengths = {"stream_length": interaction.size.life + 1, "context_length": interaction.size.context}
+    """Trajectories in which an episode is whole."""
+    lengths = {"trajectory_length": interaction.size.episode + 1, "context_length": interaction.size.context}
     return rollout.RolloutConfig(**{"widths": ((1, 4),), **lengths, **options})
 
 
@@ -117,15 +124,15 @@ def _roll(name: str, options: tuple, lane_keys, task_keys):
     interaction = agent(name)
     shape = config(interaction, **dict(options))
     rollout.check_rollout(interaction, shape, len(TOKENIZER))
-    lanes = rollout.start_lanes(interaction, SETTING, shape, lane_keys, task_keys)
-    return rollout.roll_out(interaction, model(), shape, params(), SETTING, lanes)
+    lanes = rollout.start_lanes(interaction, CURRICULUM, shape, lane_keys, task_keys)
+    return rollout.roll_out(interaction, model(), shape, params(), CURRICULUM, lanes)
 
 
-def roll(name: str, lane_keys: jax.Array, task_keys: jax.Array, **options) -> tuple[Any, Stream, Any]:
-    """Rolls a composition out; the stream is on the host."""
+def roll(name: str, lane_keys: jax.Array, task_keys: jax.Array, **options) -> tuple[Any, Trajectory, Any]:
+    """Rolls a composition out; the trajectory is on the host."""
     agent(name), params()  # built before the program is traced
-    lanes, stream, usage = _roll(name, tuple(sorted(options.items())), lane_keys, task_keys)
-    return lanes, jax.tree.map(np.asarray, stream), usage
+    lanes, trajectory, usage = _roll(name, tuple(sorted(options.items())), lane_keys, task_keys)
+    return lanes, jax.tree.map(np.asarray, trajectory), usage
 
 
 @functools.cache
@@ -134,26 +141,29 @@ def _functions(name: str):
     return jax.jit(interaction.start), jax.jit(interaction.advance), jax.jit(functools.partial(text.parse, interaction.grammar))
 
 
-def retell(name: str, stream: Stream, lane: int, lane_key: jax.Array, task_key: jax.Array) -> dict[str, list]:
-    """Lives a lane's first life again by the interaction alone, from the tokens sampled, and tells what should stand in the stream.
+def retell(name: str, trajectory: Trajectory, lane: int, lane_key: jax.Array, task_key: jax.Array) -> dict[str, list]:
+    """Plays a lane's first episode again by the interaction alone, from the tokens sampled, and tells what should be in the trajectory.
 
     Returns:
       For each slot: `token`, `kind`, `begin`; for each segment: `reward`, `is_legal`, `text`, `attempt`; and `end`.
     """
     interaction = agent(name)
     start, advance, parse = _functions(name)
-    grammar, told = interaction.grammar, {"token": [], "kind": [], "begin": [], "reward": [], "is_legal": [], "text": [], "attempt": []}
-    sampled = [int(grammar.alphabet[letter]) for letter in stream.written[lane][stream.is_written[lane]]]
-    begin, unread, num_sampled = 0, [], 0
+    grammar, told = (
+        interaction.grammar,
+        {"token": [], "kind": [], "context_start": [], "reward": [], "is_legal": [], "text": [], "attempt": []},
+    )
+    sampled = [int(grammar.candidates[candidate]) for candidate in trajectory.sampled[lane][trajectory.is_sampled[lane]]]
+    context_start, unread, num_sampled = 0, [], 0
 
     def read(tokens, kind):
         for token in tokens:
-            told["token"].append(int(token)), told["kind"].append(int(kind)), told["begin"].append(begin)
+            told["token"].append(int(token)), told["kind"].append(int(kind)), told["context_start"].append(context_start)
 
     def ids(said):
         return np.asarray(said.ids)[: int(said.length)].tolist()
 
-    state, turn = start(task_key, SETTING)
+    state, turn = start(task_key, CURRICULUM)
     read(ids(turn.read), Kind.PROMPT)
     while not turn.terminated and not turn.truncated:
         written, automaton = [], int(turn.grammar)
@@ -165,7 +175,7 @@ def retell(name: str, stream: Stream, lane: int, lane_key: jax.Array, task_key: 
             read(unread, turn.kind)
             token = sampled[num_sampled]
             num_sampled += 1
-            automaton = int(grammar.next_state[automaton, np.searchsorted(grammar.alphabet, token)])
+            automaton = int(grammar.next_state[automaton, np.searchsorted(grammar.candidates, token)])
             run = grammar.forced[automaton][: grammar.forced_length[automaton]].tolist()
             automaton = int(grammar.forced_state[automaton])
             unread = [token, *run]
@@ -179,12 +189,12 @@ def retell(name: str, stream: Stream, lane: int, lane_key: jax.Array, task_key: 
         told["text"].append(written), told["is_legal"].append(bool(is_legal)), told["attempt"].append(int(turn.attempt))
         kind = turn.kind
         key = jax.random.fold_in(lane_key, 3 * num_sampled + 1)
-        state, turn = advance(key, SETTING, state, Written(said, choice, is_legal))
+        state, turn = advance(key, CURRICULUM, state, Segment(said, choice, is_legal))
         told["reward"].append(sum(float(part) for part in turn.reward))
         if turn.terminated:
             break
-        if turn.forget:
-            begin, unread = len(told["token"]), []
+        if turn.reset_context:
+            context_start, unread = len(told["token"]), []
         read(unread, kind)
         unread = []
         read(ids(turn.read), Kind.OBSERVATION)

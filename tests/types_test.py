@@ -3,29 +3,30 @@
 import numpy as np
 import pytest
 
-from arl import agents, envs, rollout
+from arl import envs, rollout
+from arl.agents import Act, Attempts, Reflection, Remember, Think, UseTools, Window
 from arl.training import LearnerConfig
 from arl.training.config import check_config
-from arl.types import check_whole, follow
+from arl.types import check_whole, scheduled_value
 from tests import tiny
 
 
 def agent():
-    return agents.act(tiny.make_walk())
+    return tiny.make(tiny.make_walk(), Act())
 
 
 @pytest.mark.parametrize(
     ("name", "make"),
     [
-        ("num_attempts", lambda: tiny.attempts(agent(), 2.5)),
-        ("budget", lambda: agents.reflection(2.5)),
-        ("num_tokens", lambda: agents.window(True)),
-        ("budget", lambda: tiny.think(agent(), budget="2")),
-        ("max_calls", lambda: agents.use_tools(agent(), tiny.TOKENIZER, [agents.calculator(tiny.TOKENIZER)], max_calls=1.5)),
-        ("every", lambda: agents.remember(agent(), tiny.TOKENIZER, num_slots=1, budget=1, every=1.5)),
-        ("num_steps", lambda: envs.time_limit(tiny.make_walk(), 2.0)),
-        ("stream_length", lambda: rollout.check_rollout(agent(), rollout.RolloutConfig(stream_length=50.0), len(tiny.TOKENIZER))),
-        ("learner.num_lanes", lambda: check_config(LearnerConfig(num_updates=1, num_lanes=32.0))),
+        ("Attempts.num_attempts", lambda: Attempts(2.5)),
+        ("Reflection.budget", lambda: Reflection(2.5)),
+        ("Window.num_tokens", lambda: Window(True)),
+        ("Think.budget", lambda: Think(budget="2")),
+        ("UseTools.max_calls", lambda: UseTools((envs.calculator(tiny.TOKENIZER),), max_calls=1.5)),
+        ("Remember.every", lambda: Remember(num_notes=1, budget=1, every=1.5)),
+        ("Act.time_limit", lambda: Act(time_limit=2.0)),
+        ("trajectory_length", lambda: rollout.check_rollout(agent(), rollout.RolloutConfig(trajectory_length=50.0), len(tiny.TOKENIZER))),
+        ("LearnerConfig.num_lanes", lambda: check_config(LearnerConfig(num_updates=1, num_lanes=32.0))),
     ],
 )
 def test_sizes_are_whole_numbers(name, make):
@@ -38,7 +39,7 @@ def test_a_whole_number_of_any_library_is_one():
 
 
 def test_what_nothing_schedules_is_named():
-    assert follow({"attempts": {"keep": 0.5}}, "attempts", "keep") == 0.5
-    for setting in ({}, {"attempts": {}}):
+    assert scheduled_value({"attempts": {"keep": 0.5}}, "attempts", "keep") == 0.5
+    for curriculum in ({}, {"attempts": {}}):
         with pytest.raises(ValueError, match="nothing sets attempts.keep"):
-            follow(setting, "attempts", "keep")
+            scheduled_value(curriculum, "attempts", "keep")

@@ -1,41 +1,44 @@
-"""Interactions: an agent in its environment, and the combinators that give it cognition."""
+"""Agents: layers around an environment, each a capability, and interventions on what an agent wrote."""
 
-from arl.agents.act import Process, act
-from arl.agents.attempts import Carry, ExpertAgain, attempts, history, nothing, reflection, window
-from arl.agents.calls import Tool, say_call
-from arl.agents.explore import explore
+from arl.agents.act import Act
+from arl.agents.attempts import Attempts, History, Memory, Nothing, Reflection, Window
+from arl.agents.calls import say_call
+from arl.agents.imagine import imagine
 from arl.agents.intervene import replace_by_expert, replace_segments, segments
-from arl.agents.price import price
-from arl.agents.remember import ExpertNote, remember
-from arl.agents.think import think
-from arl.agents.tools import calculator, environment_state, imagine, table
-from arl.agents.use_tools import use_tools
-from arl.agents.weigh import weigh
+from arl.agents.layer import Layer, around, limits_of, make_agent, note_symbols
+from arl.agents.novelty_bonus import NoveltyBonus
+from arl.agents.remember import Remember
+from arl.agents.scale_rewards import ScaleRewards
+from arl.agents.size import cut_every, insert_before_turn, repeat
+from arl.agents.think import Think
+from arl.agents.token_cost import TokenCost
+from arl.agents.use_tools import UseTools
 
 __all__ = [
-    "Carry",
-    "ExpertAgain",
-    "ExpertNote",
-    "Process",
-    "Tool",
-    "act",
-    "attempts",
-    "calculator",
-    "environment_state",
-    "explore",
-    "history",
+    "Act",
+    "Attempts",
+    "History",
+    "Layer",
+    "Memory",
+    "Nothing",
+    "NoveltyBonus",
+    "Reflection",
+    "Remember",
+    "ScaleRewards",
+    "Think",
+    "TokenCost",
+    "UseTools",
+    "Window",
+    "around",
+    "cut_every",
     "imagine",
-    "nothing",
-    "price",
-    "reflection",
-    "remember",
+    "insert_before_turn",
+    "limits_of",
+    "make_agent",
+    "note_symbols",
+    "repeat",
     "replace_by_expert",
     "replace_segments",
     "say_call",
     "segments",
-    "table",
-    "think",
-    "use_tools",
-    "weigh",
-    "window",
 ]

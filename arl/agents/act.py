@@ -1,131 +1,186 @@
-"""From an environment to an interaction: the agent reads what the environment says and writes an action."""
+"""The innermost layer: the agent reads what the environment says and writes an action."""
 
-from collections.abc import Callable
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Environment, Interaction, Kind, Reward, Size, State, Step, Text, Written, make_turn, select
+from arl.agents.layer import Layer
+from arl.task import Environment, Limits, Step, Task, TaskExpert
+from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, Size, State, Text, check_whole, make_turn, select
 
-Process = Callable[[State, State], jax.Array]
-"""`(state before, state after) -> float32 []`: what an action is worth on the way, such as the bits that its answer gave."""
 
-
-def act(
-    environment: Environment, *, illegal_penalty: float = 0.1, discount: float = 1.0, process: Process | None = None, forgets: bool = False
-) -> Interaction:
-    """Returns the interaction in which every turn is one ACTION.
+@dataclasses.dataclass(frozen=True)
+class Act(Layer):
+    """Every turn is one ACTION.
 
     An illegal text is a wasted step: it earns the environment's `worst_reward` (as `outcome`, so that no legal action earns less) and costs
-    `illegal_penalty`; the environment stands still and says again what it said. An episode whose turns are used up, illegal ones
-    included, is truncated. So a text that is always illegal earns no more than the worst legal play.
+    `illegal_penalty`; the environment stands still and says again what it said. An attempt whose turns are used up, illegal ones
+    included, is truncated. So a text that is always illegal earns no more than the worst legal play. The layer's own state is the number
+    of turns, int32 `[]`.
 
-    Args:
-      environment: the task.
+    Attributes:
       illegal_penalty: charged (as `process` reward) for an illegal text, in the environment's units.
       discount: weight of all that follows an action, seen from before it.
-      process: paid (as `process` reward) for a legal action, by the environment's states before and after it; None for nothing.
-      forgets: whether the context begins anew at every turn, for a task whose every description says all that matters.
-
-    Returns:
-      The interaction; its state is `(environment's state, int32 [] number of turns)`.
-
-    Raises:
-      ValueError: if nothing bounds the episode, illegal texts would pay, or what follows would weigh more than what is now.
+      resets_context: whether each turn's description is all that the model sees, for a task in which it says all that matters.
+      time_limit: actions after which an attempt is truncated; 0 for none beside that of the environment.
+      turn_cost: charged for every action, in the environment's units.
+      bits: paid (as `process` reward) for each bit that the answer to an action tells, where the task counts them.
     """
-    if not 0 <= illegal_penalty < float("inf"):
-        raise ValueError(f"an illegal_penalty of {illegal_penalty} charges nothing for an illegal text; set it to a number >= 0")
-    if not 0 <= discount <= 1:
-        raise ValueError(f"a discount of {discount} is no weight of what follows; set it between 0 and 1")
-    if environment.max_steps is None:
-        raise ValueError(
-            "this environment has no bound on its steps; wrap it in time_limit(environment, num_steps) "
-            "(in configs environment.time_limit >= 1)"
+
+    illegal_penalty: float = 0.1
+    discount: float = 1.0
+    resets_context: bool = False
+    time_limit: int = 0
+    turn_cost: float = 0.0
+    bits: float = 0.0
+
+    def __post_init__(self):
+        for field in ("illegal_penalty", "turn_cost", "bits"):
+            if not 0 <= getattr(self, field) < float("inf"):
+                raise ArlError(f"Act.{field} is {getattr(self, field)}; set it to a number >= 0")
+        if not 0 <= self.discount <= 1:
+            raise ArlError(f"Act.discount is {self.discount}, which is no weight of what follows; set it between 0 and 1")
+        check_whole(**{"Act.time_limit": self.time_limit})
+        if self.time_limit < 0:
+            raise ArlError(f"Act.time_limit is {self.time_limit}; set it >= 0")
+
+    @property
+    def is_innermost(self) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def writes(self) -> tuple[Kind, ...]:
+        """Actions."""
+        return (Kind.ACTION,)
+
+    @property
+    def pays_once(self) -> str:
+        """Bits: each attempt begins with nothing known."""
+        return "bits (Act.bits)" if self.bits else ""
+
+    def fold(self, limits: Limits) -> Limits:
+        """Returns the limits of an attempt."""
+        return limits._replace(num_steps=self.time_limit, step_cost=self.turn_cost)
+
+    def wrap(self, inner: Interaction | None, task: Task) -> Interaction:
+        """Returns the agent that acts; there is nothing within."""
+        if inner is not None:
+            raise ArlError("Act is the innermost layer; put it first, and once")
+        if self.bits and task.bits is None:
+            raise ArlError("nobody counts what the answers of this environment tell; set Act.bits=0, or take Mastermind or TwentyQuestions")
+        environment = task.environment
+        max_turns = _max_turns(environment, self.time_limit)
+        grammar, budget = environment.grammar, text.longest(environment.grammar)
+        worst_reward = environment.worst_reward - self.turn_cost
+
+        def ask(state: State, num_turns: jax.Array, **rest):
+            left = jnp.where(rest["truncated"], 0, budget)
+            said, legal = _describe(environment, state)
+            turn = make_turn(said, Kind.ACTION, left, grammar.root, legal, reset_context=self.resets_context, **rest)
+            return AgentState(state).push(num_turns), turn
+
+        def start(key, curriculum):
+            del curriculum
+            return ask(environment.reset(key), jnp.int32(0), truncated=jnp.bool_(False))
+
+        def advance(key, curriculum, state: AgentState, segment: Segment):
+            del curriculum
+            num_turns = state.layers[0] + 1
+            stepped, step = _take_step(environment, key, state.environment, jnp.maximum(segment.choice, 0))
+            terminated = segment.is_legal & step.terminated
+            truncated = ~terminated & ((segment.is_legal & step.truncated) | (num_turns >= max_turns))
+            told = self.bits * task.bits(state.environment, stepped) if self.bits and task.bits else 0.0
+            reward = Reward(
+                outcome=jnp.where(segment.is_legal, step.reward - self.turn_cost, worst_reward),
+                process=jnp.where(segment.is_legal, told, -self.illegal_penalty),
+            )
+            stepped = select(segment.is_legal, stepped, state.environment)
+            return ask(stepped, num_turns, reward=reward, discount=self.discount, terminated=terminated, truncated=truncated)
+
+        return Interaction(
+            start=start,
+            advance=advance,
+            grammar=grammar,
+            size=_size(environment, max_turns, budget, self.resets_context),
+            experts=_experts(task),
+            layers=(self,),
         )
+
+
+def _max_turns(environment: Environment, time_limit: int) -> int:
+    """Returns the actions of the longest attempt; refuses an environment without end, or one whose illegal texts would pay."""
+    if environment.max_steps is None and not time_limit:
+        raise ArlError("this environment has no bound on its steps; set Act.time_limit >= 1")
     if not float("-inf") < environment.worst_reward <= 0:
-        raise ValueError(
+        raise ArlError(
             f"the environment's worst_reward is {environment.worst_reward}, and illegal texts earn it; set it to the least that a step "
             "can earn, or to 0 if that is more"
         )
-    if environment.max_steps < 1:
-        raise ValueError(f"the environment's max_steps is {environment.max_steps}, and an episode without an action is none; set it >= 1")
-    grammar, max_turns = environment.grammar, environment.max_steps
-    budget = text.longest(grammar)
+    if environment.max_steps is not None and environment.max_steps < 1:
+        raise ArlError(f"the environment's max_steps is {environment.max_steps}, and an attempt without an action is none; set it >= 1")
+    return min(bound for bound in (environment.max_steps, time_limit) if bound)
+
+
+def _size(environment: Environment, max_turns: int, budget: int, resets_context: bool) -> Size:
     first = jax.eval_shape(lambda key: _describe(environment, environment.reset(key))[0], jax.random.key(0))
     capacity = first.ids.shape[0]
     turn_length = capacity + budget
-    life = max_turns * turn_length + capacity
-
-    def ask(state, num_turns, **rest):
-        left = jnp.where(rest["truncated"], 0, budget)
-        said, legal = _describe(environment, state)
-        return (state, num_turns), make_turn(said, Kind.ACTION, left, grammar.root, legal, forget=forgets, **rest)
-
-    def start(key, setting):
-        del setting
-        return ask(environment.reset(key), jnp.int32(0), truncated=jnp.bool_(False))
-
-    def advance(key, setting, carry, written: Written):
-        del setting
-        state, num_turns = carry
-        stepped, step = _take_step(environment, key, state, jnp.maximum(written.choice, 0))
-        num_turns += 1
-        terminated = written.is_legal & step.terminated
-        truncated = ~terminated & ((written.is_legal & step.truncated) | (num_turns >= max_turns))
-        on_the_way = process(state, stepped) if process else 0.0
-        reward = Reward(
-            outcome=jnp.where(written.is_legal, step.reward, environment.worst_reward),
-            process=jnp.where(written.is_legal, on_the_way, -illegal_penalty),
-        )
-        stepped = select(written.is_legal, stepped, state)
-        return ask(stepped, num_turns, reward=reward, discount=discount, terminated=terminated, truncated=truncated)
-
-    def expert(key, carry):
-        state, _ = carry
-        choice = environment.expert(key, state)
-        if isinstance(choice, Text) or not jnp.issubdtype(jnp.result_type(choice), jnp.integer):
-            raise ValueError("the environment's expert returns no index of a legal string; return an action, int32 []")
-        return text.say_choice(grammar, choice)
-
-    return Interaction(
-        start=start,
-        advance=advance,
-        grammar=grammar,
-        size=Size(
-            read=capacity,
-            written=budget,
-            turns=max_turns,
-            life=life,
-            context=turn_length if forgets else life,
-            context_turns=1 if forgets else max_turns,
-            forgets=max_turns if forgets else 0,
-        ),
-        expert=expert if environment.expert else None,
-        anchor=(lambda carry: environment.anchor(carry[0])) if environment.anchor else None,
+    episode = max_turns * turn_length + capacity
+    return Size(
+        read=capacity,
+        written=budget,
+        turns=max_turns,
+        episode=episode,
+        context=turn_length if resets_context else episode,
+        context_turns=1 if resets_context else max_turns,
+        context_resets=max_turns if resets_context else 0,
     )
 
 
+def _experts(task: Task) -> dict[Kind, Expert]:
+    """Returns the task's experts, as those of an interaction."""
+    experts = dict(task.experts(task.limits))
+    if task.environment.expert and Kind.ACTION not in experts:
+        experts[Kind.ACTION] = lambda key, state, attempt: _say_action(task.environment, key, state)
+    if Kind.NOTE in experts:
+        experts.setdefault(Kind.REFLECTION, experts[Kind.NOTE])
+
+    def on_environment(expert: TaskExpert) -> Expert:
+        return lambda key, state, attempt: expert(key, state.environment, attempt)
+
+    return {kind: on_environment(expert) for kind, expert in experts.items()}
+
+
+def _say_action(environment: Environment, key: jax.Array, state: State) -> Text:
+    choice = environment.expert(key, state) if environment.expert else None
+    if isinstance(choice, Text) or not jnp.issubdtype(jnp.result_type(choice), jnp.integer):
+        raise ArlError("the environment's expert returns no index of a legal string; return an action, int32 []")
+    return text.say_choice(environment.grammar, choice)
+
+
 def _describe(environment: Environment, state: State) -> tuple[Text, jax.Array]:
-    """Returns what an environment says of a state, and which actions exist in it, bool `[A]`; raises `ValueError` if it is not these."""
+    """Returns what an environment says of a state, and which actions exist in it, bool `[A]`; raises `ArlError` if it is not these."""
     said, legal = text.checked(environment.describe(state), "the environment's describe"), jnp.asarray(environment.legal(state))
     wanted = (environment.grammar.num_choices,)
     if legal.shape != wanted:
-        raise ValueError(f"the environment's legal is of shape {legal.shape}; return a bool for each legal string, {wanted}")
+        raise ArlError(f"the environment's legal is of shape {legal.shape}; return a bool for each legal string, {wanted}")
     return said, legal
 
 
 def _take_step(environment: Environment, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
-    """Returns what follows an action, int32 `[]`; raises `ValueError` if that is not a state like the one before, and a `Step`."""
+    """Returns what follows an action, int32 `[]`; raises `ArlError` if that is not a state like the one before, and a `Step`."""
     result = environment.step(key, state, action)
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Step)):
-        raise ValueError("the environment's step returns something else than (state, Step); return these two")
+        raise ArlError("the environment's step returns something else than (state, Step); return these two")
     before, after = (_form(part) for part in (state, result[0]))
     if before != after:
         lost, new = min(before - after, default="nothing"), min(after - before, default="nothing")
-        raise ValueError(f"the environment's step returns another form of state, {new} in place of {lost}; return what reset returns")
+        raise ArlError(f"the environment's step returns another form of state, {new} in place of {lost}; return what reset returns")
     if any(jnp.shape(part) for part in result[1]):
-        raise ValueError("the environment's step returns a reward or an end that is no scalar; return arrays of shape []")
+        raise ArlError("the environment's step returns a reward or an end that is no scalar; return arrays of shape []")
     return result
 
 

@@ -1,276 +1,288 @@
 """Several attempts at one task, and what crosses from one to the next: nothing, a window, everything, or a reflection."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Interaction, Kind, Reward, Size, State, Text, Turn, Written, check_whole, follow, select
-
-ExpertAgain = Callable[[jax.Array, State, jax.Array], Text]
-"""`(key, state of the interaction within, int32 [] index of the attempt) -> Text`: what an expert writes, in an attempt or after it, who
-knows what it and those before it told."""
+from arl.agents.layer import Layer, around, either, note_symbols
+from arl.agents.size import repeat
+from arl.task import Limits, Task
+from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, Text, Turn, check_whole, scheduled_value, select
 
 
 @dataclasses.dataclass(frozen=True)
-class Carry:
-    """What an agent carries from one attempt to the next. Made by `nothing`, `window`, `history` and `reflection`.
+class Memory:
+    """What an agent remembers of one attempt in the next: `Nothing`, `History`, `Window` or `Reflection`."""
+
+    @property
+    def resets_context(self) -> bool:
+        """Whether the context begins anew with the attempt."""
+        return True
+
+    @property
+    def num_kept(self) -> int:
+        """Tokens of the transcript that are kept."""
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Nothing(Memory):
+    """Every attempt begins with nothing known."""
+
+
+@dataclasses.dataclass(frozen=True)
+class History(Memory):
+    """The context goes on from one attempt to the next."""
+
+    @property
+    def resets_context(self) -> bool:
+        """It never does."""
+        return False
+
+
+@dataclasses.dataclass(frozen=True)
+class Window(Memory):
+    """The last tokens of the episode so far are kept, read and written.
 
     Attributes:
-      forgets: whether the context begins anew with the attempt.
-      window: tokens of the transcript (read and written) that are kept.
-      budget: tokens of the reflection that is written between two attempts; 0 for none.
-      symbols: strings of one token each that a reflection is made of; None for the whole vocabulary.
-      stop: whether the model may end its reflection before its budget.
-      ask: read before a reflection is written, and before it is read again.
-      annealed: whether forgetting is a schedule: the old context is kept too with probability `setting[name]["keep"]`.
-      expert_note: what an expert would write as its reflection when the attempt is over; None for nothing at all.
+      num_tokens: how many.
     """
 
-    forgets: bool = True
-    window: int = 0
-    budget: int = 0
-    symbols: tuple[str, ...] | None = None
+    num_tokens: int = 16
+
+    def __post_init__(self):
+        check_whole(**{"Window.num_tokens": self.num_tokens})
+        if self.num_tokens < 1:
+            raise ArlError(f"a window of {self.num_tokens} tokens keeps nothing; set Window.num_tokens >= 1")
+
+    @property
+    def num_kept(self) -> int:
+        """The window."""
+        return self.num_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Reflection(Memory):
+    """All that is kept is what the model writes after an attempt, a REFLECTION.
+
+    Attributes:
+      budget: tokens of the reflection.
+      symbols: what it is made of: those of the "task", "any" token, or a tuple of strings of one token each.
+      stop: whether the model may end it before its budget.
+      ask: read before a reflection is written, and before it is read again.
+      annealed: whether forgetting is a schedule: the old context is kept too with probability `curriculum[name]["keep"]` of `Attempts`.
+    """
+
+    budget: int = 3
+    symbols: str | tuple[str, ...] = "task"
     stop: bool = False
     ask: str = " note"
     annealed: bool = False
-    expert_note: ExpertAgain | None = None
 
-
-def nothing() -> Carry:
-    """Returns the carry of an agent that begins every attempt knowing nothing."""
-    return Carry()
-
-
-def history() -> Carry:
-    """Returns the carry of an agent whose context goes on from one attempt to the next."""
-    return Carry(forgets=False)
-
-
-def window(num_tokens: int) -> Carry:
-    """Returns the carry of an agent that keeps the last `num_tokens` tokens of its life so far.
-
-    Raises:
-      ValueError: for a window without tokens.
-    """
-    check_whole(num_tokens=num_tokens)
-    if num_tokens < 1:
-        raise ValueError(f"a window of {num_tokens} tokens carries nothing; set num_tokens (in configs agent.window) >= 1")
-    return Carry(window=num_tokens)
-
-
-def reflection(
-    budget: int,
-    *,
-    symbols: Sequence[str] | None = None,
-    stop: bool = False,
-    ask: str = " note",
-    annealed: bool = False,
-    expert_note: ExpertAgain | None = None,
-) -> Carry:
-    """Returns the carry of an agent that keeps only what it writes after an attempt, a REFLECTION of `budget` tokens.
-
-    Args:
-      budget: tokens of the reflection.
-      symbols, stop, ask, annealed, expert_note: see `Carry`.
-
-    Returns:
-      The carry.
-
-    Raises:
-      ValueError: for a reflection without tokens, or symbols that are one string.
-    """
-    check_whole(budget=budget)
-    if budget < 1:
-        raise ValueError(
-            f"a reflection of {budget} tokens says nothing; set budget (in configs reflection_budget) >= 1, or carry=nothing()"
-        )
-    if isinstance(symbols, str):
-        raise ValueError(f"symbols is the string {symbols!r}; set it to a tuple of strings, such as ({symbols!r},)")
-    symbols = None if symbols is None else tuple(symbols)
-    return Carry(budget=budget, symbols=symbols, stop=stop, ask=ask, annealed=annealed, expert_note=expert_note)
+    def __post_init__(self):
+        check_whole(**{"Reflection.budget": self.budget})
+        if self.budget < 1:
+            raise ArlError(f"a reflection of {self.budget} tokens says nothing; set Reflection.budget >= 1, or memory=Nothing()")
 
 
 class AttemptsState(NamedTuple):
-    """State of `attempts`.
+    """Own state of `Attempts`.
 
     Attributes:
       task: key from which every attempt's task is made anew.
-      inner: state of the interaction within.
       attempt: int32 `[]`, index of the attempt.
       is_reflecting: bool `[]`, whether a reflection is being written.
-      kept: `Text` that this attempt's context began with, to be prepended to whatever forgets within.
-      transcript: `Text`, the last tokens read and written; of capacity 0 unless a window is carried.
+      kept: `Text` that this attempt's context began with, to be prepended wherever the context begins anew within.
+      transcript: `Text`, the last tokens read and written; of capacity 0 unless a window is kept.
     """
 
     task: jax.Array
-    inner: State
     attempt: jax.Array
     is_reflecting: jax.Array
     kept: Text
     transcript: Text
 
 
-def attempts(
-    inner: Interaction,
-    tokenizer,
-    *,
-    num_attempts: int,
-    carry: Carry = Carry(),
-    discount: float = 1.0,
-    expert: ExpertAgain | None = None,
-    name: str = "attempts",
-) -> Interaction:
-    """Returns a lifetime: `num_attempts` attempts at one and the same task of `inner`.
+@dataclasses.dataclass(frozen=True)
+class Attempts(Layer):
+    """Several attempts at one and the same task make an episode.
 
-    Each attempt starts `inner` with the same key: the same hidden number, the same map. An attempt that is terminated or truncated is
-    followed by the next one; the last one ends the life as `inner` ended it. (Reflection between attempts as in LaMer, arXiv 2512.16848;
-    several episodes of one task as in RL^2, arXiv 1611.02779.)
+    Each attempt starts what is within with the same key: the same hidden number, the same map. An attempt that is terminated or truncated
+    is followed by the next one; the last one ends the episode as it ended itself. (Reflection between attempts as in LaMer, arXiv
+    2512.16848; several attempts at one task as in RL^2, arXiv 1611.02779.) An expert knows what the attempts before told, unless nothing
+    of them is kept or nobody would write it down.
 
-    Args:
-      inner: the interaction of one attempt.
-      tokenizer: that of `inner`.
-      num_attempts: attempts in a life, `K`.
-      carry: what crosses from one attempt to the next.
-      discount: weight of the next attempt seen from the end of the one before; what is within an attempt is discounted by `inner`.
-      expert: what an expert writes within an attempt who knows what the attempts before it told; None for that of `inner`, which begins
-        every attempt knowing nothing.
-      name: key of this combinator's part of `setting`.
-
-    Returns:
-      The interaction; its state is an `AttemptsState`.
-
-    Raises:
-      ValueError: if there is nothing to carry, or no room for what is carried, or `inner` pays for what is new.
+    Attributes:
+      num_attempts: in an episode, `K`.
+      memory: what crosses from one attempt to the next.
+      discount: weight of the next attempt seen from the end of the one before; what is within an attempt is discounted there.
     """
-    if not isinstance(carry, Carry):
-        raise ValueError(f"carry is {carry!r}; make it with nothing(), window(...), history() or reflection(...)")
-    check_whole(num_attempts=num_attempts)
-    if num_attempts < 1:
-        raise ValueError(f"a life of {num_attempts} attempts is no life; set num_attempts >= 1")
-    if carry.budget and num_attempts < 2:
-        raise ValueError("a reflection needs a next attempt to be of use; set num_attempts >= 2, or carry=nothing()")
-    if not 0 <= discount <= 1:
-        raise ValueError(f"a discount of {discount} is no weight of the next attempt; set it between 0 and 1")
-    if inner.explores and num_attempts > 1:
-        raise ValueError("what is new would be paid for again in every attempt; put explore() around attempts(), not within")
-    if carry.budget < 0 or carry.window < 0:
-        raise ValueError(f"a carry of {min(carry.budget, carry.window)} tokens is impossible; set it >= 0")
-    if carry.expert_note and not carry.budget:
-        raise ValueError("an expert has no reflection to write here; set the carry's budget >= 1, or leave expert_note out")
-    if not carry.forgets and inner.size.forgets:
-        raise ValueError("a history is lost where the interaction within begins its context anew; carry a window or a reflection")
-    reflects, grammar = carry.budget > 0, inner.grammar
-    ask = text.encode(tokenizer, carry.ask) if reflects else text.empty(0)
-    if reflects:
-        grammar = text.join(grammar, text.any_text(tokenizer, carry.symbols, stop=carry.stop))
-    size, kept_capacity = inner.size, carry.window + (ask.ids.shape[0] + carry.budget if reflects else 0)
-    outer_size = _size(size, num_attempts, carry, ask.ids.shape[0], kept_capacity)
 
-    def fit(turn: Turn, before: Text, **rest) -> Turn:
+    num_attempts: int
+    memory: Memory = Nothing()
+    discount: float = 1.0
+
+    def __post_init__(self):
+        if not isinstance(self.memory, Memory):
+            raise ArlError(f"Attempts.memory is {self.memory!r}; set it to Nothing(), Window(16), History() or Reflection(3)")
+        check_whole(**{"Attempts.num_attempts": self.num_attempts})
+        if self.num_attempts < 1:
+            raise ArlError(f"an episode of {self.num_attempts} attempts is none; set Attempts.num_attempts >= 1")
+        if isinstance(self.memory, Reflection) and self.num_attempts < 2:
+            raise ArlError("a reflection needs a next attempt to be of use; set Attempts.num_attempts >= 2, or memory=Nothing()")
+        if not 0 <= self.discount <= 1:
+            raise ArlError(f"Attempts.discount is {self.discount}, which is no weight of the next attempt; set it between 0 and 1")
+
+    @property
+    def writes(self) -> tuple[Kind, ...]:
+        """Reflections, if there are any."""
+        return (Kind.REFLECTION,) if isinstance(self.memory, Reflection) else ()
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """How often the old context is kept, if forgetting is annealed."""
+        return (f"{self.label}.keep",) if isinstance(self.memory, Reflection) and self.memory.annealed else ()
+
+    @property
+    def budgets(self) -> dict[Kind, tuple[str, int]]:
+        """That of a reflection."""
+        return {Kind.REFLECTION: ("Reflection.budget", self.memory.budget)} if isinstance(self.memory, Reflection) else {}
+
+    def fold(self, limits: Limits) -> Limits:
+        """Returns the limits of an episode of several attempts."""
+        return limits._replace(num_attempts=limits.num_attempts * self.num_attempts)
+
+    def wrap(self, inner: Interaction, task: Task) -> Interaction:
+        """Returns `inner`, attempt after attempt."""
+        if self.num_attempts > 1 and (paid := [layer.pays_once for layer in inner.layers if layer.pays_once]):
+            raise ArlError(f"{paid[0]} would be paid for again in every attempt; put that layer around Attempts, or set num_attempts=1")
+        if not self.memory.resets_context and inner.size.context_resets:
+            raise ArlError("a history is lost where the context begins anew within; set Attempts.memory to a Window or a Reflection")
+        return _Attempts(self, inner, task).interaction()
+
+
+class _Attempts:
+    """The functions of `Attempts` around an interaction."""
+
+    def __init__(self, layer: Attempts, inner: Interaction, task: Task):
+        self.layer, self.inner, self.memory = layer, inner, layer.memory
+        self.reflection = layer.memory if isinstance(layer.memory, Reflection) else None
+        self.grammar, self.ask = inner.grammar, text.empty(0)
+        if self.reflection:
+            words = text.any_text(task.tokenizer, note_symbols(task, self.reflection.symbols), stop=self.reflection.stop)
+            self.grammar, self.ask = text.join(inner.grammar, words), text.encode(task.tokenizer, self.reflection.ask)
+        self.budget, ask = (self.reflection.budget if self.reflection else 0), self.ask.ids.shape[0]
+        self.kept_capacity = self.memory.num_kept + ask + self.budget
+        is_annealed = self.reflection is not None and self.reflection.annealed
+        self.size = repeat(
+            inner.size,
+            layer.num_attempts,
+            ask=ask,
+            written=self.budget,
+            kept=self.kept_capacity,
+            resets=self.memory.resets_context,
+            always_resets=self.memory.resets_context and not is_annealed,
+        )
+
+    def interaction(self) -> Interaction:
+        changes = {"start": self.start, "advance": self.advance, "grammar": self.grammar, "size": self.size}
+        outer = around(self.inner, self.layer, **changes)
+        return outer._replace(experts=self.experts())
+
+    def fit(self, turn: Turn, before: Text, **rest: Any) -> Turn:
         """Returns `turn`, whose text is read after `before`."""
-        read = text.concatenate(before, turn.read, capacity=outer_size.read)
-        return turn._replace(read=read, legal=text.pad_legal(turn.legal, grammar.num_choices), **rest)
+        read = text.concatenate(before, turn.read, capacity=self.size.read)
+        return turn._replace(read=read, legal=text.pad_legal(turn.legal, self.grammar.num_choices), **rest)
 
-    def remember(transcript: Text, *new: Text) -> Text:
-        return text.keep_last(text.concatenate(transcript, *new), carry.window) if carry.window else transcript
+    def extend(self, transcript: Text, *new: Text) -> Text:
+        """Returns the transcript with what was read or written since."""
+        num_kept = self.memory.num_kept
+        return text.keep_last(text.concatenate(transcript, *new), num_kept) if num_kept else transcript
 
-    def start(key, setting):
-        inner_state, turn = inner.start(key, setting)
-        transcript = remember(text.empty(carry.window), turn.read)
-        state = AttemptsState(key, inner_state, jnp.int32(0), jnp.bool_(False), text.empty(kept_capacity), transcript)
-        return state, fit(turn, text.empty(0))
+    def start(self, key, curriculum) -> tuple[AgentState, Turn]:
+        inner_state, turn = self.inner.start(key, curriculum)
+        transcript = self.extend(text.empty(self.memory.num_kept), turn.read)
+        own = AttemptsState(key, jnp.int32(0), jnp.bool_(False), text.empty(self.kept_capacity), transcript)
+        return inner_state.push(own), self.fit(turn, text.empty(0))
 
-    def next_attempt(key, setting, state: AttemptsState, ended: Turn, note: Text) -> tuple[AttemptsState, Turn]:
+    def next_attempt(self, key, curriculum, own: AttemptsState, ended: Turn, note: Text) -> tuple[AgentState, Turn]:
         """The next attempt begins; `ended` is the turn that ended the one before, or followed the reflection on it."""
-        inner_state, first = inner.start(state.task, setting)
-        forget = jnp.bool_(carry.forgets)
-        if carry.annealed:
-            forget &= jax.random.uniform(key) >= follow(setting, name, "keep")
-        transcript = remember(state.transcript, ended.read)
-        kept = text.concatenate(transcript, ask, note)
-        # What is not forgotten need not be read again, but a reflection is, so that it always stands in the same place.
-        before = text.concatenate(text.only_if(~forget, ended.read), text.only_if(forget, transcript), ask, note)
-        turn = fit(first, before, reward=ended.reward, forget=forget, discount=jnp.float32(discount), attempt=state.attempt + 1)
-        transcript = remember(transcript, ask, note, first.read)
-        return AttemptsState(state.task, inner_state, state.attempt + 1, jnp.bool_(False), kept, transcript), turn
+        inner_state, first = self.inner.start(own.task, curriculum)
+        resets = jnp.bool_(self.memory.resets_context)
+        if self.reflection and self.reflection.annealed:
+            resets &= jax.random.uniform(key) >= scheduled_value(curriculum, self.layer.label, "keep")
+        transcript = self.extend(own.transcript, ended.read)
+        kept = text.concatenate(transcript, self.ask, note)
+        # What stays in the context need not be read again, but a reflection is, so that it always stands in the same place.
+        before = text.concatenate(text.only_if(~resets, ended.read), text.only_if(resets, transcript), self.ask, note)
+        discount, attempt = jnp.float32(self.layer.discount), own.attempt + 1
+        turn = self.fit(first, before, reward=ended.reward, reset_context=resets, discount=discount, attempt=attempt)
+        transcript = self.extend(transcript, self.ask, note, first.read)
+        return inner_state.push(AttemptsState(own.task, attempt, jnp.bool_(False), kept, transcript)), turn
 
-    def reflect(inner_state: State, state: AttemptsState, ended: Turn) -> tuple[AttemptsState, Turn]:
+    def reflect(self, inner_state: AgentState, own: AttemptsState, ended: Turn) -> tuple[AgentState, Turn]:
         """The attempt is over; a reflection on it is asked for."""
-        read = text.concatenate(text.only_if(ended.forget, state.kept), ended.read, ask, capacity=outer_size.read)
+        read = text.concatenate(text.only_if(ended.reset_context, own.kept), ended.read, self.ask, capacity=self.size.read)
         turn = ended._replace(
             read=read,
             kind=jnp.int32(Kind.REFLECTION),
-            budget=jnp.int32(carry.budget),
-            grammar=jnp.int32(grammar.root),
-            legal=jnp.ones(grammar.num_choices, bool),
+            budget=jnp.int32(self.budget),
+            grammar=jnp.int32(self.grammar.root),
+            legal=jnp.ones(self.grammar.num_choices, bool),
             discount=jnp.float32(1.0),
-            attempt=state.attempt,
+            attempt=own.attempt,
             terminated=jnp.bool_(False),
             truncated=jnp.bool_(False),
         )
-        transcript = remember(state.transcript, ended.read, ask)
-        return state._replace(inner=inner_state, is_reflecting=jnp.bool_(True), transcript=transcript), turn
+        transcript = self.extend(own.transcript, ended.read, self.ask)
+        return inner_state.push(own._replace(is_reflecting=jnp.bool_(True), transcript=transcript)), turn
 
-    def go_on(inner_state: State, state: AttemptsState, turn: Turn) -> tuple[AttemptsState, Turn]:
-        """The attempt goes on, or the life ends with it."""
-        before = text.only_if(turn.forget, state.kept)
-        transcript = remember(state.transcript, turn.read)
-        return state._replace(inner=inner_state, transcript=transcript), fit(turn, before, attempt=state.attempt)
+    def go_on(self, inner_state: AgentState, own: AttemptsState, turn: Turn) -> tuple[AgentState, Turn]:
+        """The attempt goes on, or the episode ends with it."""
+        before = text.only_if(turn.reset_context, own.kept)
+        transcript = self.extend(own.transcript, turn.read)
+        return inner_state.push(own._replace(transcript=transcript)), self.fit(turn, before, attempt=own.attempt)
 
-    def advance(key, setting, state: AttemptsState, written: Written):
-        key_inner, key_forget = jax.random.split(key)
-        inner_written = written._replace(text=text.cut(written.text, size.written))
-        inner_state, turn = inner.advance(key_inner, setting, state.inner, inner_written)
-        state = state._replace(transcript=remember(state.transcript, written.text))
-        goes_on = go_on(inner_state, state, turn)
-        attempt_ends = (turn.terminated | turn.truncated) & (state.attempt < num_attempts - 1)
-        if not reflects:
-            return select(attempt_ends, next_attempt(key_forget, setting, state, turn, text.empty(0)), goes_on)
+    def advance(self, key, curriculum, state: AgentState, segment: Segment) -> tuple[AgentState, Turn]:
+        inner_state, own = state.pop()
+        key_inner, key_reset = jax.random.split(key)
+        within = segment._replace(text=text.cut(segment.text, self.inner.size.written))
+        inner_state, turn = self.inner.advance(key_inner, curriculum, inner_state, within)
+        own = own._replace(transcript=self.extend(own.transcript, segment.text))
+        goes_on = self.go_on(inner_state, own, turn)
+        attempt_ends = (turn.terminated | turn.truncated) & (own.attempt < self.layer.num_attempts - 1)
+        if not self.reflection:
+            return select(attempt_ends, self.next_attempt(key_reset, curriculum, own, turn, text.empty(0)), goes_on)
         silence = turn._replace(read=text.empty(0), reward=Reward(*map(jnp.zeros_like, turn.reward)))
-        following = next_attempt(key_forget, setting, state, silence, text.cut(written.text, carry.budget))
-        after_attempt = select(attempt_ends, reflect(inner_state, state, turn), goes_on)
-        return select(state.is_reflecting, following, after_attempt)
+        following = self.next_attempt(key_reset, curriculum, own, silence, text.cut(segment.text, self.budget))
+        after_attempt = select(attempt_ends, self.reflect(inner_state, own, turn), goes_on)
+        return select(own.is_reflecting, following, after_attempt)
 
-    within = expert or (lambda key, state, attempt: inner.expert(key, state))
+    def experts(self) -> dict[Kind, Expert]:
+        """Returns the experts within, who are told how many attempts before they know of; and one who reflects."""
+        given = self.inner.experts
+        is_told = not isinstance(self.memory, Nothing) and not (self.reflection and Kind.REFLECTION not in given)
 
-    def write(key, state: AttemptsState) -> Text:
-        wanted = text.pad(within(key, state.inner, state.attempt), outer_size.written)
-        note = text.cut(carry.expert_note(key, state.inner, state.attempt), carry.budget) if carry.expert_note else text.empty(0)
-        return select(state.is_reflecting, text.pad(note, outer_size.written), wanted)
+        def in_attempt(expert: Expert) -> Expert:
+            def write(key, state: AgentState, attempt: jax.Array) -> Text:
+                inner_state, own = state.pop()
+                before = attempt * self.layer.num_attempts + own.attempt
+                return expert(key, inner_state, before if is_told else jnp.int32(0))
 
-    return Interaction(
-        start=start,
-        advance=advance,
-        grammar=grammar,
-        size=outer_size,
-        adapt=inner.adapt,
-        expert=write if expert or inner.expert else None,
-        anchor=(lambda state: inner.anchor(state.inner)) if inner.anchor else None,
-        explores=inner.explores,
-    )
+            return write
 
+        def reflect(key, state: AgentState, attempt: jax.Array) -> Text:
+            if Kind.REFLECTION not in given:
+                return text.empty(0)
+            inner_state, own = state.pop()
+            before = attempt * self.layer.num_attempts + own.attempt
+            return text.cut(given[Kind.REFLECTION](key, inner_state, before), self.budget)
 
-def _size(size: Size, num_attempts: int, carry: Carry, ask: int, kept: int) -> Size:
-    """Returns the bounds of a life; `ask` and `kept` are numbers of tokens."""
-    border = kept + (ask + carry.budget if carry.budget else 0)
-    # What is kept is read again wherever the interaction within forgets.
-    life = num_attempts * size.life + (num_attempts - 1) * (border + size.forgets * kept)
-    always_forgets = carry.forgets and not carry.annealed
-    again = (
-        size.read if num_attempts > 1 and not (always_forgets or carry.budget) else 0
-    )  # the end of the attempt before, read in the same turn
-    asked = ask if carry.budget else 0
-    turns = num_attempts * size.turns + (num_attempts - 1 if carry.budget else 0)
-    return Size(
-        read=kept + size.read + max(again, asked),
-        written=max(size.written, carry.budget),
-        turns=turns,
-        life=life,
-        context=min(border + size.context, life) if always_forgets else life,
-        context_turns=min(size.context_turns + bool(carry.budget), turns) if always_forgets else turns,
-        forgets=num_attempts * size.forgets + (num_attempts - 1 if carry.forgets or carry.annealed else 0),
-    )
+        experts = {kind: in_attempt(expert) for kind, expert in given.items()}
+        if self.reflection:
+            within = experts.get(Kind.REFLECTION)
+            experts[Kind.REFLECTION] = either(lambda own: own.is_reflecting, reflect, within) if within else reflect
+        return experts

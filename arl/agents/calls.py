@@ -12,24 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
-from arl.types import Grammar, State, Text
-
-
-class Tool(NamedTuple):
-    """A pure function that is called in text and answers in text.
-
-    Attributes:
-      name: what a call begins with; the space before it belongs to it.
-      arguments: the strings that each argument may be, in the order in which they are written; a word between two is an argument of one.
-      call: `(key, state, int32 [N]) -> Text`, given the state of the interaction in which it is called, and which string each of its `N`
-        arguments is. It changes nothing: its answer is all that comes of it.
-      capacity: tokens of its longest answer.
-    """
-
-    name: str
-    arguments: tuple[tuple[str, ...], ...]
-    call: Callable[[jax.Array, State, jax.Array], Text]
-    capacity: int
+from arl.task import Tool
+from arl.types import ArlError, Grammar, Text
 
 
 class Calls(NamedTuple):
@@ -67,12 +51,12 @@ def make_calls(tokenizer: Any, tools: Sequence[Tool], go_on: str, after: str = "
       after: the end of the text that a call follows, where it matters to the tokenizer.
 
     Raises:
-      ValueError: if a call could not be told, token by token, from another one or from `go_on`, or an argument can be nothing.
+      ArlError: if a call could not be told, token by token, from another one or from `go_on`, or an argument can be nothing.
     """
     if isinstance(tools, Tool):
-        raise ValueError(f"tools is the tool {tools.name!r} itself; put it into a list")
+        raise ArlError(f"tools is the tool {tools.name!r} itself; put it into a list")
     if wrong := [tool.name for tool in tools if any(isinstance(strings, str) for strings in tool.arguments)]:
-        raise ValueError(f"an argument of tool {wrong[0]!r} is a string; set arguments to a tuple with a tuple of strings for each")
+        raise ArlError(f"an argument of tool {wrong[0]!r} is a string; set arguments to a tuple with a tuple of strings for each")
     names = [go_on, *(tool.name for tool in tools)]
     _check_names(tokenizer, names, after)
     first = text.legal_strings(tokenizer, names, after)
@@ -83,7 +67,7 @@ def make_calls(tokenizer: Any, tools: Sequence[Tool], go_on: str, after: str = "
         strings = argument_grammars(tokenizer, tools[choice - 1], after) if choice else []
         for index, grammar in enumerate(strings):
             what = f"argument {index + 1} of tool {names[choice]!r}"
-            ends = _follow(states, ends, grammar, index, is_last=index == len(strings) - 1, what=what)
+            ends = _append_argument(states, ends, grammar, index, is_last=index == len(strings) - 1, what=what)
         for end in ends:
             states.choice[end] = choice
     num_arguments = max((len(tool.arguments) for tool in tools), default=0)
@@ -100,12 +84,12 @@ def argument_grammars(tokenizer: Any, tool: Tool, after: str = "") -> list[Gramm
       after: see `make_calls`.
 
     Raises:
-      ValueError: if an argument can be nothing, or two of its strings are the same.
+      ArlError: if an argument can be nothing, or two of its strings are the same.
     """
     grammars, before = [], after + tool.name
     for index, strings in enumerate(tool.arguments):
         if not strings:
-            raise ValueError(f"argument {index + 1} of tool {tool.name!r} can be nothing; give it at least one string")
+            raise ArlError(f"argument {index + 1} of tool {tool.name!r} can be nothing; give it at least one string")
         grammars.append(text.legal_strings(tokenizer, strings, before))
         before += strings[0]
     return grammars
@@ -139,18 +123,18 @@ def read_call(calls: Calls, said: Text) -> tuple[jax.Array, jax.Array]:
       arguments: int32 `[num_arguments]`, which string each is; of meaning as far as the tool has arguments.
     """
     grammar = calls.grammar
-    next_state = jnp.pad(jnp.asarray(grammar.next_state), ((0, 0), (0, 1)))  # a token that is not a letter leads to the dead state
+    next_state = jnp.pad(jnp.asarray(grammar.next_state), ((0, 0), (0, 1)))  # a token that is not a candidate leads to the dead state
     argument, string = jnp.asarray(calls.argument), jnp.asarray(calls.string)
 
     def walk(carry, inputs):
-        (state, arguments), (letter, is_said) = carry, inputs
-        state = jnp.where(is_said, next_state[state, letter], state)
+        (state, arguments), (candidate, is_said) = carry, inputs
+        state = jnp.where(is_said, next_state[state, candidate], state)
         is_complete = jnp.arange(calls.num_arguments) == argument[state]
         return (state, jnp.where(is_complete, string[state], arguments)), None
 
     begin = jnp.int32(grammar.root), jnp.zeros(calls.num_arguments, jnp.int32)
     is_said = jnp.arange(said.ids.shape[-1]) < said.length
-    (state, arguments), _ = jax.lax.scan(walk, begin, (text.letter(grammar, said.ids), is_said))
+    (state, arguments), _ = jax.lax.scan(walk, begin, (text.candidate_index(grammar, said.ids), is_said))
     return jnp.asarray(grammar.choice)[state], arguments
 
 
@@ -182,10 +166,10 @@ def _check_names(tokenizer: Any, names: Sequence[str], after: str) -> None:
     for i, first in enumerate(ids):
         for j, second in enumerate(ids):
             if i != j and first == second[: len(first)]:
-                raise ValueError(f"{names[i]!r} cannot be told from the beginning of {names[j]!r}; give each tool, and go_on, its own word")
+                raise ArlError(f"{names[i]!r} cannot be told from the beginning of {names[j]!r}; give each tool, and go_on, its own word")
 
 
-def _follow(states: _States, ends: list[int], grammar: Grammar, argument: int, is_last: bool, what: str) -> list[int]:
+def _append_argument(states: _States, ends: list[int], grammar: Grammar, argument: int, is_last: bool, what: str) -> list[int]:
     """Adds an argument behind the states in which the one before it is complete; returns those in which this one is."""
     shift, edges = len(states.edges) - 1, text.edges_of(grammar)  # the dead state is shared
     is_end = grammar.choice >= 0
@@ -199,6 +183,6 @@ def _follow(states: _States, ends: list[int], grammar: Grammar, argument: int, i
     root = states.edges[grammar.root + shift]
     for end in ends:
         if states.edges[end].keys() & root.keys():
-            raise ValueError(f"{what} can begin with what goes on with the argument before; put an argument of one word between the two")
+            raise ArlError(f"{what} can begin with what goes on with the argument before; put an argument of one word between the two")
         states.edges[end] |= root
     return (np.flatnonzero(is_end) + shift).tolist()

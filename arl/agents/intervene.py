@@ -7,52 +7,52 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Interaction, Kind, State, Text, Turn, Written, select
+from arl.agents.layer import around
+from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, select
 
-# The life is lived with the key that it has without an intervention, so that both meet the same; this number is none that `split` folds in.
+# The episode has the key that it has without an intervention, so that both meet the same; this number is none that `split` folds in.
 FOLD = 2**31 - 1
 
 
 class IntervenedState(NamedTuple):
-    """State of `replace_segments` and `replace_by_expert`.
+    """Own state of `replace_segments` and `replace_by_expert`.
 
     Attributes:
-      inner: state of the interaction within.
       turn: what is being answered.
-      order: int32 `[]`, segments of the kind in question that this life has written before.
-      life: int32 `[]`, which of the other lives speaks in this one.
+      order: int32 `[]`, segments of the kind in question that this episode has written before.
+      episode: int32 `[]`, which of the other episodes speaks in this one.
     """
 
-    inner: State
     turn: Turn
     order: jax.Array
-    life: jax.Array
+    episode: jax.Array
 
 
 def replace_segments(inner: Interaction, kind: Kind, others: Text) -> Interaction:
-    """Returns `inner`, which hears another life's segments of a kind in place of those written in it.
+    """Returns `inner`, which hears another episode's segments of a kind in place of those written in it.
 
-    The segment is written all the same; what is replaced is what follows from it. One other life, drawn uniformly at the start, speaks
+    The segment is written all the same; what is replaced is what follows from it. One other episode, drawn uniformly at the start, speaks
     throughout: its first segment for the first, its second for the second; after its last one, that one again. Its task may be the same.
 
     Args:
       inner: the interaction to intervene in.
       kind: of the segments that are replaced.
-      others: what other lives wrote, ids `[P, S, capacity]` by life and order. Empty texts blank the segments out.
+      others: what other episodes wrote, ids `[P, S, capacity]` by episode and order. Empty texts blank the segments out.
 
     Returns:
       The interaction; its state is an `IntervenedState`.
     """
     capacity = inner.size.written
     others = Text(jnp.asarray(others.ids)[..., :capacity], jnp.minimum(jnp.asarray(others.length), capacity))
-    num_lives, num_segments, width = others.ids.shape
+    num_episodes, num_segments, width = others.ids.shape
 
-    def say(key: jax.Array, state: IntervenedState) -> Text:
+    def say(key: jax.Array, state: AgentState) -> Text:
         del key
-        index = (state.life, jnp.minimum(state.order, num_segments - 1))
+        _, own = state.pop()
+        index = (own.episode, jnp.minimum(own.order, num_segments - 1))
         return Text(jnp.pad(others.ids[index], (0, capacity - width)), others.length[index])
 
-    return _intervene(inner, kind, num_lives, say)
+    return _intervene(inner, kind, num_episodes, say)
 
 
 def replace_by_expert(inner: Interaction, kind: Kind) -> Interaction:
@@ -66,41 +66,37 @@ def replace_by_expert(inner: Interaction, kind: Kind) -> Interaction:
       The interaction; its state is an `IntervenedState`.
 
     Raises:
-      ValueError: if there is no expert.
+      ArlError: if there is no expert.
     """
-    expert, capacity = inner.expert, inner.size.written
+    expert, capacity = inner.experts.get(kind), inner.size.written
     if expert is None:
-        raise ValueError("nobody can speak in the agent's place here; give the environment an expert, or shuffle or blank the segments")
-    return _intervene(inner, kind, 1, lambda key, state: text.pad(expert(key, state.inner), capacity))
+        raise ArlError("nobody can speak in the agent's place here; give the task an expert, or shuffle or blank the segments")
+    return _intervene(inner, kind, 1, lambda key, state: text.pad(text.cut(expert(key, state.pop()[0], jnp.int32(0)), capacity), capacity))
 
 
-def _intervene(inner: Interaction, kind: Kind, num_lives: int, say: Callable[[jax.Array, IntervenedState], Text]) -> Interaction:
+def _intervene(inner: Interaction, kind: Kind, num_episodes: int, say: Callable[[jax.Array, AgentState], Text]) -> Interaction:
     """Returns `inner`, which hears `say(key, state)` for its segments of a kind."""
 
-    def start(key, setting):
-        life = jax.random.randint(jax.random.fold_in(key, FOLD), (), 0, num_lives)
-        state, turn = inner.start(key, setting)
-        return IntervenedState(state, turn, jnp.int32(0), life), turn
+    def start(key, curriculum):
+        episode = jax.random.randint(jax.random.fold_in(key, FOLD), (), 0, num_episodes)
+        state, turn = inner.start(key, curriculum)
+        return state.push(IntervenedState(turn, jnp.int32(0), episode)), turn
 
-    def advance(key, setting, state: IntervenedState, written: Written) -> tuple[IntervenedState, Turn]:
-        is_replaced = state.turn.kind == kind
+    def advance(key, curriculum, state: AgentState, segment: Segment) -> tuple[AgentState, Turn]:
+        inner_state, own = state.pop()
+        is_replaced = own.turn.kind == kind
         said = say(jax.random.fold_in(key, FOLD), state)
-        choice, is_legal = text.parse(inner.grammar, state.turn.grammar, said)
-        is_legal &= state.turn.legal[jnp.maximum(choice, 0)]
-        heard = select(is_replaced, Written(said, jnp.where(is_legal, choice, -1), is_legal), written)
-        inner_state, turn = inner.advance(key, setting, state.inner, heard)
-        return IntervenedState(inner_state, turn, state.order + is_replaced, state.life), turn
+        choice, is_legal = text.parse(inner.grammar, own.turn.grammar, said)
+        is_legal &= own.turn.legal[jnp.maximum(choice, 0)]
+        heard = select(is_replaced, Segment(said, jnp.where(is_legal, choice, -1), is_legal), segment)
+        inner_state, turn = inner.advance(key, curriculum, inner_state, heard)
+        return inner_state.push(IntervenedState(turn, own.order + is_replaced, own.episode)), turn
 
-    return inner._replace(
-        start=start,
-        advance=advance,
-        expert=(lambda key, state: inner.expert(key, state.inner)) if inner.expert else None,
-        anchor=(lambda state: inner.anchor(state.inner)) if inner.anchor else None,
-    )
+    return around(inner, None, start=start, advance=advance)
 
 
 def segments(tokens: jax.Array, is_kind: jax.Array, ends_segment: jax.Array, num_segments: int, capacity: int) -> Text:
-    """Returns what was sampled in segments of one kind, by lane and order, for lanes of one life each.
+    """Returns what was sampled in segments of one kind, by lane and order, for lanes of one episode each.
 
     Args:
       tokens: int32 `[B, T]`, token ids sampled; negative ones (a stop token's place, say) are left out.

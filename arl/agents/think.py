@@ -1,24 +1,26 @@
 """Thinking before acting: the model writes to itself, then answers."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Interaction, Kind, Size, State, Text, Turn, Written, check_whole, make_turn, select
+from arl.agents.layer import Layer, around, note_symbols
+from arl.agents.size import insert_before_turn
+from arl.task import Task
+from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, check_whole, make_turn, select
 
 
 class ThinkState(NamedTuple):
-    """State of `think`.
+    """Own state of `Think`.
 
     Attributes:
-      inner: state of the interaction within.
       kind, budget, grammar, legal, attempt: what the inner turn asks for, as in `Turn`; held back while a thought is written.
       is_thinking: bool `[]`, whether a thought is being written.
     """
 
-    inner: State
     kind: jax.Array
     budget: jax.Array
     grammar: jax.Array
@@ -27,89 +29,82 @@ class ThinkState(NamedTuple):
     is_thinking: jax.Array
 
 
-def think(
-    inner: Interaction,
-    tokenizer,
-    *,
-    budget: int,
-    symbols: list[str] | None = None,
-    stop: bool = True,
-    before: str = " think",
-    after: str = " so",
-) -> Interaction:
-    """Returns `inner` with a THINK segment before each of its ACTIONs.
+@dataclasses.dataclass(frozen=True)
+class Think(Layer):
+    """A THINK segment before each ACTION. Its expert thinks nothing: it ends a thought at once.
 
-    Args:
-      inner: the interaction to think in.
-      tokenizer: that of `inner`.
+    Attributes:
       budget: tokens that a thought may hold; at that length it ends.
-      symbols: strings of one token each that a thought is made of; None for the whole vocabulary.
+      symbols: what a thought is made of: "any" token, those of the "task", or a tuple of strings of one token each.
       stop: whether the model may end its thought with the stop token; otherwise every thought has `budget` tokens.
       before: read before the thought.
       after: read after it, before the action.
-
-    Returns:
-      The interaction; its state is a `ThinkState`.
-
-    Raises:
-      ValueError: if `budget` is not positive.
     """
-    check_whole(budget=budget)
-    if budget < 1:
-        raise ValueError(f"a thought of {budget} tokens cannot be written; set its budget >= 1, or leave think() out")
-    grammar = text.join(inner.grammar, text.any_text(tokenizer, symbols, stop=stop))
-    opening, closing = text.encode(tokenizer, before), text.encode(tokenizer, after)
-    read = inner.size.read + opening.ids.shape[0]
-    size = inner.size
-    extra = opening.ids.shape[0] + budget + closing.ids.shape[0]
-    outer_size = Size(
-        read=max(read, closing.ids.shape[0]),
-        written=max(size.written, budget),
-        turns=2 * size.turns,
-        life=size.life + size.turns * extra,
-        context=size.context + size.context_turns * extra,
-        context_turns=2 * size.context_turns,
-        forgets=size.forgets,
-    )
-    legal = text.pad_legal(jnp.ones(1, bool), grammar.num_choices)
 
-    def hold(state: State, turn: Turn) -> tuple[ThinkState, Turn]:
-        """The inner turn is held back and a thought is asked for, unless nothing is to be done."""
-        wanted = text.pad_legal(turn.legal, grammar.num_choices)
-        is_thinking = (turn.kind == Kind.ACTION) & ~turn.truncated & ~turn.terminated
-        held = ThinkState(state, turn.kind, turn.budget, turn.grammar, wanted, turn.attempt, is_thinking)
-        asked = turn._replace(
-            read=text.concatenate(turn.read, text.only_if(is_thinking, opening), capacity=outer_size.read),
-            kind=jnp.where(is_thinking, Kind.THINK, turn.kind).astype(jnp.int32),
-            budget=jnp.where(is_thinking, budget, turn.budget).astype(jnp.int32),
-            grammar=jnp.where(is_thinking, grammar.root, turn.grammar).astype(jnp.int32),
-            legal=jnp.where(is_thinking, legal, wanted),
+    budget: int = 16
+    symbols: str | tuple[str, ...] = "any"
+    stop: bool = True
+    before: str = " think"
+    after: str = " so"
+
+    def __post_init__(self):
+        check_whole(**{"Think.budget": self.budget})
+        if self.budget < 1:
+            raise ArlError(f"a thought of {self.budget} tokens cannot be written; set Think.budget >= 1, or leave the layer out")
+
+    @property
+    def writes(self) -> tuple[Kind, ...]:
+        """Thoughts."""
+        return (Kind.THINK,)
+
+    def wrap(self, inner: Interaction, task: Task) -> Interaction:
+        """Returns `inner` with thoughts."""
+        grammar = text.join(inner.grammar, text.any_text(task.tokenizer, note_symbols(task, self.symbols), stop=self.stop))
+        opening, closing = text.encode(task.tokenizer, self.before), text.encode(task.tokenizer, self.after)
+        length, end = opening.ids.shape[0], closing.ids.shape[0]
+        size = insert_before_turn(
+            inner.size,
+            segments=1,
+            tokens=length + self.budget + end,
+            read=max(inner.size.read + length, end),
+            written=self.budget,
         )
-        return held, asked
+        legal = text.pad_legal(jnp.ones(1, bool), grammar.num_choices)
 
-    def start(key, setting):
-        return hold(*inner.start(key, setting))
+        def hold(state: AgentState, turn: Turn) -> tuple[AgentState, Turn]:
+            """The inner turn is held back and a thought is asked for, unless nothing is to be done."""
+            wanted = text.pad_legal(turn.legal, grammar.num_choices)
+            is_thinking = (turn.kind == Kind.ACTION) & ~turn.truncated & ~turn.terminated
+            held = ThinkState(turn.kind, turn.budget, turn.grammar, wanted, turn.attempt, is_thinking)
+            asked = turn._replace(
+                read=text.concatenate(turn.read, text.only_if(is_thinking, opening), capacity=size.read),
+                kind=jnp.where(is_thinking, Kind.THINK, turn.kind).astype(jnp.int32),
+                budget=jnp.where(is_thinking, self.budget, turn.budget).astype(jnp.int32),
+                grammar=jnp.where(is_thinking, grammar.root, turn.grammar).astype(jnp.int32),
+                legal=jnp.where(is_thinking, legal, wanted),
+            )
+            return state.push(held), asked
 
-    def advance(key, setting, state: ThinkState, written: Written):
-        released = make_turn(
-            text.pad(closing, outer_size.read), state.kind, state.budget, state.grammar, state.legal, attempt=state.attempt
+        def start(key, curriculum):
+            return hold(*inner.start(key, curriculum))
+
+        def advance(key, curriculum, state: AgentState, segment: Segment):
+            inner_state, held = state.pop()
+            released = make_turn(text.pad(closing, size.read), held.kind, held.budget, held.grammar, held.legal, attempt=held.attempt)
+            after_thought = inner_state.push(held._replace(is_thinking=jnp.bool_(False))), released
+            within = segment._replace(text=text.cut(segment.text, inner.size.written))
+            return select(held.is_thinking, after_thought, hold(*inner.advance(key, curriculum, inner_state, within)))
+
+        def expert(key, state: AgentState, attempt: jax.Array) -> Text:
+            return text.empty(0)
+
+        return around(
+            inner,
+            self,
+            start=start,
+            advance=advance,
+            grammar=grammar,
+            size=size,
+            experts={Kind.THINK: expert},
+            asks=lambda own: own.is_thinking,
         )
-        after_thought = state._replace(is_thinking=jnp.bool_(False)), released
-        inner_written = written._replace(text=text.cut(written.text, inner.size.written))
-        return select(state.is_thinking, after_thought, hold(*inner.advance(key, setting, state.inner, inner_written)))
-
-    def expert(key, state: ThinkState) -> Text:
-        """An expert of the inner interaction thinks nothing: it ends its thought at once."""
-        wanted = text.pad(inner.expert(key, state.inner), outer_size.written)
-        return select(state.is_thinking, text.empty(outer_size.written), wanted)
-
-    return Interaction(
-        start=start,
-        advance=advance,
-        grammar=grammar,
-        size=outer_size,
-        adapt=inner.adapt,
-        expert=expert if inner.expert else None,
-        anchor=(lambda state: inner.anchor(state.inner)) if inner.anchor else None,
-        explores=inner.explores,
-    )

@@ -1,4 +1,4 @@
-"""Environments: tasks in text, each with an exact oracle or bound and a random baseline; and wrappers."""
+"""Environments: tasks in text, each with an optimal return or a bound of it, and a random baseline."""
 
 from arl.envs import (
     arithmetic,
@@ -7,6 +7,7 @@ from arl.envs import (
     corridor,
     frozen_lake,
     hidden_lake,
+    lake_maps,
     ledger,
     mastermind,
     minesweeper,
@@ -15,27 +16,41 @@ from arl.envs import (
     shifting_controls,
     twenty_questions,
 )
-from arl.envs.arithmetic import make_arithmetic
-from arl.envs.bandit import make_bandit
-from arl.envs.combination_lock import make_combination_lock
-from arl.envs.corridor import make_corridor
-from arl.envs.frozen_lake import make_frozen_lake, random_maps
-from arl.envs.ledger import make_ledger
-from arl.envs.mastermind import make_mastermind
-from arl.envs.minesweeper import make_minesweeper
-from arl.envs.number_guess import make_number_guess
-from arl.envs.restless_bandit import make_restless_bandit
-from arl.envs.shifting_controls import make_shifting_controls
-from arl.envs.twenty_questions import make_twenty_questions
-from arl.envs.wrappers import time_limit, turn_cost, unwrapped
+from arl.envs.arithmetic import Arithmetic, calculator, make_arithmetic
+from arl.envs.bandit import Bandit, make_bandit
+from arl.envs.combination_lock import CombinationLock, make_combination_lock
+from arl.envs.corridor import Corridor, make_corridor
+from arl.envs.frozen_lake import FrozenLake, make_frozen_lake
+from arl.envs.lake_maps import random_maps
+from arl.envs.ledger import Ledger, make_ledger, table
+from arl.envs.mastermind import Mastermind, make_mastermind
+from arl.envs.minesweeper import Minesweeper, make_minesweeper
+from arl.envs.number_guess import NumberGuess, make_number_guess
+from arl.envs.restless_bandit import RestlessBandit, make_restless_bandit
+from arl.envs.shifting_controls import ShiftingControls, make_shifting_controls
+from arl.envs.twenty_questions import TwentyQuestions, make_twenty_questions
 
 __all__ = [
+    "Arithmetic",
+    "Bandit",
+    "CombinationLock",
+    "Corridor",
+    "FrozenLake",
+    "Ledger",
+    "Mastermind",
+    "Minesweeper",
+    "NumberGuess",
+    "RestlessBandit",
+    "ShiftingControls",
+    "TwentyQuestions",
     "arithmetic",
     "bandit",
+    "calculator",
     "combination_lock",
     "corridor",
     "frozen_lake",
     "hidden_lake",
+    "lake_maps",
     "ledger",
     "make_arithmetic",
     "make_bandit",
@@ -55,8 +70,6 @@ __all__ = [
     "random_maps",
     "restless_bandit",
     "shifting_controls",
-    "time_limit",
-    "turn_cost",
+    "table",
     "twenty_questions",
-    "unwrapped",
 ]

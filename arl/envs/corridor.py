@@ -1,10 +1,11 @@
-"""Corridor: a cue at the start says through which door to go at the end; on the way stand signs of the same words, which say nothing.
+"""Corridor: a cue at the start names the door to choose at the end; the signs on the way are distractors that name random doors.
 
-A T-maze (Bakker, 2002, "Reinforcement learning with long short-term memory") in words, as
-`Goal left: on here is right: on left; doors: left correct`. While one walks there is one legal action, " on", which costs
-no decision. Where a context is shorter than the corridor only a memory of the cue helps: the signs do not depend on it.
+It is a T-maze (Bakker, 2002, "Reinforcement learning with long short-term memory") in words, such as
+`Goal left: on here is right: on left; doors: left correct`. The only legal action on the way is " on". If the context is shorter than the
+corridor, the agent needs a memory of the cue, as the signs do not depend on it.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,20 +13,21 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Environment, Step, Text, select
+from arl.task import Bounds, Environment, Limits, Step, Task, TaskExpert, whole_attempt_cost
+from arl.types import ArlError, Kind, Text, select
 
-MAX_CUES = 100  # doors that are numbered have a token each
+MAX_CUES = 100  # the numbers of doors are one token each
 ON = " on"  # the action of walking, the last one
 
 
 class CorridorState(NamedTuple):
-    """The cue, the signs, and how far one has come.
+    """The cue, the signs, and the position of the agent.
 
     Attributes:
-      cue: int32 `[]`, the door to choose.
-      signs: int32 `[length]`, what each sign says: a door, or one more than the last door for "nothing".
-      num_steps: int32 `[]`, steps made; with `length` of them one stands before the doors, with one more one has chosen.
-      choice: int32 `[]`, the door that was chosen; -1 before.
+      cue: int32 `[]`, the right door.
+      signs: int32 `[length]`, door that each sign names; `num_cues` for "nothing".
+      num_steps: int32 `[]`, number of steps made: `length` before the doors, `length + 1` after the choice.
+      choice: int32 `[]`, the chosen door; -1 before the choice.
     """
 
     cue: jax.Array
@@ -37,21 +39,21 @@ class CorridorState(NamedTuple):
 def make_corridor(tokenizer: Any, length: int = 8, num_cues: int = 2, is_distracting: bool = True) -> Environment:
     """Returns the corridor as an environment whose actions are the doors (" left", " right", or " 0", " 1", ...) and, last, " on".
 
-    The cue and every sign are uniform and independent. Choosing the door of the cue is paid 1. The expert remembers the cue.
+    The cue and all signs are uniform and independent. The reward is 1 for the door of the cue. The expert remembers the cue.
 
     Args:
       tokenizer: a fast tokenizer.
-      length: steps from the cue to the doors, at least 1; with the tokenizer that ships with `arl` each is 5 tokens, read and written.
-      num_cues: how many doors; two are called left and right, more are numbered.
-      is_distracting: whether the signs name doors; else they all say "nothing".
+      length: number of steps from the cue to the doors, at least 1; each is 5 tokens with the tokenizer that ships with `arl`.
+      num_cues: number of doors; two are called left and right, more are numbered.
+      is_distracting: whether the signs name doors; otherwise all say "nothing".
 
     Raises:
-      ValueError: if there is no corridor, or no choice.
+      ArlError: if a size is out of range.
     """
     if length < 1:
-        raise ValueError(f"A corridor of {length} steps has no way from the cue to the doors; set length to at least 1.")
+        raise ArlError(f"A corridor of {length} steps has no way from the cue to the doors; set length to at least 1.")
     if not 2 <= num_cues <= MAX_CUES:
-        raise ValueError(f"With num_cues = {num_cues} there is no door to choose, or no name for each; set it to 2, ..., {MAX_CUES}.")
+        raise ArlError(f"With num_cues = {num_cues} there is no door to choose, or no name for each; set it to 2, ..., {MAX_CUES}.")
 
     def reset(key: jax.Array) -> CorridorState:
         key_cue, key_signs = jax.random.split(key)
@@ -60,7 +62,7 @@ def make_corridor(tokenizer: Any, length: int = 8, num_cues: int = 2, is_distrac
         return CorridorState(cue, signs, jnp.int32(0), jnp.int32(-1))
 
     def step(key: jax.Array, state: CorridorState, action: jax.Array) -> tuple[CorridorState, Step]:
-        del key  # all that is random was drawn by `reset`
+        del key  # `reset` draws everything random
         is_choice, is_over = state.num_steps == length, state.num_steps > length
         choice = jnp.where(is_choice, jnp.asarray(action, jnp.int32), state.choice)
         state = select(is_over, state, CorridorState(state.cue, state.signs, state.num_steps + 1, choice))
@@ -74,26 +76,26 @@ def make_corridor(tokenizer: Any, length: int = 8, num_cues: int = 2, is_distrac
     def expert(key: jax.Array, state: CorridorState) -> jax.Array:
         return jnp.where(state.num_steps < length, num_cues, state.cue)
 
-    def anchor(state: CorridorState) -> jax.Array:
+    def state_hash(state: CorridorState) -> jax.Array:
         return (state.num_steps * num_cues + state.cue).astype(jnp.uint32)
 
     doors = door_names(num_cues)
     grammar = text.legal_strings(tokenizer, [f" {door}" for door in doors] + [ON])
     describe = _descriptions(tokenizer, doors, length)
-    return Environment(reset, step, describe, grammar, legal, max_steps=length + 1, expert=expert, anchor=anchor)
+    return Environment(reset, step, describe, grammar, legal, max_steps=length + 1, expert=expert, state_hash=state_hash)
 
 
 def door_names(num_cues: int) -> tuple[str, ...]:
-    """Returns what the doors are called.
+    """Returns the names of the doors.
 
     Args:
-      num_cues: how many there are.
+      num_cues: number of doors.
     """
     return ("left", "right") if num_cues == 2 else tuple(map(str, range(num_cues)))
 
 
 def _descriptions(tokenizer: Any, doors: tuple[str, ...], length: int) -> Callable[[CorridorState], Text]:
-    """Returns `describe`, which looks up one of a few constant texts: cues, then signs, then last signs, then ends."""
+    """Returns `describe`, which selects constant texts: cues, signs, last signs, and ends."""
     signs = (*doors, "nothing")
     options = [f"Goal {door}:" for door in doors]
     options += [f" here is {sign}:" for sign in signs] + [f" {sign}; doors:" for sign in signs] + [" wrong\n", " correct\n"]
@@ -109,16 +111,60 @@ def _descriptions(tokenizer: Any, doors: tuple[str, ...], length: int) -> Callab
     return describe
 
 
-# ---------------------------------------------------------------- optimum and baseline, closed forms
+# ---------------------------------------------------------------- optimal return and baseline, closed forms
 def optimal_return() -> float:
-    """Returns the expected return of one who remembers the cue: it is chosen, whatever the length."""
+    """Returns the expected return of an agent that remembers the cue."""
     return 1.0
 
 
 def random_return(num_cues: int = 2) -> float:
-    """Returns the expected return of a door chosen at random, and of anyone who has forgotten the cue: the signs do not depend on it.
+    """Returns the expected return of a random door, which is that of any agent without a memory of the cue.
 
     Args:
-      num_cues: how many doors there are.
+      num_cues: number of doors.
     """
     return 1.0 / num_cues
+
+
+# ---------------------------------------------------------------- the task
+@dataclasses.dataclass(frozen=True)
+class Corridor:
+    """A cue, a walk, and a choice of the door that the cue names.
+
+    Attributes:
+      length: number of steps of the walk.
+      num_cues: number of cues, and of doors.
+      is_distracting: whether signs on the way name doors.
+    """
+
+    length: int = 8
+    num_cues: int = 2
+    is_distracting: bool = True
+
+    def make(self, tokenizer: Any) -> Task:
+        """Returns the task, whose expert notes the cue.
+
+        Args:
+          tokenizer: a fast tokenizer.
+        """
+        environment = make_corridor(tokenizer, self.length, self.num_cues, self.is_distracting)
+        doors = tuple(f" {name}" for name in door_names(self.num_cues))
+        names = text.stack([text.token_ids(tokenizer, door) for door in doors])
+
+        def note(key: jax.Array, state: CorridorState, attempt: jax.Array) -> Text:
+            return text.lookup(names, state.cue)
+
+        experts: dict[Kind, TaskExpert] = {Kind.NOTE: note}
+        return Task(
+            environment,
+            tokenizer,
+            bounds=self._bounds,
+            experts=lambda limits: experts,
+            note_symbols=doors,
+            hidden=lambda state: state.cue,
+        )
+
+    def _bounds(self, limits: Limits) -> Bounds:
+        cost = whole_attempt_cost(limits, self.length + 1)
+        random, optimal = ((best - cost) * limits.num_attempts for best in (random_return(self.num_cues), optimal_return()))
+        return Bounds(random, optimal, 0.5 - cost)

@@ -1,11 +1,12 @@
 """Frozen lake: walk from the start to the goal over ice, past the holes; the ice may be slippery.
 
-Dynamics, rewards and the two given maps are those of Gymnasium's `FrozenLake-v1`: 1 for reaching the goal, else nothing; a slippery move
-goes where it should, or to either side of it, with probability 1/3 each. A tile is numbered row by row from the upper left corner.
-An episode reads `At 0 0: right 0 1: down 1 1 hole`: row and column after each move. Limit its moves with `time_limit`.
+Dynamics, rewards and the two named maps are those of Gymnasium's `FrozenLake-v1`: the reward is 1 at the goal and 0 elsewhere; a slippery
+move goes in its direction or to either side of it, with probability 1/3 each. Tiles are numbered row by row from the upper left corner.
+An attempt reads `At 0 0: right 0 1: down 1 1 hole`, with row and column after each move. `Act.time_limit` limits its moves.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,27 +14,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
-from arl.types import Environment, Step, Text, select
-
-MAPS = {
-    "4x4": ("SFFF", "FHFH", "FFFH", "HFFG"),
-    "8x8": ("SFFFFFFF", "FFFFFFFF", "FFFHFFFF", "FFFFFHFF", "FFFHFFFF", "FHHFFFHF", "FHFFHFHF", "FFFHFFFG"),
-}
-ACTIONS = (" left", " down", " right", " up")  # Gymnasium's order: the two neighbours of a direction are where it may slip to
-SYMBOLS = "SFHG"  # start, frozen, hole, goal
-START, FROZEN, HOLE, GOAL = range(4)
-MAX_DRAWS = 2000  # of random maps, for each that can be solved
-
-Map = str | Sequence[str]
+from arl.envs import hidden_lake
+from arl.envs.experts import planned
+from arl.envs.lake_maps import (
+    ACTIONS,
+    GOAL,
+    HOLE,
+    START,
+    SYMBOLS,
+    Map,
+    expert_actions,
+    legal_moves,
+    neighbours,
+    optimal_return,
+    random_maps,
+    random_return,
+    read_map,
+)
+from arl.task import Bounds, Environment, Limits, Step, Task, TaskExpert
+from arl.types import ArlError, Kind, Text, select
 
 
 class FrozenLakeState(NamedTuple):
-    """Where the agent is.
+    """The map and the place of the agent.
 
     Attributes:
-      map_index: int32 `[]`, which map of the pool; 0 where there is one.
+      map_index: int32 `[]`, index of the map in the pool.
       tile: int32 `[]`, `row * columns + column`.
-      num_moves: int32 `[]`, moves made since the reset.
+      num_moves: int32 `[]`, number of moves in this attempt.
     """
 
     map_index: jax.Array
@@ -56,29 +64,29 @@ def make_frozen_lake(
 
     Args:
       tokenizer: a fast tokenizer.
-      map: name of a given map, or rows of `S` (the start), `F` (frozen), `H` (a hole) and `G` (a goal).
-      is_slippery: whether a move may go astray.
-      num_random_maps: if positive, `reset` draws one of so many random maps of the size of `map`; see `random_maps`.
-      frozen_probability: how much of a random map is frozen.
-      seed: of the random maps.
-      show_map: whether the first text of an episode shows the map; None shows random maps only. A given map can be learnt by heart.
+      map: name of a map, or rows of `S` (start), `F` (frozen), `H` (hole) and `G` (goal).
+      is_slippery: whether a move may slip sideways.
+      num_random_maps: number of random maps of the size of `map`, of which `reset` draws one, see `random_maps`; 0 for `map` alone.
+      frozen_probability: as in `random_maps`.
+      seed: seed of the random maps.
+      show_map: whether the first text of an attempt shows the map; None shows random maps only.
       only_moves_that_exist: whether moves against the border are illegal, so that the legal actions depend on the state.
-      horizon: number of moves within which the expert means to reach the goal; give it the time limit.
+      horizon: number of moves within which the expert plans to reach the goal, that is the time limit.
 
     Raises:
-      ValueError: if a map, a probability or a count is impossible.
+      ArlError: if a map, probability or number is out of range.
 
     Source: Towers et al., 2024, "Gymnasium: A Standard Interface for Reinforcement Learning Environments".
     """
     if horizon < 1:
-        raise ValueError(f"A horizon of {horizon} moves leaves the expert no move; set horizon to at least 1.")
+        raise ArlError(f"A horizon of {horizon} moves leaves the expert no move; set horizon to at least 1.")
     maps = random_maps(num_random_maps, map, frozen_probability, seed) if num_random_maps else [map]
     letters = np.stack([read_map(m) for m in maps])
     tiles = letters.reshape(len(maps), -1)
     start = np.argmax(tiles == START, axis=1)
     is_goal, is_over = tiles == GOAL, (tiles == GOAL) | (tiles == HOLE)
     next_tile = np.stack([neighbours(x) for x in letters])
-    exists = _legal_moves(letters[0], only_moves_that_exist)
+    exists = legal_moves(letters[0], only_moves_that_exist)
     best = np.stack([expert_actions(m, is_slippery, horizon, only_moves_that_exist) for m in maps])
 
     def reset(key: jax.Array) -> FrozenLakeState:
@@ -88,7 +96,7 @@ def make_frozen_lake(
     def step(key: jax.Array, state: FrozenLakeState, action: jax.Array) -> tuple[FrozenLakeState, Step]:
         direction = action
         if is_slippery:
-            slip = (jax.random.bits(key) % 3).astype(jnp.int32)  # 0, 1, 2 equal to one part in 2**32
+            slip = (jax.random.bits(key) % 3).astype(jnp.int32)  # uniform up to one part in 2**32
             direction = (action + slip - 1) % len(ACTIONS)
         tile = jnp.asarray(next_tile, jnp.int32)[state.map_index, state.tile, direction]
         reaches_goal = jnp.asarray(is_goal)[state.map_index, tile] & (tile != state.tile)
@@ -102,197 +110,18 @@ def make_frozen_lake(
         moves_left = jnp.maximum(horizon - state.num_moves, 1)
         return jnp.asarray(best)[state.map_index, moves_left - 1, state.tile].astype(jnp.int32)
 
-    def anchor(state: FrozenLakeState) -> jax.Array:
+    def state_hash(state: FrozenLakeState) -> jax.Array:
         return (state.map_index * tiles.shape[1] + state.tile).astype(jnp.uint32)
 
     shows_map = num_random_maps > 0 if show_map is None else show_map
     describe = _descriptions(tokenizer, letters, shows_map)
     grammar = text.legal_strings(tokenizer, ACTIONS)
-    return Environment(reset, step, describe, grammar, legal, max_steps=None, expert=expert, anchor=anchor)
-
-
-# ---------------------------------------------------------------- maps, on the host
-def read_map(map: Map) -> np.ndarray:
-    """Returns a map as int `[rows, columns]`, each an index into `SYMBOLS`.
-
-    Args:
-      map: as in `make_frozen_lake`.
-
-    Raises:
-      ValueError: if it is not a map that can be solved.
-    """
-    if isinstance(map, str) and map not in MAPS:
-        raise ValueError(f"There is no map {map!r}; choose one of {', '.join(MAPS)}, or give its rows.")
-    rows = MAPS[map] if isinstance(map, str) else tuple(map)
-    if not rows or len({len(row) for row in rows}) > 1 or not set("".join(rows)) <= set(SYMBOLS):
-        raise ValueError(f"The rows {rows} are no map; give rows of one length made of {', '.join(SYMBOLS)}.")
-    letters = np.array([[SYMBOLS.index(x) for x in row] for row in rows])
-    if np.sum(letters == START) != 1:
-        raise ValueError(f"The map {rows} has {np.sum(letters == START)} starts; mark exactly one tile S.")
-    if not _is_solvable(letters):
-        raise ValueError(f"No path leads from S to a G in the map {rows}; take a hole away or mark a goal.")
-    return letters
-
-
-def neighbours(letters: np.ndarray) -> np.ndarray:
-    """Returns int `[tiles, 4]`: the tile to which each direction leads. Borders hold, and nothing leaves a hole or a goal.
-
-    Args:
-      letters: int `[rows, columns]`, a map as `read_map` returns it.
-    """
-    num_rows, num_columns = letters.shape
-    row, column = np.divmod(np.arange(letters.size), num_columns)
-    left, right = np.maximum(column - 1, 0), np.minimum(column + 1, num_columns - 1)
-    up, down = np.maximum(row - 1, 0), np.minimum(row + 1, num_rows - 1)
-    moved = np.stack([row * num_columns + left, down * num_columns + column, row * num_columns + right, up * num_columns + column], 1)
-    is_over = np.isin(letters.ravel(), (HOLE, GOAL))
-    return np.where(is_over[:, None], np.arange(letters.size)[:, None], moved)
-
-
-def _legal_moves(letters: np.ndarray, only_moves_that_exist: bool) -> np.ndarray:
-    """Returns bool `[tiles, 4]`: the legal moves, which are all of them, or those that do not lead against the border."""
-    frozen = np.full_like(letters, FROZEN)
-    return (neighbours(frozen) != np.arange(letters.size)[:, None]) | (not only_moves_that_exist)
-
-
-def _is_solvable(letters: np.ndarray) -> bool:
-    """Returns whether a path leads from the start to a goal."""
-    next_tile, tiles = neighbours(letters), letters.ravel()
-    reached = tiles == START
-    for _ in range(tiles.size):
-        reached[next_tile[reached]] = True
-    return bool(np.any(reached & (tiles == GOAL)))
-
-
-def random_maps(num_maps: int, size: Map = "4x4", frozen_probability: float = 0.8, seed: int = 0) -> list[tuple[str, ...]]:
-    """Returns random maps that can be solved, with the start in the upper left corner and the goal in the lower right.
-
-    Args:
-      num_maps: how many; they may repeat.
-      size: a map of the size that they are to have.
-      frozen_probability: the probability of each other tile to be frozen rather than a hole, before maps without a path are rejected.
-      seed: two calls with one seed give the same maps.
-
-    Returns:
-      Maps, each a tuple of rows.
-
-    Raises:
-      ValueError: if the pool is empty, or the probability impossible or too small.
-    """
-    if num_maps < 1:
-        raise ValueError(f"A pool of {num_maps} random maps is empty; ask for at least 1.")
-    if not 0.0 < frozen_probability <= 1.0:
-        raise ValueError(f"A frozen_probability of {frozen_probability} is impossible; choose one above 0 and at most 1.")
-    shape = read_map(size).shape
-    generator = np.random.default_rng(seed)
-    maps = []
-    for _ in range(MAX_DRAWS * num_maps):
-        letters = np.where(generator.random(shape) < frozen_probability, FROZEN, HOLE)
-        letters.flat[0], letters.flat[-1] = START, GOAL
-        if _is_solvable(letters):
-            maps.append(tuple("".join(SYMBOLS[x] for x in row) for row in letters))
-        if len(maps) == num_maps:
-            return maps
-    raise ValueError(f"Hardly a random map with a frozen_probability of {frozen_probability} can be solved; choose a larger one.")
-
-
-# ---------------------------------------------------------------- oracle and baseline, exact
-def transitions(map: Map, is_slippery: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what a move does.
-
-    Args:
-      map: as in `make_frozen_lake`.
-      is_slippery: as in `make_frozen_lake`.
-
-    Returns:
-      probability: float64 `[tiles, 4, tiles]` of the next tile.
-      reward: float64 `[tiles, 4]`, expected.
-    """
-    letters = read_map(map)
-    next_tile, tiles = neighbours(letters), letters.ravel()
-    stays = np.eye(tiles.size)[next_tile]
-    probability = (np.roll(stays, 1, axis=1) + stays + np.roll(stays, -1, axis=1)) / 3 if is_slippery else stays
-    reward = np.where(np.isin(tiles, (HOLE, GOAL))[:, None], 0.0, probability @ (tiles == GOAL))
-    return probability, reward
-
-
-def action_values(map: Map, is_slippery: bool, horizon: int, combine: Callable[[np.ndarray], np.ndarray], price: float = 0.0) -> np.ndarray:
-    """Returns the expected return `[horizon, tiles, 4]` of a move with 1, 2, ..., `horizon` moves left, by backward induction.
-
-    Args:
-      map: as in `make_frozen_lake`.
-      is_slippery: as in `make_frozen_lake`.
-      horizon: the number of moves.
-      combine: from action values `[tiles, 4]` to a tile's value `[tiles]`: the policy that follows.
-      price: charged for a move that does not end the episode.
-    """
-    probability, reward = transitions(map, is_slippery)
-    is_over = np.isin(read_map(map).ravel(), (HOLE, GOAL))
-    reward = reward - price * (probability @ ~is_over)
-    values, value = [], np.zeros(is_over.size)
-    for _ in range(horizon):
-        values.append(reward + probability @ value)
-        value = np.where(is_over, 0.0, combine(values[-1]))
-    return np.stack(values)
-
-
-def expert_actions(map: Map, is_slippery: bool, horizon: int, only_moves_that_exist: bool = False) -> np.ndarray:
-    """Returns int8 `[horizon, tiles]`: the best move with 1, 2, ..., `horizon` moves left; of equally good ones the quickest.
-
-    Args:
-      map: as in `make_frozen_lake`, and so is the rest.
-      is_slippery: whether a move may go astray.
-      horizon: the number of moves.
-      only_moves_that_exist: whether moves against the border are illegal.
-    """
-    is_legal = _legal_moves(read_map(map), only_moves_that_exist)
-
-    def best(values):
-        return np.max(np.where(is_legal, values, -np.inf), axis=1)
-
-    values = action_values(map, is_slippery, horizon, best, price=1e-9)  # the price only breaks ties
-    return np.argmax(np.where(is_legal, np.round(values, 12), -np.inf), axis=2).astype(np.int8)
-
-
-def optimal_return(map: Map = "4x4", is_slippery: bool = True, horizon: int = 100, only_moves_that_exist: bool = False) -> float:
-    """Returns the largest probability of reaching the goal within `horizon` moves; of a pool of maps, take the mean.
-
-    Args:
-      map: as in `make_frozen_lake`, and so is the rest.
-      is_slippery: whether a move may go astray.
-      horizon: the number of moves, the time limit.
-      only_moves_that_exist: whether moves against the border are illegal.
-    """
-    letters = read_map(map)
-    is_legal = _legal_moves(letters, only_moves_that_exist)
-
-    def best(values):
-        return np.max(np.where(is_legal, values, -np.inf), axis=1)
-
-    return float(best(action_values(map, is_slippery, horizon, best)[-1])[np.argmax(letters == START)])
-
-
-def random_return(map: Map = "4x4", is_slippery: bool = True, horizon: int = 100, only_moves_that_exist: bool = False) -> float:
-    """Returns the probability of reaching the goal within `horizon` moves that are drawn uniformly from the legal ones.
-
-    Args:
-      map: as in `make_frozen_lake`, and so is the rest.
-      is_slippery: whether a move may go astray.
-      horizon: the number of moves, the time limit.
-      only_moves_that_exist: whether moves against the border are illegal.
-    """
-    letters = read_map(map)
-    is_legal = _legal_moves(letters, only_moves_that_exist)
-
-    def mean(values):
-        return np.average(values, axis=1, weights=is_legal)
-
-    return float(mean(action_values(map, is_slippery, horizon, mean)[-1])[np.argmax(letters == START)])
+    return Environment(reset, step, describe, grammar, legal, max_steps=None, expert=expert, state_hash=state_hash)
 
 
 # ---------------------------------------------------------------- text
 def _descriptions(tokenizer: Any, letters: np.ndarray, shows_map: bool) -> Callable[[FrozenLakeState], Text]:
-    """Returns `describe`: where the agent is, after a reset perhaps with the map; `letters` is int `[maps, rows, columns]`."""
+    """Returns `describe`, whose texts are the agent's place and, if shown, first the map; `letters` is int `[maps, rows, columns]`."""
     num_maps, num_rows, num_columns = letters.shape
     place = dict(row=text.number(0, num_rows - 1), column=text.number(0, num_columns - 1))
     after_move = text.template(tokenizer, " {row} {column}{end}", end=text.choice([":", " hole\n", " goal\n"]), **place)
@@ -311,3 +140,78 @@ def _descriptions(tokenizer: Any, letters: np.ndarray, shows_map: bool) -> Calla
         return select(state.num_moves == 0, text.pad(first, capacity), text.pad(later, capacity))
 
     return describe
+
+
+# ---------------------------------------------------------------- the task
+@dataclasses.dataclass(frozen=True)
+class FrozenLake:
+    """A walk over ice from the start to the goal, past the holes; it needs `Act.time_limit`.
+
+    Attributes:
+      map: "4x4", "8x8", or the rows of a map with "/" between them, as in "SF/FG"; random maps have its size.
+      is_slippery: whether a move may slip sideways.
+      num_random_maps: number of random maps, of which each episode has one; 0 for `map` alone.
+      is_hidden: whether random maps are hidden from the agent.
+    """
+
+    map: str = "4x4"
+    is_slippery: bool = True
+    num_random_maps: int = 0
+    is_hidden: bool = False
+
+    def make(self, tokenizer: Any) -> Task:
+        """Returns the task. Hidden maps have an expert only if they can be solved; it remembers earlier attempts.
+
+        Args:
+          tokenizer: a fast tokenizer.
+        """
+        given = tuple(self.map.split("/")) if "/" in self.map else self.map
+        options = {"map": given, "is_slippery": self.is_slippery, "num_random_maps": self.num_random_maps}
+        environment = make_frozen_lake(tokenizer, **options, show_map=False if self.is_hidden else None)
+        maps = random_maps(self.num_random_maps, given) if self.num_random_maps else [given]
+        return Task(
+            environment._replace(expert=None),
+            tokenizer,
+            bounds=lambda limits: self._bounds(maps, limits),
+            experts=lambda limits: self._experts(environment, maps, limits),
+            note_symbols=ACTIONS,
+            can_imagine=not self.is_hidden,
+            hidden=(lambda state: state.map_index) if self.is_hidden else None,
+        )
+
+    def _is_solved(self, maps: list[Map], limits: Limits) -> bool:
+        """Returns whether the optimal policy is known for an agent that remembers earlier attempts but does not see the map."""
+        length = limits.num_steps * limits.num_attempts
+        return self.is_hidden and not self.is_slippery and len(maps) <= hidden_lake.MAX_MAPS and length <= hidden_lake.MAX_MOVES
+
+    def _bounds(self, maps: list[Map], limits: Limits) -> Bounds:
+        """Returns the bounds. The optimum is that of an agent that knows the map, unless the maps are hidden and can be solved."""
+        horizon, attempts = limits.num_steps, limits.num_attempts
+        if not horizon:
+            raise ArlError("a lake without a time limit has no end; set Act.time_limit >= 1")
+        if limits.step_cost:
+            raise ArlError("the optimum of a lake whose steps cost something is not known; set Act.turn_cost=0")
+        random = float(np.mean([random_return(m, self.is_slippery, horizon) for m in maps])) * attempts
+        if self._is_solved(maps, limits):
+            return Bounds(random, hidden_lake.optimal_return(maps, horizon, attempts), 0.5)
+        optimal = float(np.mean([optimal_return(m, self.is_slippery, horizon) for m in maps])) * attempts
+        return Bounds(random, optimal, 0.5, "bound" if self.is_hidden else "exact")
+
+    def _experts(self, environment: Environment, maps: list[Map], limits: Limits) -> dict[Kind, TaskExpert]:
+        """Returns an expert that knows the map; for hidden maps, experts that remember attempts and note the moves of the next one."""
+        if not self.is_hidden:
+            best = np.stack([expert_actions(m, self.is_slippery, limits.num_steps or 100) for m in maps])
+
+            def walk(key: jax.Array, state: FrozenLakeState, attempt: jax.Array) -> Text:
+                moves_left = jnp.maximum(best.shape[1] - state.num_moves, 1)
+                return text.say_choice(
+                    environment.grammar, jnp.asarray(best)[state.map_index, moves_left - 1, state.tile].astype(jnp.int32)
+                )
+
+            return {Kind.ACTION: walk}
+        if not self._is_solved(maps, limits):
+            return {}
+        plans = hidden_lake.plans(maps, limits.num_steps, limits.num_attempts)
+        # A note names the moves of the next attempt, which the expert already knows.
+        notes = np.roll(plans, -1, axis=1)
+        return planned(environment, plans, notes, lambda state: state.map_index, lambda state: state.num_moves)

@@ -2,10 +2,11 @@
 
     Guess 3 from A to D: A A B 2 0: B A C 0 3: A C B correct
 
-The two numbers after a guess are its pegs of the right colour in the right place (black), and those of a right colour elsewhere (white).
-Each guess costs 1. What can be gained must be bought by guesses, and a guess is worth what its answer tells: `bits`.
+The two numbers after a guess are its black pegs, of the right colour in the right place, and its white pegs, of a right colour in a wrong
+place. Each guess costs 1. `bits` is the information that its answer gives.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -18,18 +19,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
-from arl.types import Environment, Step, Text, select
+from arl.task import Bounds, Environment, Limits, Step, Task, bounds_of_search
+from arl.types import ArlError, Text, select
 
-MAX_CODES = 125  # of the exact solution: up to ten seconds on the host, for many colours; 3 pegs of 5 take one
+MAX_CODES = 125  # of the exact solution, which takes up to ten seconds on the host for many colours, and one second for 3 pegs of 5
 
 
 class MastermindState(NamedTuple):
-    """The hidden code, and what the answers of this episode say about it.
+    """The hidden code, and what the answers of this attempt reveal.
 
     Attributes:
       code: int32 `[]`, index of the hidden code.
-      possible: bool `[num_codes]`, which codes agree with all answers.
-      answer: int32 `[]`, what was said last: 0 is the question itself, `1 + i` answer `i` of `answers_to`.
+      possible: bool `[num_codes]`, whether a code agrees with all answers.
+      answer: int32 `[]`, the last text: 0 for the question, `1 + i` for answer `i` of `answers_to`.
     """
 
     code: jax.Array
@@ -40,16 +42,16 @@ class MastermindState(NamedTuple):
 def make_mastermind(tokenizer: Any, num_pegs: int = 3, num_colors: int = 4) -> Environment:
     """Returns the game as an environment whose action `i` is the code `i` in alphabetical order, " A A A", " A A B", ...
 
-    The expert is optimal from the first guess on. After guesses that an optimal player would not have made it takes the guess whose
-    answer leaves the fewest codes in expectation (Irving, 1978-79, "Towards an optimum Mastermind strategy"), which may cost a little more.
+    The expert is optimal from the first guess on. After guesses that are not optimal it takes the guess that leaves the fewest codes in
+    expectation (Irving, 1978-79, "Towards an optimum Mastermind strategy"), which is nearly optimal.
 
     Args:
       tokenizer: a fast tokenizer.
-      num_pegs: pegs of a code.
-      num_colors: how many colours there are, at most 26; `num_colors**num_pegs` codes are 2 to `MAX_CODES`.
+      num_pegs: number of pegs of a code.
+      num_colors: number of colours, at most 26; there must be 2 to `MAX_CODES` codes, `num_colors**num_pegs`.
 
     Raises:
-      ValueError: if there are too few codes, or too many.
+      ArlError: if there are too few codes, or too many.
     """
     _check_sizes(num_pegs, num_colors)
     num_codes = num_colors**num_pegs
@@ -61,7 +63,7 @@ def make_mastermind(tokenizer: Any, num_pegs: int = 3, num_colors: int = 4) -> E
         return MastermindState(jax.random.randint(key, (), 0, num_codes), jnp.ones(num_codes, bool), jnp.int32(0))
 
     def step(key: jax.Array, state: MastermindState, action: jax.Array) -> tuple[MastermindState, Step]:
-        del key  # the answers are certain
+        del key  # the answers are deterministic
         is_over = state.answer == found
         row = jnp.asarray(table)[action]
         answer = row[state.code]
@@ -71,47 +73,50 @@ def make_mastermind(tokenizer: Any, num_pegs: int = 3, num_colors: int = 4) -> E
     def legal(state: MastermindState) -> jax.Array:
         return jnp.ones(num_codes, bool)
 
-    def anchor(state: MastermindState) -> jax.Array:
-        return jnp.sum(jnp.where(state.possible, mixer, 0), dtype=jnp.uint32)  # hashes a set, like a board's pieces (Zobrist, 1970)
+    def state_hash(state: MastermindState) -> jax.Array:
+        return jnp.sum(jnp.where(state.possible, mixer, 0), dtype=jnp.uint32)  # hash of a set (Zobrist, 1970)
 
     names = ["".join(f" {string.ascii_uppercase[color]}" for color in code) for code in codes(num_pegs, num_colors)]
     grammar = text.legal_strings(tokenizer, names)
     describe, expert = _descriptions(tokenizer, num_pegs, num_colors), _make_expert(num_pegs, num_colors)
-    return Environment(reset, step, describe, grammar, legal, max_steps=None, expert=expert, anchor=anchor, worst_reward=-1.0)
+    return Environment(reset, step, describe, grammar, legal, max_steps=None, expert=expert, state_hash=state_hash, worst_reward=-1.0)
 
 
 def bits(before: MastermindState, after: MastermindState) -> jax.Array:
-    """Returns the information that an answer gave about the code, in bits, float32 `[]`: all that agree are equally likely.
+    """Returns the information that an answer gives about the code.
 
-    An episode that ends gives `log2(num_codes)` in all, whoever played it.
+    All codes that agree with the answers are equally likely, so an attempt that terminates gives `log2(num_codes)` in all.
 
     Args:
-      before: the state before the guess.
-      after: the state after its answer.
+      before: state before the guess.
+      after: state after its answer.
+
+    Returns:
+      Bits, float32 `[]`.
     """
     return jnp.log2(jnp.sum(before.possible) / jnp.sum(after.possible))
 
 
 def codes(num_pegs: int, num_colors: int) -> np.ndarray:
-    """Returns int `[num_codes, num_pegs]`, the colours of all codes in alphabetical order.
+    """Returns the colours of all codes in alphabetical order, int `[num_codes, num_pegs]`.
 
     Args:
-      num_pegs: pegs of a code.
-      num_colors: how many colours there are.
+      num_pegs: number of pegs of a code.
+      num_colors: number of colours.
     """
     return np.array(list(itertools.product(range(num_colors), repeat=num_pegs)))
 
 
 def answers_to(num_pegs: int, num_colors: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Returns how each guess is answered, and what the answers are.
+    """Returns the answers to each guess.
 
     Args:
-      num_pegs: pegs of a code.
-      num_colors: how many colours there are.
+      num_pegs: number of pegs of a code.
+      num_colors: number of colours.
 
     Returns:
-      table: int32 `[num_codes, num_codes]`, index of the answer to a guess (row) if a code (column) is hidden.
-      pegs: black and white pegs of each answer that occurs, ascending; the last is that to the right guess.
+      Index of the answer to a guess (row) for a hidden code (column), int32 `[num_codes, num_codes]`; and black and white pegs of each
+      answer, ascending, the last of which is the answer to the right guess.
     """
     code = codes(num_pegs, num_colors)
     black = np.sum(code[:, None] == code[None], axis=-1)
@@ -122,7 +127,7 @@ def answers_to(num_pegs: int, num_colors: int) -> tuple[np.ndarray, list[tuple[i
 
 
 def _descriptions(tokenizer: Any, num_pegs: int, num_colors: int) -> Callable[[MastermindState], Text]:
-    """Returns `describe`, which looks up one of the constant texts: the question, and the answers."""
+    """Returns `describe`, which selects the constant texts of the question and the answers."""
     question = f"Guess {num_pegs} from A to {string.ascii_uppercase[num_colors - 1]}:"
     _, pegs = answers_to(num_pegs, num_colors)
     options = [question, *(f" {black} {white}:" for black, white in pegs[:-1]), " correct\n"]
@@ -138,47 +143,49 @@ def _make_expert(num_pegs: int, num_colors: int) -> Callable[[jax.Array, Masterm
 
     def expert(key: jax.Array, state: MastermindState) -> jax.Array:
         is_known = jnp.all(jnp.asarray(sets) == state.possible, axis=-1)
-        left = jnp.sum((is_answer @ state.possible.astype(jnp.float32)) ** 2, axis=-1)  # codes expected to be left, times those there are
-        smallest = jnp.argmin(left - 0.5 * state.possible)  # the sums are whole numbers: a code that may be right goes before its equals
+        left = jnp.sum(
+            (is_answer @ state.possible.astype(jnp.float32)) ** 2, axis=-1
+        )  # expected number of codes left, times their present number
+        smallest = jnp.argmin(left - 0.5 * state.possible)  # prefers possible codes among equals, as the sums are whole numbers
         return jnp.where(jnp.any(is_known), jnp.asarray(guesses)[jnp.argmax(is_known)], smallest).astype(jnp.int32)
 
     return expert
 
 
 def _check_sizes(num_pegs: int, num_colors: int) -> None:
-    """Raises ValueError unless there are codes to tell apart, and few enough."""
+    """Raises an `ArlError` unless there are 2 to `MAX_CODES` codes."""
     if num_pegs < 1 or not 1 <= num_colors <= len(string.ascii_uppercase):
-        raise ValueError(f"{num_pegs} pegs of {num_colors} colours make no code; set num_pegs to 1 or more and num_colors to 1, ..., 26.")
+        raise ArlError(f"{num_pegs} pegs of {num_colors} colours make no code; set num_pegs to 1 or more and num_colors to 1, ..., 26.")
     if not 2 <= num_colors**num_pegs <= MAX_CODES:
-        raise ValueError(
+        raise ArlError(
             f"{num_pegs} pegs of {num_colors} colours make {num_colors**num_pegs} codes, which is not 2, ..., {MAX_CODES}; "
             "set num_pegs and num_colors so that num_colors**num_pegs is."
         )
 
 
-# ---------------------------------------------------------------- oracle and baseline, exact
+# ---------------------------------------------------------------- optimal return and baseline, exact
 def optimal_num_guesses(num_pegs: int, num_colors: int, num_steps: int | None = None) -> float:
-    """Returns the smallest expected number of guesses, the right one included.
+    """Returns the smallest expected number of guesses, including the right one.
 
     Args:
-      num_pegs: pegs of a code.
-      num_colors: how many colours there are.
-      num_steps: after so many guesses the episode is cut; None is no limit.
+      num_pegs: number of pegs of a code.
+      num_colors: number of colours.
+      num_steps: number of guesses after which an attempt is truncated; None for no limit.
 
     Raises:
-      ValueError: if there are too few codes, or too many.
+      ArlError: if there are too few codes, or too many.
     """
     num_codes = num_colors**num_pegs
     return _solve(num_pegs, num_colors)((1 << num_codes) - 1, math.inf if num_steps is None else num_steps)[0] / num_codes
 
 
 def random_num_guesses(num_pegs: int, num_colors: int, num_steps: int | None = None) -> float:
-    """Returns the expected number of guesses when each is uniform over all codes, whatever the answers were.
+    """Returns the expected number of guesses that are uniform over all codes.
 
     Args:
-      num_pegs: pegs of a code.
-      num_colors: how many colours there are.
-      num_steps: after so many guesses the episode is cut; None is no limit.
+      num_pegs: number of pegs of a code.
+      num_colors: number of colours.
+      num_steps: number of guesses after which an attempt is truncated; None for no limit.
     """
     num_codes = num_colors**num_pegs
     miss = 1.0 - 1.0 / num_codes
@@ -186,18 +193,18 @@ def random_num_guesses(num_pegs: int, num_colors: int, num_steps: int | None = N
 
 
 def optimal_policy(num_pegs: int, num_colors: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the guesses of one who needs the fewest in expectation.
+    """Returns the policy that needs the fewest guesses in expectation.
 
     Args:
-      num_pegs: pegs of a code.
-      num_colors: how many colours there are.
+      num_pegs: number of pegs of a code.
+      num_colors: number of colours.
 
     Returns:
-      sets: bool `[N, num_codes]`, all sets of codes that can be left in the course of this policy, the right guess not yet made.
-      guesses: int32 `[N]`, index of the code that it then guesses.
+      The sets of possible codes that this policy can reach before the right guess, bool `[N, num_codes]`; and its guess for each, int32
+      `[N]`.
 
     Raises:
-      ValueError: if there are too few codes, or too many.
+      ArlError: if there are too few codes, or too many.
     """
     solve, masks = _solve(num_pegs, num_colors), _masks(num_pegs, num_colors)
     num_codes, policy = num_colors**num_pegs, {}
@@ -210,11 +217,11 @@ def optimal_policy(num_pegs: int, num_colors: int) -> tuple[np.ndarray, np.ndarr
 
 
 def most_bits(num_pegs: int, num_colors: int) -> float:
-    """Returns the largest information that the first guess can be expected to give, in bits: the entropy of its answer.
+    """Returns the largest expected information of a first guess, bits: the entropy of its answer.
 
     Args:
-      num_pegs: pegs of a code.
-      num_colors: how many colours there are.
+      num_pegs: number of pegs of a code.
+      num_colors: number of colours.
     """
     table, pegs = answers_to(num_pegs, num_colors)
     chance = np.mean(table[..., None] == np.arange(len(pegs)), axis=1)
@@ -222,13 +229,13 @@ def most_bits(num_pegs: int, num_colors: int) -> float:
 
 
 def _masks(num_pegs: int, num_colors: int) -> list[list[int]]:
-    """Returns, for each guess and each answer but that to the right one, the codes that would be left, as bits of an integer."""
+    """Returns the codes left by each answer to each guess, as bits of an integer, without the answer to the right guess."""
     table, pegs = answers_to(num_pegs, num_colors)
     return [[sum(1 << code for code in np.flatnonzero(row == answer).tolist()) for answer in range(len(pegs) - 1)] for row in table]
 
 
 def _first_guesses(num_pegs: int, num_colors: int) -> list[int]:
-    """Returns one of each kind of first guess: before any answer colours are alike, and so are places."""
+    """Returns one first guess of each kind, as colours are exchangeable before any answer, and so are places."""
     counts = lambda code: np.bincount(code, minlength=num_colors)
     is_first = lambda code: np.all(np.diff(code) >= 0) and np.all(np.diff(counts(code)) <= 0)
     return [index for index, code in enumerate(codes(num_pegs, num_colors)) if is_first(code)]
@@ -237,8 +244,8 @@ def _first_guesses(num_pegs: int, num_colors: int) -> list[int]:
 def _solve(num_pegs: int, num_colors: int) -> Callable[[int, float], tuple[int, int]]:
     """Returns the solution `(codes left as bits, guesses left) -> (guesses summed over those codes, best guess)`.
 
-    Dynamic programming over sets of codes. Guesses that split a set alike are one. Those that would need more guesses than another has
-    been found to need, even if every answer split all that is left as evenly as can be, are not looked into.
+    It is dynamic programming over sets of codes. Of guesses that split a set in the same way only one is examined. A guess is skipped if
+    its lower bound, for answers that split the rest as evenly as possible, exceeds the best total found so far.
     """
     _check_sizes(num_pegs, num_colors)
     masks, num_codes = _masks(num_pegs, num_colors), num_colors**num_pegs
@@ -247,18 +254,18 @@ def _solve(num_pegs: int, num_colors: int) -> Callable[[int, float], tuple[int, 
     @functools.cache
     def bound(size: int, num_steps: float) -> int:
         found, total = 1, 0
-        while size > 0 and num_steps > 0:  # every code left takes part in this guess; so many can be found by it, each after other answers
+        while size > 0 and num_steps > 0:  # all codes left need this guess, which can find one per history of answers
             total, size, found, num_steps = total + size, size - found, found * len(masks[0]), num_steps - 1
         return total
 
     @functools.cache
     def solve(left: int, num_steps: float) -> tuple[int, int]:
-        if num_steps <= 0 or left.bit_count() <= 2:  # of two codes either is as good
+        if num_steps <= 0 or left.bit_count() <= 2:  # with two codes left either guess is optimal
             return bound(left.bit_count(), num_steps), (left & -left).bit_length() - 1
         kinds: dict[tuple[int, ...], int] = {}
         for guess in first_guesses if left == everything else range(num_codes):
             parts = tuple(sorted(part for mask in masks[guess] if (part := left & mask)))
-            if parts != (left,):  # what tells nothing is never better
+            if parts != (left,):  # a guess without information is never better
                 kinds.setdefault(parts, guess)
         at_least = lambda parts: left.bit_count() + sum(bound(part.bit_count(), num_steps - 1) for part in parts)
         fewest, best = math.inf, 0
@@ -272,3 +279,34 @@ def _solve(num_pegs: int, num_colors: int) -> Callable[[int, float], tuple[int, 
         return int(fewest), best
 
     return solve
+
+
+# ---------------------------------------------------------------- the task
+@dataclasses.dataclass(frozen=True)
+class Mastermind:
+    """A hidden code, to be found by guesses that cost 1 each.
+
+    Attributes:
+      num_pegs: number of pegs of the code.
+      num_colors: number of colours of a peg.
+    """
+
+    num_pegs: int = 2
+    num_colors: int = 4
+
+    def make(self, tokenizer: Any) -> Task:
+        """Returns the task.
+
+        Args:
+          tokenizer: a fast tokenizer.
+        """
+        environment = make_mastermind(tokenizer, self.num_pegs, self.num_colors)
+        colors = (f" {name}" for name in string.ascii_uppercase[: self.num_colors])
+        symbols = (*colors, *(f" {i}" for i in range(self.num_pegs + 1)))
+        hidden = lambda state: state.code
+        return Task(environment, tokenizer, bounds=self._bounds, note_symbols=symbols, hidden=hidden, bits=bits)
+
+    def _bounds(self, limits: Limits) -> Bounds:
+        size = (self.num_pegs, self.num_colors)
+        least, random = optimal_num_guesses, random_num_guesses
+        return bounds_of_search(lambda steps: least(*size, steps), lambda steps: random(*size, steps), limits)

@@ -1,7 +1,9 @@
-"""What a model is: its sizes and how it is computed."""
+"""The config of a model: its sizes, and how it is computed."""
 
 import dataclasses
 from typing import Any
+
+from arl.types import ArlError
 
 _DTYPES = ("float32", "bfloat16")
 
@@ -11,21 +13,21 @@ class ModelConfig:
     """Sizes of a decoder-only transformer of the Llama type, and how it is computed.
 
     Attributes:
-      vocab_size: `V`.
-      width: `D`, numbers a token in the residual stream.
-      num_layers: `L`.
-      num_heads: `H`, query heads.
-      num_kv_heads: `J`, heads of keys and values; each serves `H / J` query heads.
-      feed_forward_width: `F`.
-      context_length: tokens of the longest live context, which bounds what `score` attends to; None is unbounded.
+      vocab_size: `V`, tokens of the vocabulary.
+      width: `D`, width of the residual stream.
+      num_layers: `L`, number of layers.
+      num_heads: `H`, number of query heads.
+      num_kv_heads: `J`, number of key/value heads; each serves `H / J` query heads.
+      feed_forward_width: `F`, hidden width of the feed-forward branch.
+      context_length: tokens of the longest context, which bounds how far `score` attends; None for no bound.
       tie_embeddings: whether the output head is the embedding.
-      separate_value_trunk: whether the value head stands on a trunk of its own; features are then a pair.
+      separate_value_trunk: whether the value head has a trunk of its own; features are then a pair.
       rotary_base: base of the rotary angles.
-      norm_epsilon: added to the mean square in RMSNorm.
-      dtype: of computation and cache, "float32" or "bfloat16"; parameters, logits and values are float32.
-      remat: whether layers are computed again for the gradient rather than kept.
-      scan_layers: whether layers are stacked under `jax.lax.scan`: compile time that does not grow with depth, slower on CPU.
-      query_block: queries of a block in `score`; each block attends to a static slice of the keys.
+      norm_epsilon: epsilon of RMSNorm, added to the mean square.
+      dtype: type of computation and cache, "float32" or "bfloat16"; parameters, logits and values are float32.
+      remat: whether activations of layers are recomputed for the gradient.
+      scan_layers: whether layers run under `jax.lax.scan`: compile time does not grow with depth, but CPUs are slower.
+      query_block: queries per block in `score`; each block attends to a static slice of the keys.
     """
 
     vocab_size: int
@@ -47,20 +49,24 @@ class ModelConfig:
     def __post_init__(self):
         for name in ("vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "feed_forward_width", "query_block"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; set it to 1 or more.")
+                raise ArlError(f"ModelConfig.{name} is {getattr(self, name)}; set it >= 1")
         if self.context_length is not None and self.context_length < 1:
-            raise ValueError(f"context_length is {self.context_length}; set it to 1 or more, or to None for no bound.")
+            raise ArlError(f"ModelConfig.context_length is {self.context_length}; set it >= 1, or to None for no bound")
         if self.width % (2 * self.num_heads):
-            raise ValueError(
-                f"width {self.width} does not give {self.num_heads} heads of even width; set width to a multiple of {2 * self.num_heads}."
+            raise ArlError(
+                f"a width of {self.width} does not divide into {self.num_heads} heads of even width; "
+                f"set ModelConfig.width to a multiple of {2 * self.num_heads}"
             )
         if self.num_heads % self.num_kv_heads:
-            raise ValueError(f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}; set one that divides it.")
+            raise ArlError(
+                f"{self.num_kv_heads} key/value heads do not divide {self.num_heads} query heads; set ModelConfig.num_kv_heads to a divisor"
+            )
         if self.dtype not in _DTYPES:
-            raise ValueError(f"dtype is {self.dtype!r}; set it to one of {', '.join(_DTYPES)}.")
+            raise ArlError(f"ModelConfig.dtype is {self.dtype!r}; set it to one of {', '.join(_DTYPES)}")
         if self.rotary_base <= 1.0 or self.norm_epsilon <= 0.0:
-            raise ValueError(
-                f"rotary_base is {self.rotary_base} and norm_epsilon {self.norm_epsilon}; set the former above 1 and the latter above 0."
+            raise ArlError(
+                f"rotary_base is {self.rotary_base} and norm_epsilon {self.norm_epsilon}; "
+                "set ModelConfig.rotary_base above 1 and ModelConfig.norm_epsilon above 0"
             )
 
     @property
@@ -74,7 +80,7 @@ class ModelConfig:
         return self.num_heads // self.num_kv_heads
 
 
-# Few key/value heads: the cache is what a small model reads most at each token.
+# Few key/value heads: the cache is most of what a small model reads for each token.
 _PRESETS = {
     "0.1M": dict(width=64, num_layers=2, num_heads=2, num_kv_heads=1, feed_forward_width=192),
     "0.3M": dict(width=96, num_layers=3, num_heads=3, num_kv_heads=1, feed_forward_width=256),
@@ -87,16 +93,19 @@ PRESET_NAMES = tuple(_PRESETS)
 
 
 def preset(name: str, vocab_size: int, **overrides: Any) -> ModelConfig:
-    """Returns the configuration of a model by its number of parameters.
+    """Returns a model's config by its number of parameters.
 
     Args:
       name: one of `PRESET_NAMES`.
-      vocab_size: `V`.
-      **overrides: fields of `ModelConfig` that replace the preset's.
+      vocab_size: `V`, tokens of the vocabulary.
+      **overrides: fields of `ModelConfig` that replace those of the preset.
+
+    Returns:
+      The config.
 
     Raises:
-      ValueError: if there is no such preset, or the sizes do not fit together.
+      ArlError: if there is no such preset, or the sizes do not fit together.
     """
     if name not in _PRESETS:
-        raise ValueError(f"There is no model preset {name!r}; choose one of {', '.join(PRESET_NAMES)}.")
+        raise ArlError(f"there is no model preset {name!r}; choose one of {', '.join(PRESET_NAMES)}")
     return ModelConfig(**{"vocab_size": vocab_size, **_PRESETS[name], **overrides})

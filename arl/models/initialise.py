@@ -1,14 +1,13 @@
-"""Standard deviations of the weights at the start.
+"""Initialisation: standard deviations of the weights.
 
-A matrix of `n` inputs has deviation `1 / sqrt(n)` (LeCun et al. 1998, "Efficient BackProp", section 4.6), so that what is normalised goes
-in and comes out at unit size. A branch that ends on the residual stream is smaller by `1 / sqrt(2 L)`, for there are `2 L` of them
-(Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3). First choices should be nearly uniform and
-first values near 0 (Andrychowicz et al. 2021, "What Matters for On-Policy Deep Actor-Critic Methods?", section 3.2): the value head is at
-0.01 of its deviation. The output head is at 0.3 of it, not at the 0.01 that they advise: the trunk learns through it, and the larger one
-helped agents to learn to write notes to themselves.
+A matrix of `n` inputs has standard deviation `1 / sqrt(n)`, which keeps unit variance (LeCun et al. 1998, "Efficient BackProp", section
+4.6). The `2 L` matrices that write to the residual stream are smaller by `1 / sqrt(2 L)` (Radford et al. 2019, "Language Models are
+Unsupervised Multitask Learners", section 2.3). The initial policy should be nearly uniform and initial values near 0 (Andrychowicz et al.
+2021, "What Matters for On-Policy Deep Actor-Critic Methods?", section 3.2), so the value head is scaled by 0.01. The output head is scaled
+by 0.3 instead of their 0.01: gradients reach the trunk through it, and the larger scale helped agents to learn to write notes.
 
-A tied embedding has the output head's deviation. The branches are then scaled by the same number: RMSNorm does not see the scale of the
-residual stream, so that the model starts as the same function as an untied one.
+A tied embedding has the standard deviation of the output head. The matrices that write to the residual stream are then scaled by the same
+factor: RMSNorm ignores the scale of the stream, so the initial function equals that of an untied model.
 """
 
 import math
@@ -30,7 +29,7 @@ def value_deviation(config: ModelConfig) -> float:
 
 
 def embedding_deviation(config: ModelConfig) -> float:
-    """Returns the standard deviation of the embedding, which is the size of the residual stream where it begins."""
+    """Returns the standard deviation of the embedding, which sets the scale of the residual stream."""
     return head_deviation(config) if config.tie_embeddings else 1.0
 
 

@@ -1,4 +1,4 @@
-"""The two ways in which parameters hold layers: apart, for unrolled layers, or stacked, for `scan_layers`."""
+"""Conversion between the parameters of unrolled layers and those of `scan_layers`, which are stacked."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ _TRUNKS = ("trunk", "value_trunk")
 
 
 def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `params` of a model with `scan_layers` as those of the same model without."""
+    """Returns `params` of a model with `scan_layers` as those of the same model without it."""
 
     def unstack(trunk):
         num_layers = len(trunk["layers"]["out"])

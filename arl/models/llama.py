@@ -1,6 +1,6 @@
-"""Parameters under the names and in the layouts of `LlamaForCausalLM` of Hugging Face's `transformers`, and back.
+"""Conversion of parameters to and from `LlamaForCausalLM` of Hugging Face's `transformers`.
 
-Such a matrix is `[outputs, inputs]`, the transpose of ours, and what is one product here is several there.
+Its matrices are `[outputs, inputs]`, the transpose of ours, and some of our matrices are several of its.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,18 @@ import numpy as np
 
 from arl.models.config import ModelConfig
 from arl.models.layers import stack_layers, unstack_layers
+from arl.types import ArlError
 
 
 def llama_config(config: ModelConfig, max_position_embeddings: int) -> dict[str, Any]:
     """Returns the arguments of `transformers.LlamaConfig` for the same model.
 
     Args:
-      config: of the model.
-      max_position_embeddings: tokens of the longest sequence that the exported model is meant for; changes no weight.
+      config: config of the model.
+      max_position_embeddings: tokens of the longest sequence of the exported model; changes no weight.
+
+    Returns:
+      Arguments by name.
     """
     return {
         "vocab_size": config.vocab_size,
@@ -38,9 +42,14 @@ def llama_config(config: ModelConfig, max_position_embeddings: int) -> dict[str,
 
 
 def to_llama(config: ModelConfig, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the trunk and output head of `params` by their names in `LlamaForCausalLM.state_dict()`, float32.
+    """Exports the trunk and output head; the value head and its trunk have no counterpart.
 
-    The value head, and the trunk that it may have of its own, have no name there and stay behind.
+    Args:
+      config: config of the model.
+      params: parameters of the model.
+
+    Returns:
+      float32 arrays by their names in `LlamaForCausalLM.state_dict()`.
     """
     trunk = (unstack_layers(params) if config.scan_layers else params)["trunk"]
     tensors = {"model.embed_tokens.weight": trunk["embedding"], "model.norm.weight": trunk["norm"]}
@@ -53,16 +62,18 @@ def to_llama(config: ModelConfig, params: Mapping[str, Any]) -> dict[str, np.nda
 
 
 def from_llama(config: ModelConfig, params: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Returns `params` with the trunk and output head of a `LlamaForCausalLM`.
+    """Imports the trunk and output head of a `LlamaForCausalLM`.
 
     Args:
-      config: of the model; its sizes must be those of the tensors.
-      params: parameters of the model, from which the value head is kept.
-      tensors: weights by their names in `LlamaForCausalLM.state_dict()`; of shape `[outputs, inputs]`;
-        a tied `lm_head.weight` may be there or not.
+      config: config of the model, whose sizes must be those of the tensors.
+      params: parameters of the model, whose value head is kept.
+      tensors: weights by their names in `LlamaForCausalLM.state_dict()`, `[outputs, inputs]`; a tied `lm_head.weight` is optional.
+
+    Returns:
+      The parameters.
 
     Raises:
-      ValueError: if a tensor is missing, unknown or of another shape.
+      ArlError: if a tensor is missing, unknown or of another shape.
     """
     _check(to_llama(config, params), tensors, config)
     trunk = {"embedding": tensors["model.embed_tokens.weight"], "norm": tensors["model.norm.weight"]}
@@ -79,7 +90,7 @@ def from_llama(config: ModelConfig, params: Mapping[str, Any], tensors: Mapping[
 
 
 def _layer_to_llama(config, layer):
-    # [D, J, G + 2, d]: the query heads of a group, then its key and its value; head `h` of Llama belongs to group `h // G`.
+    # [D, J, G + 2, d]: the query heads of a group, then its key and its value; query head `h` of Llama is in group `h // G`.
     queries, keys, values = np.split(layer["qkv"], [config.heads_per_kv_head, config.heads_per_kv_head + 1], 2)
     return {
         "self_attn.q_proj": queries.reshape(config.width, -1).T,
@@ -115,9 +126,9 @@ def _as_float32(value):
 def _check(expected, tensors, config):
     for name, value in expected.items():
         if name not in tensors:
-            raise ValueError(f"The weights lack {name}; give those of a LlamaForCausalLM of {config.num_layers} layers.")
+            raise ArlError(f"the weights lack {name}; give those of a LlamaForCausalLM of {config.num_layers} layers")
         if tuple(tensors[name].shape) != value.shape:
-            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, the model {value.shape}; give both the same sizes.")
+            raise ArlError(f"{name} has shape {tuple(tensors[name].shape)}, the model {value.shape}; give both the same sizes")
     allowed = {*expected, "lm_head.weight"} if config.tie_embeddings else set(expected)
     if unknown := sorted(set(tensors) - allowed):
-        raise ValueError(f"The model has no place for {unknown[0]}; give the weights of a LlamaForCausalLM of its sizes, without biases.")
+        raise ArlError(f"the model has no place for {unknown[0]}; give the weights of a LlamaForCausalLM of its sizes, without biases")

@@ -1,9 +1,9 @@
 """A decoder-only transformer of the Llama type (Touvron et al. 2023, "LLaMA", section 2.2).
 
-RMSNorm before each branch (Zhang & Sennrich 2019), rotary positions (Su et al. 2021), grouped-query attention (Ainslie et al. 2023), SwiGLU
-(Shazeer 2020). Reading through a cache and scoring a whole stream differ in one place: where a layer's attention finds its keys.
+RMSNorm before each branch (Zhang & Sennrich 2019), rotary embeddings (Su et al. 2021), grouped-query attention (Ainslie et al. 2023),
+SwiGLU (Shazeer 2020). Reading with a cache and scoring whole trajectories differ only in where attention finds its keys.
 
-Axis letters: `B` rows, `C` tokens of a row, `W` keys, `D` width, `J` key/value heads of `G` query heads each, `d` head width,
+Axes: `B` rows, `C` tokens of a row, `W` keys, `D` width, `J` key/value heads of `G` query heads each, `d` head width,
 `F` feed-forward width.
 """
 
@@ -16,19 +16,20 @@ import jax.numpy as jnp
 from arl.models import cache as ring
 from arl.models import initialise
 from arl.models.config import ModelConfig
+from arl.types import ArlError
 
-_HIDDEN = -1e30  # added to the score of a key that a query may not see
+_HIDDEN = -1e30  # added to the attention score of a key that is masked
 
 
 class Places(NamedTuple):
-    """Where the tokens of a call stand: computed once, used by every layer.
+    """Positions of the tokens of a call, computed once for all layers.
 
     Attributes:
-      cos: `[B, C, 1, 1, d]`, of the rotary angles, both halves.
-      sin: likewise, the first half negated.
-      bias: float32 `[B, c, w]` for each block of queries, 0 where the key is visible; one block when reading.
-      lane: int32 `[B]`, the lane of each row in the cache; None when scoring, or if row `b` is lane `b`.
-      slot: int32 `[B, C]`, where each token is written in the cache; None when scoring.
+      cos: `[B, C, 1, 1, d]`, cosines of the rotary angles, both halves.
+      sin: `[B, C, 1, 1, d]`, sines of the rotary angles, the first half negated.
+      bias: float32 `[B, c, w]` for each block of queries, 0 where a key is visible; one block when reading.
+      lane: int32 `[B]`, lane of each row in the cache; None when scoring, or if row `b` is lane `b`.
+      slot: int32 `[B, C]`, slot of each token in the cache; None when scoring.
     """
 
     cos: jax.Array
@@ -42,8 +43,8 @@ def rotary(config: ModelConfig, angle_index: jax.Array) -> tuple[jax.Array, jax.
     """Returns cosine and signed sine of the rotary angles (Su et al. 2021, eq. 34), `[B, C, 1, 1, d]` each.
 
     Args:
-      config: of the model.
-      angle_index: int32 `[B, C]`, tokens since the context began.
+      config: config of the model.
+      angle_index: int32 `[B, C]`, tokens since the start of the context.
     """
     half = config.head_width // 2
     frequency = config.rotary_base ** (-jnp.arange(half, dtype=jnp.float32) / half)
@@ -54,34 +55,34 @@ def rotary(config: ModelConfig, angle_index: jax.Array) -> tuple[jax.Array, jax.
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Returns `x` `[..., d]` turned by the rotary angles, given by `cos` and `sin`; number `i` is paired with number `i + d / 2`."""
+    """Returns `x` `[..., d]` rotated by the angles of `cos` and `sin`; dimension `i` is paired with dimension `i + d / 2`."""
     return x * cos + jnp.roll(x, x.shape[-1] // 2, -1) * sin
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
-    """Returns `x` `[..., D]` divided by its root mean square (`epsilon` keeps it from 0), times `scale` (Zhang & Sennrich 2019, eq. 4)."""
+    """Returns `x` `[..., D]` divided by its root mean square with `epsilon`, times `scale` (Zhang & Sennrich 2019, eq. 4)."""
     wide = x.astype(jnp.float32)
     return (wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + epsilon) * scale).astype(x.dtype)
 
 
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns `x` `[B, C, n]` times `kernel` `[n, ...]`, whose other axes become one, in the dtype of `x`.
+    """Returns `x` `[B, C, n]` times `kernel` `[n, ...]`, whose other axes are flattened, in the dtype of `x`.
 
-    Rows are flattened first: with two axes of rows XLA's CPU backend takes up to six times as long for the kernel's gradient.
+    Rows are flattened too: with two axes of rows the kernel's gradient takes up to six times as long on XLA's CPU backend.
     """
     flat = x.reshape(-1, x.shape[-1]) @ kernel.reshape(x.shape[-1], -1).astype(x.dtype)
     return flat.reshape(*x.shape[:-1], -1)
 
 
 def query_blocks(config: ModelConfig, length: int) -> list[tuple[int, int, int]]:
-    """Returns `(first query, end of queries, first key)` of each block of a stream of `length`; its keys end where its queries end."""
+    """Returns `(first query, end of queries, first key)` of each block of `length` tokens; the keys end where the queries end."""
     starts = range(0, length, config.query_block)
     reach = length if config.context_length is None else config.context_length - 1
     return [(start, min(start + config.query_block, length), max(0, start - reach)) for start in starts]
 
 
 def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array) -> jax.Array:
-    """Returns what each query gathers from the values of the keys that it sees (Vaswani et al. 2017, eq. 1).
+    """Computes scaled dot-product attention (Vaswani et al. 2017, eq. 1), for queries that are already scaled.
 
     The query heads of one key/value head are rows of one product.
 
@@ -104,7 +105,7 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Arr
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each added to the residual stream."""
+    """Attention and feed-forward branches, each added to the residual stream."""
 
     config: ModelConfig
 
@@ -112,7 +113,7 @@ class Layer(nn.Module):
         c = self.config
         normal = nn.initializers.normal
         inner, attention_width = initialise.inner_deviation(c), c.num_heads * c.head_width
-        # One product each for queries, keys and values, and for gate and up; heads of a group side by side, so that `J` can be sharded.
+        # One product for queries, keys and values, and one for gate and up; heads of a group are adjacent, so that `J` can be sharded.
         self.qkv = self.param("qkv", normal(inner), (c.width, c.num_kv_heads, c.heads_per_kv_head + 2, c.head_width))
         self.out = self.param("out", normal(initialise.branch_deviation(c, attention_width)), (attention_width, c.width))
         self.gate_up = self.param("gate_up", normal(inner), (c.width, 2, c.feed_forward_width))
@@ -121,7 +122,7 @@ class Layer(nn.Module):
         self.feed_forward_norm = self.param("feed_forward_norm", nn.initializers.ones, (c.width,))
 
     def __call__(self, x: jax.Array, cache: ring.LayerCache | None, places: Places) -> tuple[jax.Array, ring.LayerCache | None]:
-        """Returns the residual stream `[B, C, D]` after the layer, and the layer's cache with this call's tokens in it."""
+        """Returns the residual stream `[B, C, D]` after the layer, and the layer's cache with the tokens of this call."""
         mixed, cache = self._attention(rms_norm(x, self.attention_norm, self.config.norm_epsilon), cache, places)
         x = x + mixed
         return x + self._feed_forward(rms_norm(x, self.feed_forward_norm, self.config.norm_epsilon)), cache
@@ -158,7 +159,7 @@ class Layer(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Embedding, layers and the last norm."""
+    """Embedding, layers and final norm."""
 
     config: ModelConfig
 
@@ -190,7 +191,7 @@ class Trunk(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A trunk, and a second one if the value head has its own; the heads' weights are held here and applied in `language_model.py`."""
+    """A trunk, and a second one if the value head has its own. It holds the heads' weights, which `language_model.py` applies."""
 
     config: ModelConfig
 
@@ -202,24 +203,24 @@ class Transformer(nn.Module):
             self.head = self.param("head", nn.initializers.normal(initialise.head_deviation(c)), (c.vocab_size, c.width))
         self.value_head = self.param("value_head", nn.initializers.normal(initialise.value_deviation(c)), (c.width,))
 
-    def read(self, tokens, position, begin, is_valid, cache, lane):
-        """Reads tokens through the cache; arguments and results as `LanguageModel`."""
+    def read(self, tokens, position, context_start, is_valid, cache, lane):
+        """Reads tokens with a cache; arguments and results as `LanguageModel`."""
         slots = jax.tree.leaves(cache)[0].shape[-1]
         if tokens.shape[1] > slots:
-            raise ValueError(f"A call of {tokens.shape[1]} tokens a lane does not fit a ring of {slots} slots; see `num_slots`.")
+            raise ArlError(f"a call of {tokens.shape[1]} tokens per lane does not fit a cache of {slots} slots; see `num_slots`")
         held = ring.position_in_slot(position, slots)
-        bias = jnp.where(held >= begin[..., None], 0.0, _HIDDEN)
-        places = Places(*rotary(self.config, position - begin), (bias,), lane, ring.slots_of(position, is_valid, slots))
+        bias = jnp.where(held >= context_start[..., None], 0.0, _HIDDEN)
+        places = Places(*rotary(self.config, position - context_start), (bias,), lane, ring.slots_of(position, is_valid, slots))
         return self._features(tokens, cache, places)
 
-    def score(self, tokens, begin):
-        """Scores whole streams; arguments and results as `LanguageModel`."""
+    def score(self, tokens, context_start):
+        """Scores whole trajectories; arguments and results as `LanguageModel`."""
         index = jnp.arange(tokens.shape[1])
         bias = []
         for start, end, first in query_blocks(self.config, tokens.shape[1]):
             key, query = index[first:end], index[start:end, None]
-            bias.append(jnp.where((key <= query) & (key >= begin[:, start:end, None]), 0.0, _HIDDEN))
-        return self._features(tokens, None, Places(*rotary(self.config, index - begin), tuple(bias), None, None))[0]
+            bias.append(jnp.where((key <= query) & (key >= context_start[:, start:end, None]), 0.0, _HIDDEN))
+        return self._features(tokens, None, Places(*rotary(self.config, index - context_start), tuple(bias), None, None))[0]
 
     def _features(self, tokens, cache, places):
         if self.value_trunk is None:

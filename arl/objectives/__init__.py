@@ -1,19 +1,23 @@
-"""Objectives: plain functions from arrays of a stream to advantages, losses of single tokens, and weights that add them up."""
+"""Objectives: functions of a trajectory's arrays that compute advantages, losses of tokens, and the weights that aggregate them."""
 
-from arl.objectives.advantages import gae, life_return, reinforce, returns, segment_gae, standardize
-from arl.objectives.aggregate import constant_weights, masked_mean, sequence_mean_weights, token_mean_weights, weighted_mean
+from arl.objectives.advantages import episode_return, gae, reinforce, returns, segment_gae, standardize
+from arl.objectives.aggregate import AGGREGATIONS, constant_weights, masked_mean, sequence_mean_weights, token_mean_weights, weighted_mean
 from arl.objectives.entropy import categorical_entropy
 from arl.objectives.group import GroupAdvantage, grpo, leave_one_out_baseline, rloo
 from arl.objectives.kl import KL_ESTIMATORS, kl_in_reward, kl_k1, kl_k2, kl_k3
-from arl.objectives.policy import policy_gradient, ppo_clip, sequence_ratio, token_ratio
+from arl.objectives.policy import POLICY_LOSSES, RATIOS, cross_entropy, policy_gradient, ppo_clip, sequence_ratio, token_ratio
 from arl.objectives.value import clipped_value_loss, explained_variance, value_loss
 
 __all__ = [
+    "AGGREGATIONS",
     "KL_ESTIMATORS",
+    "POLICY_LOSSES",
+    "RATIOS",
     "GroupAdvantage",
     "categorical_entropy",
     "clipped_value_loss",
     "constant_weights",
+    "cross_entropy",
     "explained_variance",
     "gae",
     "grpo",
@@ -22,7 +26,7 @@ __all__ = [
     "kl_k2",
     "kl_k3",
     "leave_one_out_baseline",
-    "life_return",
+    "episode_return",
     "masked_mean",
     "policy_gradient",
     "ppo_clip",

@@ -1,12 +1,12 @@
-"""Returns and advantages over streams.
+"""Returns and advantages over trajectories.
 
-All arrays are `[B, T]` and named as the fields of `arl.types.Stream`. A *decision* is a slot at which a token was sampled; reward and
-discount of a segment stand at its last decision. Slots that were only read are passed over: neither their rewards, values nor discounts
-count. Nothing crosses from one life of a lane to the life before. A chain of decisions ends in one of three ways:
+All arrays are `[B, T]` and named as the fields of `arl.types.Trajectory`. Only *sampled positions* count, those with `is_sampled`; rewards,
+values and discounts of the others are ignored. The reward and discount of a segment stand at its last sampled position. No reward of an
+episode counts for the episode before it in the same lane. The sampled positions of an episode end in one of three ways:
 
-- terminated (`ends_life` at a decision): nothing follows;
-- truncated (`ends_life & is_truncated` at a slot without a decision): the value recorded there stands for what would have followed;
-- unfinished (the stream ends): the value at the last slot that has one stands for it, if that slot is not itself a decision; else 0.
+- terminated (`ends_episode` at a sampled position): nothing follows;
+- truncated (`ends_episode & is_truncated` at a position that is only read): the value recorded there is the bootstrap;
+- unfinished (the trajectory ends): the bootstrap is the value at the last position that has one, if that position is only read; else 0.
 """
 
 from typing import Literal
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from arl.objectives.aggregate import AxisName, masked_mean, masked_variance
+from arl.types import ArlError
 
 
 def gae(
@@ -22,42 +23,42 @@ def gae(
     value: jax.Array,
     discount: jax.Array,
     *,
-    is_written: jax.Array,
+    is_sampled: jax.Array,
     has_value: jax.Array,
     ends_segment: jax.Array,
-    ends_life: jax.Array,
+    ends_episode: jax.Array,
     is_truncated: jax.Array,
-    trace: jax.Array | float,
-    trace_counts: Literal["segment", "token"] = "segment",
+    gae_lambda: jax.Array | float,
+    gae_lambda_counts: Literal["segment", "token"] = "segment",
 ) -> tuple[jax.Array, jax.Array]:
     """Estimates the advantage of every sampled token (generalised advantage estimation, arXiv:1506.02438, equation 16).
 
     Args:
-      reward: float `[B, T]`, the components added up, in the environment's units.
-      value: float `[B, T]`, same units, of what follows the slot.
-      discount: float `[B, T]`, weight of what follows the slot.
-      is_written: bool `[B, T]`, the decisions.
+      reward: float `[B, T]`, sum of the reward's components, in the environment's units.
+      value: float `[B, T]`, same units, of what follows the position.
+      discount: float `[B, T]`, weight of what follows the position.
+      is_sampled: bool `[B, T]`, where a token was sampled.
       has_value: bool `[B, T]`.
       ends_segment: bool `[B, T]`.
-      ends_life: bool `[B, T]`.
+      ends_episode: bool `[B, T]`.
       is_truncated: bool `[B, T]`.
-      trace: lambda, in [0, 1].
-      trace_counts: "segment" applies `trace` from one segment to the next and 1 within a segment, so that credit does not fade with the
-        length of what is written; "token" applies it from each decision to the next.
+      gae_lambda: lambda, in [0, 1].
+      gae_lambda_counts: "segment" applies lambda from one segment to the next and 1 within a segment, so that credit does not decay with
+        the length of a segment; "token" applies it from each sampled position to the next.
 
     Returns:
-      Advantages, and targets for the value (advantage + value), both float32 `[B, T]` in the reward's units, 0 where not written.
+      Advantages, and targets for the value (advantage + value), both float32 `[B, T]` in the reward's units, 0 where no token was sampled.
 
     Raises:
-      ValueError: if `trace_counts` is neither.
+      ArlError: if `gae_lambda_counts` is neither "segment" nor "token".
     """
-    if trace_counts not in ("segment", "token"):
-        raise ValueError(f'A trace cannot count "{trace_counts}"; set trace_counts to "segment" or "token".')
-    trace = jnp.asarray(trace, jnp.float32)
-    weight = jnp.where(ends_segment, trace, 1.0) if trace_counts == "segment" else jnp.broadcast_to(trace, reward.shape)
-    bootstrap, is_cut = _cuts(value, is_written, has_value, ends_life, is_truncated)
-    advantage = _accumulate(reward, value, discount, weight, is_written, ends_life, bootstrap, is_cut)
-    return advantage, jnp.where(is_written, advantage + value, 0.0)
+    if gae_lambda_counts not in ("segment", "token"):
+        raise ArlError(f'gae_lambda_counts is "{gae_lambda_counts}"; set it to "segment" or "token"')
+    gae_lambda = jnp.asarray(gae_lambda, jnp.float32)
+    weight = jnp.where(ends_segment, gae_lambda, 1.0) if gae_lambda_counts == "segment" else jnp.broadcast_to(gae_lambda, reward.shape)
+    bootstrap, is_cut = _cuts(value, is_sampled, has_value, ends_episode, is_truncated)
+    advantage = _accumulate(reward, value, discount, weight, is_sampled, ends_episode, bootstrap, is_cut)
+    return advantage, jnp.where(is_sampled, advantage + value, 0.0)
 
 
 def segment_gae(
@@ -65,129 +66,129 @@ def segment_gae(
     value: jax.Array,
     discount: jax.Array,
     *,
-    is_written: jax.Array,
+    is_sampled: jax.Array,
     has_value: jax.Array,
     ends_segment: jax.Array,
-    ends_life: jax.Array,
+    ends_episode: jax.Array,
     is_truncated: jax.Array,
-    trace: jax.Array | float,
+    gae_lambda: jax.Array | float,
 ) -> tuple[jax.Array, jax.Array]:
-    """Estimates one advantage a segment and gives it to all of its tokens: a segment is one action (arXiv:1506.02438, equation 16).
+    """Estimates one advantage per segment, the same for all its tokens: a segment is one action (arXiv:1506.02438, equation 16).
 
-    Its value is that before anything of it was written, at its first decision; its reward is the sum over its tokens. Values at later
-    decisions of a segment are not looked at.
+    The value of a segment is that at its first sampled position, and its reward is the sum over its tokens. Values at its later positions
+    are ignored.
 
     Args:
-      reward: float `[B, T]`, the components added up, in the environment's units.
-      value: float `[B, T]`, same units, of what follows the slot.
-      discount: float `[B, T]`, weight of what follows the slot.
-      is_written: bool `[B, T]`, the decisions.
+      reward: float `[B, T]`, sum of the reward's components, in the environment's units.
+      value: float `[B, T]`, same units, of what follows the position.
+      discount: float `[B, T]`, weight of what follows the position.
+      is_sampled: bool `[B, T]`, where a token was sampled.
       has_value: bool `[B, T]`.
       ends_segment: bool `[B, T]`.
-      ends_life: bool `[B, T]`.
+      ends_episode: bool `[B, T]`.
       is_truncated: bool `[B, T]`.
-      trace: lambda, in [0, 1], from one segment to the next.
+      gae_lambda: lambda, in [0, 1], applied from one segment to the next.
 
     Returns:
-      Advantages, and targets for the value (advantage + value at the segment's first decision), both float32 `[B, T]` in the reward's
-      units, the same at all tokens of a segment, 0 where not written.
+      Advantages, and targets for the value (advantage + value at the segment's first sampled position), both float32 `[B, T]` in the
+      reward's units, the same at all tokens of a segment, 0 where no token was sampled.
     """
-    bootstrap, is_cut = _cuts(value, is_written, has_value, ends_life, is_truncated)
-    first_value = _at_first_decision(value, is_written, ends_segment, ends_life)
-    weight = jnp.where(ends_segment, jnp.asarray(trace, jnp.float32), 1.0)
-    # With one value for the whole segment the terms of its tokens telescope: at the first decision the recursion over tokens is the one
-    # over segments.
-    by_token = _accumulate(reward, first_value, discount, weight, is_written, ends_life, bootstrap, is_cut)
-    advantage = jnp.where(is_written, _at_first_decision(by_token, is_written, ends_segment, ends_life), 0.0)
-    return advantage, jnp.where(is_written, advantage + first_value, 0.0)
+    bootstrap, is_cut = _cuts(value, is_sampled, has_value, ends_episode, is_truncated)
+    first_value = _at_first_decision(value, is_sampled, ends_segment, ends_episode)
+    weight = jnp.where(ends_segment, jnp.asarray(gae_lambda, jnp.float32), 1.0)
+    # With one value for the whole segment the terms of its tokens telescope: at the first sampled position the recursion over tokens equals
+    # that over segments.
+    by_token = _accumulate(reward, first_value, discount, weight, is_sampled, ends_episode, bootstrap, is_cut)
+    advantage = jnp.where(is_sampled, _at_first_decision(by_token, is_sampled, ends_segment, ends_episode), 0.0)
+    return advantage, jnp.where(is_sampled, advantage + first_value, 0.0)
 
 
 def returns(
     reward: jax.Array,
     discount: jax.Array,
     *,
-    is_written: jax.Array,
-    ends_life: jax.Array,
+    is_sampled: jax.Array,
+    ends_episode: jax.Array,
     is_truncated: jax.Array,
     value: jax.Array | None = None,
     has_value: jax.Array | None = None,
 ) -> jax.Array:
-    """Computes the discounted sum of the rewards from each decision to the end of its life (Sutton and Barto 2018, equation 3.9).
+    """Computes the discounted return from each sampled position to the end of its episode (Sutton and Barto 2018, equation 3.9).
 
     Args:
-      reward: float `[B, T]`, the components added up, in the environment's units.
-      discount: float `[B, T]`, weight of what follows the slot.
-      is_written: bool `[B, T]`, the decisions.
-      ends_life: bool `[B, T]`.
+      reward: float `[B, T]`, sum of the reward's components, in the environment's units.
+      discount: float `[B, T]`, weight of what follows the position.
+      is_sampled: bool `[B, T]`, where a token was sampled.
+      ends_episode: bool `[B, T]`.
       is_truncated: bool `[B, T]`.
-      value: float `[B, T]`, in the reward's units; stands for what would have followed a truncated or unfinished life. None: nothing does.
+      value: float `[B, T]`, in the reward's units, the bootstrap of truncated and unfinished episodes; None bootstraps with 0.
       has_value: bool `[B, T]`; given with `value`.
 
     Returns:
-      float32 `[B, T]`, in the reward's units, 0 where not written.
+      float32 `[B, T]`, in the reward's units, 0 where no token was sampled.
 
     Raises:
-      ValueError: if only one of `value` and `has_value` is given.
+      ArlError: if only one of `value` and `has_value` is given.
     """
     if (value is None) != (has_value is None):
-        raise ValueError("Values and where they were recorded belong together; give both value and has_value, or neither.")
+        raise ArlError("a value counts only where has_value is set; give both value and has_value, or neither")
     if value is None or has_value is None:
-        value, has_value = jnp.zeros(reward.shape, jnp.float32), is_written
-    bootstrap, is_cut = _cuts(value, is_written, has_value, ends_life, is_truncated)
+        value, has_value = jnp.zeros(reward.shape, jnp.float32), is_sampled
+    bootstrap, is_cut = _cuts(value, is_sampled, has_value, ends_episode, is_truncated)
     nothing, whole = jnp.zeros(reward.shape, jnp.float32), jnp.ones(reward.shape, jnp.float32)
-    return _accumulate(reward, nothing, discount, whole, is_written, ends_life, bootstrap, is_cut)
+    return _accumulate(reward, nothing, discount, whole, is_sampled, ends_episode, bootstrap, is_cut)
 
 
-def life_return(reward: jax.Array, discount: jax.Array, *, is_written: jax.Array, ends_life: jax.Array) -> jax.Array:
-    """Computes the return of each lane's first life, without bootstrap; what group objectives compare.
+def episode_return(reward: jax.Array, discount: jax.Array, *, is_sampled: jax.Array, ends_episode: jax.Array) -> jax.Array:
+    """Computes the return of each lane's first episode, without bootstrap, for group objectives.
 
-    The return of a life that did not end is not known, and that of a truncated one may not be meant: those lives are told from the others
-    by `jnp.any(ends_life, 1)` or `jnp.any(ends_life & ~is_truncated, 1)`, the mask that group objectives take.
+    The return of an unfinished episode is not known. Group objectives take a mask of the episodes to compare: `jnp.any(ends_episode, 1)`,
+    or `jnp.any(ends_episode & ~is_truncated, 1)` to leave out truncated ones.
 
     Args:
-      reward: float `[B, T]`, the components added up, in the environment's units.
-      discount: float `[B, T]`, weight of what follows the slot.
-      is_written: bool `[B, T]`, the decisions.
-      ends_life: bool `[B, T]`.
+      reward: float `[B, T]`, sum of the reward's components, in the environment's units.
+      discount: float `[B, T]`, weight of what follows the position.
+      is_sampled: bool `[B, T]`, where a token was sampled.
+      ends_episode: bool `[B, T]`.
 
     Returns:
-      float32 `[B]`, in the reward's units; 0 for a lane whose first life has no decision.
+      float32 `[B]`, in the reward's units; 0 for a lane whose first episode has no sampled position.
     """
-    is_first_life = jnp.cumsum(ends_life, axis=1) - ends_life == 0
-    is_decision = is_written & is_first_life
-    by_slot = returns(reward, discount, is_written=is_decision, ends_life=ends_life, is_truncated=jnp.zeros_like(ends_life))
-    return jnp.take_along_axis(by_slot, jnp.argmax(is_decision, axis=1)[:, None], axis=1)[:, 0]
+    is_first_episode = jnp.cumsum(ends_episode, axis=1) - ends_episode == 0
+    is_decision = is_sampled & is_first_episode
+    by_position = returns(reward, discount, is_sampled=is_decision, ends_episode=ends_episode, is_truncated=jnp.zeros_like(ends_episode))
+    return jnp.take_along_axis(by_position, jnp.argmax(is_decision, axis=1)[:, None], axis=1)[:, 0]
 
 
-def reinforce(target: jax.Array, is_written: jax.Array, *, value: jax.Array | None = None, axis_name: AxisName = None) -> jax.Array:
+def reinforce(target: jax.Array, is_sampled: jax.Array, *, value: jax.Array | None = None, axis_name: AxisName = None) -> jax.Array:
     """Subtracts a baseline from returns (REINFORCE, Williams 1992).
 
-    The batch's mean contains the return that it is subtracted from, which biases the gradient by one part in the number of lives; a value
-    does not, nor does `leave_one_out_baseline`.
+    The batch's mean contains the return that it is subtracted from, which biases the gradient by a relative 1 / (number of episodes). A
+    value does not bias it, nor does `leave_one_out_baseline`.
 
     Args:
       target: float `[B, T]`, from `returns`.
-      is_written: bool `[B, T]`, the decisions.
-      value: float `[B, T]`, the baseline; None takes the mean of `target` over the decisions of the batch.
-      axis_name: mapped axes over which the batch's mean goes as well.
+      is_sampled: bool `[B, T]`, where a token was sampled.
+      value: float `[B, T]`, the baseline; None takes the mean of `target` over the batch.
+      axis_name: mapped axes over which the mean is taken as well.
 
     Returns:
-      float32 `[B, T]`, in the reward's units, 0 where not written.
+      float32 `[B, T]`, in the reward's units, 0 where no token was sampled.
     """
-    baseline = masked_mean(target, is_written, axis_name) if value is None else value.astype(jnp.float32)
-    return jnp.where(is_written, target.astype(jnp.float32) - baseline, 0.0)
+    baseline = masked_mean(target, is_sampled, axis_name) if value is None else value.astype(jnp.float32)
+    return jnp.where(is_sampled, target.astype(jnp.float32) - baseline, 0.0)
 
 
 def standardize(advantage: jax.Array, is_kept: jax.Array, axis_name: AxisName = None) -> jax.Array:
-    """Shifts and scales advantages to mean 0 and standard deviation 1 over what is kept.
+    """Standardises advantages to mean 0 and standard deviation 1 over the positions that are kept.
 
     Args:
       advantage: float `[B, T]`.
       is_kept: bool `[B, T]`.
-      axis_name: mapped axes over which mean and deviation go as well.
+      axis_name: mapped axes over which mean and deviation are taken as well.
 
     Returns:
-      float32 `[B, T]`, without unit, 0 where not kept; all 0 where the advantages do not differ.
+      float32 `[B, T]`, without unit, 0 where not kept; all 0 if the advantages are equal.
     """
     advantage = advantage.astype(jnp.float32)
     variance = masked_variance(advantage, is_kept, axis_name)
@@ -195,40 +196,40 @@ def standardize(advantage: jax.Array, is_kept: jax.Array, axis_name: AxisName = 
     return jnp.where(is_kept, (advantage - masked_mean(advantage, is_kept, axis_name)) * scale, 0.0)
 
 
-def _cuts(value, is_written, has_value, ends_life, is_truncated):
-    """Finds the slots `is_cut` where a chain of decisions ends without one, and the value that stands there for what would follow."""
-    index = jnp.arange(is_written.shape[1])
-    last = jnp.max(jnp.where(has_value | is_written, index, -1), axis=1, keepdims=True)
-    is_cut = ~is_written & (ends_life | (index == last))
-    return jnp.where(has_value & (is_truncated | ~ends_life), value.astype(jnp.float32), 0.0), is_cut
+def _cuts(value, is_sampled, has_value, ends_episode, is_truncated):
+    """Returns the bootstraps, and the positions `is_cut` that are only read and at which an episode is truncated or the trajectory ends."""
+    index = jnp.arange(is_sampled.shape[1])
+    last = jnp.max(jnp.where(has_value | is_sampled, index, -1), axis=1, keepdims=True)
+    is_cut = ~is_sampled & (ends_episode | (index == last))
+    return jnp.where(has_value & (is_truncated | ~ends_episode), value.astype(jnp.float32), 0.0), is_cut
 
 
-def _accumulate(reward, value, discount, trace, is_written, ends_life, bootstrap, is_cut):
-    """Runs the recursion of GAE from the last slot to the first; float32 `[B, T]`, 0 where not written."""
+def _accumulate(reward, value, discount, gae_lambda, is_sampled, ends_episode, bootstrap, is_cut):
+    """Runs the recursion of GAE from the last position to the first; float32 `[B, T]`, 0 where no token was sampled."""
 
-    def step(following, slot):
+    def step(following, position):
         next_value, next_advantage = following
-        reward, value, discount, trace, is_written, bootstrap, is_cut = slot
-        advantage = reward + discount * next_value - value + discount * trace * next_advantage
+        reward, value, discount, gae_lambda, is_sampled, bootstrap, is_cut = position
+        advantage = reward + discount * next_value - value + discount * gae_lambda * next_advantage
         passed = jnp.where(is_cut, bootstrap, next_value), jnp.where(is_cut, 0.0, next_advantage)
-        here = jnp.where(is_written, value, passed[0]), jnp.where(is_written, advantage, passed[1])
-        return here, jnp.where(is_written, advantage, 0.0)
+        here = jnp.where(is_sampled, value, passed[0]), jnp.where(is_sampled, advantage, passed[1])
+        return here, jnp.where(is_sampled, advantage, 0.0)
 
-    floats = (x.astype(jnp.float32).T for x in (reward, value, jnp.where(ends_life, 0.0, discount), trace))
+    floats = (x.astype(jnp.float32).T for x in (reward, value, jnp.where(ends_episode, 0.0, discount), gae_lambda))
     nothing = jnp.zeros(reward.shape[0], jnp.float32)
-    slots = (*floats, is_written.T, bootstrap.T, is_cut.T)
-    return jax.lax.scan(step, (nothing, nothing), slots, reverse=True)[1].T
+    positions = (*floats, is_sampled.T, bootstrap.T, is_cut.T)
+    return jax.lax.scan(step, (nothing, nothing), positions, reverse=True)[1].T
 
 
-def _at_first_decision(x, is_written, ends_segment, ends_life):
-    """Gives every slot of a segment what `x` holds at the segment's first decision; float32 `[B, T]`, 0 before a lane's first decision."""
+def _at_first_decision(x, is_sampled, ends_segment, ends_episode):
+    """Returns `x` at the first sampled position of each segment, at all its positions; float32 `[B, T]`, 0 before a lane's first one."""
 
-    def step(carry, slot):
+    def step(carry, position):
         first, is_open = carry
-        x, is_written, ends = slot
-        first = jnp.where(is_written & ~is_open, x, first)
-        return (first, (is_open | is_written) & ~ends), first
+        x, is_sampled, ends = position
+        first = jnp.where(is_sampled & ~is_open, x, first)
+        return (first, (is_open | is_sampled) & ~ends), first
 
     start = jnp.zeros(x.shape[0], jnp.float32), jnp.zeros(x.shape[0], bool)
-    slots = x.astype(jnp.float32).T, is_written.T, (ends_segment | ends_life).T
-    return jax.lax.scan(step, start, slots)[1].T
+    positions = x.astype(jnp.float32).T, is_sampled.T, (ends_segment | ends_episode).T
+    return jax.lax.scan(step, start, positions)[1].T

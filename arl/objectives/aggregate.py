@@ -1,18 +1,22 @@
-"""From losses of single tokens to one number: what each token weighs, and by what the sum is divided.
+"""Aggregation of token losses: the weight of each token, and the total that the weighted sum is divided by.
 
-Each `*_weights` gives the weights of the tokens and a count apart. Counts are added over all microbatches and devices first; every
-microbatch then contributes `weighted_mean(loss, weight, total)`, and the contributions add up to the loss, and their gradients to its
-gradient. Means of means, which depend on how the batch was cut, do not occur.
+Each `*_weights` returns the weights of the tokens and a count. Counts are first added over all microbatches and devices. Each microbatch
+then contributes `weighted_mean(loss, weight, total)`; the contributions add up to the loss, and their gradients to its gradient. The result
+does not depend on how the batch is split, as a mean of means would.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+from arl.types import ArlError
 
 AxisName = str | tuple[str, ...] | None
 
 
 def token_mean_weights(is_kept: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Lets every token weigh the same (DAPO, arXiv:2503.14476, "Token-Level Policy Gradient Loss").
+    """Weighs all tokens equally (DAPO, arXiv:2503.14476, "Token-Level Policy Gradient Loss").
 
     Args:
       is_kept: bool `[B, T]`, the tokens that have a loss.
@@ -24,13 +28,12 @@ def token_mean_weights(is_kept: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def sequence_mean_weights(is_kept: jax.Array, ends_sequence: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-    """Lets every sequence weigh the same, however long it is: the mean over sequences of the means over their tokens (GRPO,
-    arXiv:2402.03300, equation 3).
+    """Weighs all sequences equally: the mean over sequences of the means over their tokens (GRPO, arXiv:2402.03300, equation 3).
 
     Args:
       is_kept: bool `[B, T]`, the tokens that have a loss.
-      ends_sequence: bool `[B, T]`, the last slot of each sequence (`ends_life` of a stream for lives, `ends_segment` for segments); the
-        slots after the last one are a sequence too. None makes each lane one sequence.
+      ends_sequence: bool `[B, T]`, the last position of each sequence (`ends_episode` or `ends_segment` of a trajectory); the positions
+        after the last one are a sequence too. None makes each lane one sequence.
 
     Returns:
       Weights, float32 `[B, T]`, and the number of sequences with at least one token kept, float32 `[]`.
@@ -42,32 +45,40 @@ def sequence_mean_weights(is_kept: jax.Array, ends_sequence: jax.Array | None = 
 
 
 def constant_weights(is_kept: jax.Array, num_tokens: int) -> tuple[jax.Array, jax.Array]:
-    """Lets every token weigh the same and divides by a number that the policy cannot change (Dr. GRPO, arXiv:2503.20783).
+    """Weighs all tokens equally and divides by a constant (Dr. GRPO, arXiv:2503.20783).
 
-    The number of tokens written is itself an outcome: dividing by it biases the gradient, dividing by a constant does not.
+    The number of sampled tokens depends on the policy, so dividing by it biases the gradient.
 
     Args:
       is_kept: bool `[B, T]`, the tokens that have a loss.
-      num_tokens: what a lane counts for, in tokens; the longest life, for instance.
+      num_tokens: tokens that a lane counts for, such as those of the longest episode.
 
     Returns:
       Weights, float32 `[B, T]`, and `B * num_tokens`, float32 `[]`.
 
     Raises:
-      ValueError: if `num_tokens` is below 1.
+      ArlError: if `num_tokens` is below 1.
     """
     if num_tokens < 1:
-        raise ValueError(f"A lane cannot count for {num_tokens} tokens; set num_tokens to 1 or more.")
+        raise ArlError(f"num_tokens is {num_tokens}; set it >= 1")
     return is_kept.astype(jnp.float32), jnp.float32(is_kept.shape[0] * num_tokens)
 
 
+AGGREGATIONS: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
+    "token_mean": lambda is_kept, ends_sequence, num_tokens: token_mean_weights(is_kept),
+    "sequence_mean": lambda is_kept, ends_sequence, num_tokens: sequence_mean_weights(is_kept, ends_sequence),
+    "constant": lambda is_kept, ends_sequence, num_tokens: constant_weights(is_kept, num_tokens),
+}
+"""Weights of tokens by name: `(is_kept, ends_sequence, num_tokens) -> (weight [B, T], total [])`."""
+
+
 def weighted_mean(per_token: jax.Array, weight: jax.Array, total: jax.Array) -> jax.Array:
-    """Computes this part's share of a mean over all parts.
+    """Computes a microbatch's share of the mean over the whole batch.
 
     Args:
-      per_token: float `[B, T]`, loss or metric of each token, in any unit; what stands where the weight is 0 is not looked at.
+      per_token: float `[B, T]`, loss or metric of each token, in any unit; ignored where the weight is 0.
       weight: float32 `[B, T]`, from one of the `*_weights`.
-      total: float32 `[]`, the counts of all microbatches and devices added up; with 0 the mean is 0.
+      total: float32 `[]`, sum of the counts of all microbatches and devices; if it is 0 the mean is 0.
 
     Returns:
       float32 `[]`, to be added over microbatches and devices.
@@ -76,12 +87,12 @@ def weighted_mean(per_token: jax.Array, weight: jax.Array, total: jax.Array) -> 
 
 
 def masked_mean(x: jax.Array, is_kept: jax.Array, axis_name: AxisName = None) -> jax.Array:
-    """Computes the mean of what is kept; 0 where nothing is.
+    """Computes the mean over the entries that are kept; 0 if there are none.
 
     Args:
       x: float, of any shape and unit.
       is_kept: bool, of the same shape.
-      axis_name: mapped axes of `jax.shard_map`, `jax.pmap` or `jax.vmap` over which the mean goes as well.
+      axis_name: mapped axes of `jax.shard_map`, `jax.pmap` or `jax.vmap` over which the mean is taken as well.
 
     Returns:
       float32 `[]`.
@@ -94,18 +105,18 @@ def masked_mean(x: jax.Array, is_kept: jax.Array, axis_name: AxisName = None) ->
 
 
 def masked_variance(x: jax.Array, is_kept: jax.Array, axis_name: AxisName = None) -> jax.Array:
-    """Computes the variance (of the population) of what is kept; exactly 0 where it differs by no more than rounding.
+    """Computes the population variance over the entries that are kept; exactly 0 if they differ by no more than rounding.
 
     Args:
       x: float, of any shape and unit.
       is_kept: bool, of the same shape.
-      axis_name: mapped axes over which the variance goes as well.
+      axis_name: mapped axes over which the variance is taken as well.
 
     Returns:
       float32 `[]`, in the unit of `x` squared.
     """
     variance = masked_mean(jnp.square(x - masked_mean(x, is_kept, axis_name)), is_kept, axis_name)
-    # The mean of equal numbers may differ from them in the last bits, and dividing by that would make noise of it.
+    # The mean of equal numbers may differ from them in the last bits; dividing by that difference would amplify noise.
     return jnp.where(variance > 1e-10 * masked_mean(jnp.square(x), is_kept, axis_name), variance, 0.0)
 
 
@@ -113,8 +124,8 @@ def sequence_index(x: jax.Array, ends_sequence: jax.Array | None) -> jax.Array:
     """Numbers the sequences of each lane from 0.
 
     Args:
-      x: `[B, T]`, any array of the streams; only its shape counts.
-      ends_sequence: bool `[B, T]`, the last slot of each sequence; None makes each lane one sequence.
+      x: `[B, T]`, any array of the trajectories; only its shape is used.
+      ends_sequence: bool `[B, T]`, the last position of each sequence; None makes each lane one sequence.
 
     Returns:
       int32 `[B, T]`, below T.
@@ -126,11 +137,11 @@ def sequence_index(x: jax.Array, ends_sequence: jax.Array | None) -> jax.Array:
 
 
 def sum_by_index(x: jax.Array, index: jax.Array) -> jax.Array:
-    """Adds up what has the same index in a lane.
+    """Sums the entries of each lane that have the same index.
 
     Args:
-      x: `[B, T]`, in any unit, by slot.
-      index: int32 `[B, T]`, below T, by slot.
+      x: `[B, T]`, in any unit, by position.
+      index: int32 `[B, T]`, below T, by position.
 
     Returns:
       `[B, T]`, by index; 0 at an index that does not occur.

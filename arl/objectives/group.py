@@ -1,8 +1,8 @@
-"""Advantages of whole lives by comparison within a group: consecutive lanes that were given the same task.
+"""Advantages of whole episodes relative to their group, the consecutive lanes that are given the same task.
 
-Lanes `i * G` to `i * G + G - 1` are group `i`. A life that is not to be compared (unfinished, say) has no advantage and enters no mean. A
-group in which nothing differs teaches nothing: its advantages are 0, its lanes are marked, and it is counted; it is not dropped, so shapes
-and counts stay as they are.
+Lanes `i * G` to `i * G + G - 1` are group `i`. An episode that is not compared, such as an unfinished one, has advantage 0 and enters no
+mean. A group whose returns are equal has advantages of 0; it is counted and its lanes are marked, but it is not dropped, so shapes and
+counts stay as they are.
 """
 
 from typing import NamedTuple
@@ -10,15 +10,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from arl.types import ArlError
+
 
 class GroupAdvantage(NamedTuple):
-    """Advantages of lives, and what the groups gave.
+    """Advantages of episodes, and which of them carry a signal.
 
     Attributes:
       advantage: float32 `[B]`, in the return's units (without unit if divided by the deviation); 0 where not used.
-      is_used: bool `[B]`, whether the life was compared and its group's returns differ.
-      num_groups_without_variance: float32 `[]`, groups whose returns do not differ, those with fewer than two lives to compare included; of
-        `B / G`. To be added over devices.
+      is_used: bool `[B]`, whether the episode was compared and the returns of its group differ.
+      num_groups_without_variance: float32 `[]`, number of the `B / G` groups whose returns are equal, including those with fewer than two
+        episodes to compare; to be added over devices.
     """
 
     advantage: jax.Array
@@ -27,31 +29,31 @@ class GroupAdvantage(NamedTuple):
 
 
 def grpo(
-    life_return: jax.Array,
+    episode_return: jax.Array,
     group_size: int,
     is_compared: jax.Array | None = None,
     *,
     normalize: bool = True,
     tolerance: float = 1e-6,
 ) -> GroupAdvantage:
-    """Compares each life with its group's mean (GRPO, arXiv:2402.03300, section 4.1.2; without normalisation Dr. GRPO, arXiv:2503.20783).
+    """Compares each episode with its group's mean (GRPO, arXiv:2402.03300, section 4.1.2; unnormalised: Dr. GRPO, arXiv:2503.20783).
 
-    The mean contains the life itself: without normalisation the gradient is (G - 1) / G of the unbiased one.
+    The mean contains the episode itself: without normalisation the gradient is (G - 1) / G times the unbiased one.
 
     Args:
-      life_return: float `[B]`, in the environment's units.
+      episode_return: float `[B]`, in the environment's units.
       group_size: G, lanes of a group.
-      is_compared: bool `[B]`, the lives whose return is meant; None: all.
-      normalize: whether to divide by the group's standard deviation (of the population, not of a sample).
-      tolerance: returns of a group that all lie within this of each other do not differ; in the return's units.
+      is_compared: bool `[B]`, the episodes to compare; None for all.
+      normalize: whether to divide by the group's standard deviation (that of the population).
+      tolerance: returns of a group count as equal if they differ by no more than this; in the return's units.
 
     Returns:
       A `GroupAdvantage`.
 
     Raises:
-      ValueError: if groups of `group_size` do not divide the lanes, or `group_size` is below 2.
+      ArlError: if groups of `group_size` do not divide the lanes, or `group_size` is below 2.
     """
-    value, is_kept = _by_group(life_return, group_size, is_compared)
+    value, is_kept = _by_group(episode_return, group_size, is_compared)
     count = jnp.maximum(jnp.sum(is_kept, axis=1, keepdims=True), 1)
     centred = jnp.where(is_kept, value - jnp.sum(value, axis=1, keepdims=True) / count, 0.0)
     if normalize:
@@ -60,61 +62,61 @@ def grpo(
     return _masked(centred, value, is_kept, tolerance)
 
 
-def rloo(life_return: jax.Array, group_size: int, is_compared: jax.Array | None = None, *, tolerance: float = 1e-6) -> GroupAdvantage:
-    """Compares each life with the mean of the others of its group (RLOO, Kool et al. 2019; arXiv:2402.14740); unbiased.
+def rloo(episode_return: jax.Array, group_size: int, is_compared: jax.Array | None = None, *, tolerance: float = 1e-6) -> GroupAdvantage:
+    """Compares each episode with the mean of the other episodes of its group (RLOO, Kool et al. 2019; arXiv:2402.14740); unbiased.
 
     Args:
-      life_return: float `[B]`, in the environment's units.
+      episode_return: float `[B]`, in the environment's units.
       group_size: G, lanes of a group.
-      is_compared: bool `[B]`, the lives whose return is meant; None: all.
-      tolerance: returns of a group that all lie within this of each other do not differ; in the return's units.
+      is_compared: bool `[B]`, the episodes to compare; None for all.
+      tolerance: returns of a group count as equal if they differ by no more than this; in the return's units.
 
     Returns:
       A `GroupAdvantage`.
 
     Raises:
-      ValueError: if groups of `group_size` do not divide the lanes, or `group_size` is below 2.
+      ArlError: if groups of `group_size` do not divide the lanes, or `group_size` is below 2.
     """
-    value, is_kept = _by_group(life_return, group_size, is_compared)
-    baseline = leave_one_out_baseline(life_return, group_size, is_compared).reshape(value.shape)
+    value, is_kept = _by_group(episode_return, group_size, is_compared)
+    baseline = leave_one_out_baseline(episode_return, group_size, is_compared).reshape(value.shape)
     return _masked(value - baseline, value, is_kept, tolerance)
 
 
-def leave_one_out_baseline(life_return: jax.Array, group_size: int, is_compared: jax.Array | None = None) -> jax.Array:
-    """Computes, for each life, the mean return of the others of its group (Kool et al. 2019, arXiv:2402.14740).
+def leave_one_out_baseline(episode_return: jax.Array, group_size: int, is_compared: jax.Array | None = None) -> jax.Array:
+    """Computes for each episode the mean return of the other episodes of its group (Kool et al. 2019, arXiv:2402.14740).
 
     Args:
-      life_return: float `[B]`, in the environment's units.
+      episode_return: float `[B]`, in the environment's units.
       group_size: G, lanes of a group; B makes the whole batch one group.
-      is_compared: bool `[B]`, the lives whose return is meant; None: all.
+      is_compared: bool `[B]`, the episodes to compare; None for all.
 
     Returns:
-      float32 `[B]`, in the return's units; 0 where there is no other.
+      float32 `[B]`, in the return's units; 0 where there are no others.
 
     Raises:
-      ValueError: if groups of `group_size` do not divide the lanes, or `group_size` is below 2.
+      ArlError: if groups of `group_size` do not divide the lanes, or `group_size` is below 2.
     """
-    value, is_kept = _by_group(life_return, group_size, is_compared)
+    value, is_kept = _by_group(episode_return, group_size, is_compared)
     num_others = jnp.sum(is_kept, axis=1, keepdims=True) - is_kept
     of_others = jnp.sum(value, axis=1, keepdims=True) - value
     return jnp.where(num_others > 0, of_others / jnp.maximum(num_others, 1), 0.0).reshape(-1)
 
 
-def _by_group(life_return, group_size, is_compared):
-    """Returns and mask as `[B / G, G]`, returns 0 where masked."""
-    num_lanes = life_return.shape[0]
+def _by_group(episode_return, group_size, is_compared):
+    """Returns the episodes' returns, 0 where masked, and the mask, both `[B / G, G]`."""
+    num_lanes = episode_return.shape[0]
     if group_size < 2:
-        raise ValueError(f"A group of {group_size} has nothing to compare; set the group size to 2 or more.")
+        raise ArlError(f"group_size is {group_size}, which leaves nothing to compare; set it >= 2")
     if num_lanes % group_size:
-        raise ValueError(f"Groups of {group_size} do not divide {num_lanes} lanes; set the number of lanes to a multiple of it.")
+        raise ArlError(f"groups of {group_size} do not divide {num_lanes} lanes; set the number of lanes to a multiple of group_size")
     if is_compared is None:
         is_compared = jnp.ones(num_lanes, bool)
-    value = jnp.where(is_compared, life_return.astype(jnp.float32), 0.0)
+    value = jnp.where(is_compared, episode_return.astype(jnp.float32), 0.0)
     return value.reshape(-1, group_size), is_compared.reshape(-1, group_size)
 
 
 def _masked(advantage, value, is_kept, tolerance):
-    # By the spread, not the deviation: the deviation of equal numbers is often not quite 0.
+    # Tested by the range: the standard deviation of equal numbers is often not exactly 0.
     largest = jnp.max(jnp.where(is_kept, value, -jnp.inf), axis=1, keepdims=True)
     smallest = jnp.min(jnp.where(is_kept, value, jnp.inf), axis=1, keepdims=True)
     differs = largest - smallest > tolerance

@@ -1,94 +1,132 @@
-"""Importance ratios and policy losses of single tokens; `arl.objectives.aggregate` says how they add up.
+"""Importance ratios and policy losses per token; `arl.objectives.aggregate` aggregates them.
 
-Advantages and behaviour log-probs are held constant: no gradient goes through them.
+Advantages and the behaviour policy's log-probs are held constant: no gradient flows through them.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from arl.objectives.aggregate import sequence_index, sum_by_index
+from arl.types import ArlError
 
 
-def token_ratio(log_prob: jax.Array, behaviour_log_prob: jax.Array, is_written: jax.Array) -> jax.Array:
-    """Computes how much likelier each token has become (PPO, arXiv:1707.06347, section 3).
+def token_ratio(log_prob: jax.Array, behaviour_log_prob: jax.Array, is_sampled: jax.Array) -> jax.Array:
+    """Computes the importance ratio of each token (PPO, arXiv:1707.06347, section 3).
 
     Args:
       log_prob: float `[B, T]`, nats, of the sampled token under the policy.
-      behaviour_log_prob: float `[B, T]`, nats, under the distribution that it was sampled from.
-      is_written: bool `[B, T]`, where a token was sampled.
+      behaviour_log_prob: float `[B, T]`, nats, under the behaviour policy.
+      is_sampled: bool `[B, T]`, where a token was sampled.
 
     Returns:
-      float32 `[B, T]`, 1 where not written.
+      float32 `[B, T]`, 1 where no token was sampled.
     """
-    return jnp.exp(_log_ratio(log_prob, behaviour_log_prob, is_written))
+    return jnp.exp(_log_ratio(log_prob, behaviour_log_prob, is_sampled))
 
 
 def sequence_ratio(
-    log_prob: jax.Array, behaviour_log_prob: jax.Array, is_written: jax.Array, ends_sequence: jax.Array | None = None
+    log_prob: jax.Array, behaviour_log_prob: jax.Array, is_sampled: jax.Array, ends_sequence: jax.Array | None = None
 ) -> jax.Array:
-    """Computes the geometric mean of the token ratios of a sequence, at each of its tokens (GSPO, arXiv:2507.18071, "GSPO-token").
+    """Computes the geometric mean of the token ratios of each sequence, at each of its tokens (GSPO, arXiv:2507.18071, "GSPO-token").
 
-    Each token's gradient is that of its own log-prob times the sequence's ratio, so that tokens of a sequence can have advantages of their
-    own; where they have the same, the gradient of their sum is that of the sequence's ratio itself.
+    The gradient of a token is that of its own log-prob times the sequence's ratio, so tokens of a sequence may have different advantages.
+    With equal advantages the gradient of their mean is that of the sequence's ratio.
 
     Args:
       log_prob: float `[B, T]`, nats, of the sampled token under the policy.
-      behaviour_log_prob: float `[B, T]`, nats, under the distribution that it was sampled from.
-      is_written: bool `[B, T]`, where a token was sampled.
-      ends_sequence: bool `[B, T]`, the last slot of each sequence (`ends_life` or `ends_segment` of a stream); None makes each lane one.
+      behaviour_log_prob: float `[B, T]`, nats, under the behaviour policy.
+      is_sampled: bool `[B, T]`, where a token was sampled.
+      ends_sequence: bool `[B, T]`, the last position of each sequence (`ends_episode` or `ends_segment` of a trajectory); None makes each
+        lane one sequence.
 
     Returns:
-      float32 `[B, T]`, the same at all tokens of a sequence, 1 where not written.
+      float32 `[B, T]`, the same at all tokens of a sequence, 1 where no token was sampled.
     """
-    log_ratio = _log_ratio(log_prob, behaviour_log_prob, is_written)
-    index = sequence_index(is_written, ends_sequence)
-    length = sum_by_index(is_written.astype(jnp.float32), index)
+    log_ratio = _log_ratio(log_prob, behaviour_log_prob, is_sampled)
+    index = sequence_index(is_sampled, ends_sequence)
+    length = sum_by_index(is_sampled.astype(jnp.float32), index)
     mean = sum_by_index(jax.lax.stop_gradient(log_ratio), index) / jnp.maximum(length, 1.0)
-    of_sequence = jnp.where(is_written, jnp.take_along_axis(mean, index, axis=1), 0.0)
+    of_sequence = jnp.where(is_sampled, jnp.take_along_axis(mean, index, axis=1), 0.0)
     return jnp.exp(of_sequence) * jnp.exp(log_ratio - jax.lax.stop_gradient(log_ratio))
 
 
 def ppo_clip(
-    ratio: jax.Array, advantage: jax.Array, is_written: jax.Array, *, low: float = 0.2, high: float = 0.2
+    ratio: jax.Array, advantage: jax.Array, is_sampled: jax.Array, *, low: float = 0.2, high: float = 0.2
 ) -> tuple[jax.Array, jax.Array]:
-    """Computes the clipped surrogate loss (PPO, arXiv:1707.06347, equation 7; bounds apart: DAPO, arXiv:2503.14476, "Clip-Higher").
+    """Computes the clipped surrogate loss (PPO, arXiv:1707.06347, equation 7; separate bounds: DAPO, arXiv:2503.14476, "Clip-Higher").
 
     Args:
       ratio: float `[B, T]`, from `token_ratio` or `sequence_ratio`.
       advantage: float `[B, T]`.
-      is_written: bool `[B, T]`, where a token was sampled.
-      low: the ratio counts down to `1 - low`.
-      high: the ratio counts up to `1 + high`.
+      is_sampled: bool `[B, T]`, where a token was sampled.
+      low: the ratio is clipped below at `1 - low`.
+      high: the ratio is clipped above at `1 + high`.
 
     Returns:
-      Loss, float32 `[B, T]`, to be minimised, 0 where not written; and bool `[B, T]`, the tokens that the bounds deprive of their gradient.
+      Loss to minimise, float32 `[B, T]`, 0 where no token was sampled; and bool `[B, T]`, the tokens whose gradient is clipped away.
 
     Raises:
-      ValueError: if `low` is not in [0, 1] or `high` is negative.
+      ArlError: if `low` is not in [0, 1] or `high` is negative.
     """
     if not 0 <= low <= 1 or high < 0:
-        raise ValueError(f"A ratio cannot be clipped to [1 - {low}, 1 + {high}]; set 0 <= low <= 1 and high >= 0.")
+        raise ArlError(f"a ratio cannot be clipped to [1 - {low}, 1 + {high}]; set 0 <= low <= 1 and high >= 0")
     advantage = jax.lax.stop_gradient(advantage.astype(jnp.float32))
     loss = jnp.maximum(-ratio * advantage, -jnp.clip(ratio, 1 - low, 1 + high) * advantage)
     is_clipped = jnp.where(advantage > 0, ratio > 1 + high, (advantage < 0) & (ratio < 1 - low))
-    return jnp.where(is_written, loss, 0.0), is_written & is_clipped
+    return jnp.where(is_sampled, loss, 0.0), is_sampled & is_clipped
 
 
-def policy_gradient(ratio: jax.Array, advantage: jax.Array, is_written: jax.Array) -> jax.Array:
-    """Computes the plain surrogate loss; where policy and behaviour agree its gradient is that of REINFORCE (Williams 1992).
+def policy_gradient(ratio: jax.Array, advantage: jax.Array, is_sampled: jax.Array) -> jax.Array:
+    """Computes the unclipped surrogate loss; on policy its gradient is that of REINFORCE (Williams 1992).
 
     Args:
       ratio: float `[B, T]`, from `token_ratio` or `sequence_ratio`.
       advantage: float `[B, T]`.
-      is_written: bool `[B, T]`, where a token was sampled.
+      is_sampled: bool `[B, T]`, where a token was sampled.
 
     Returns:
-      float32 `[B, T]`, to be minimised, 0 where not written.
+      Loss to minimise, float32 `[B, T]`, 0 where no token was sampled.
     """
-    return jnp.where(is_written, -ratio * jax.lax.stop_gradient(advantage.astype(jnp.float32)), 0.0)
+    return jnp.where(is_sampled, -ratio * jax.lax.stop_gradient(advantage.astype(jnp.float32)), 0.0)
 
 
-def _log_ratio(log_prob, behaviour_log_prob, is_written):
-    # Masked before the exponential: a number without meaning must not become an infinity whose gradient is 0 * inf.
+def cross_entropy(log_prob: jax.Array, advantage: jax.Array, is_sampled: jax.Array) -> jax.Array:
+    """Computes the weighted negative log-likelihood, without a ratio, for tokens that the policy did not sample.
+
+    Args:
+      log_prob: float `[B, T]`, nats, of the token under the policy.
+      advantage: float `[B, T]`, its weight.
+      is_sampled: bool `[B, T]`, where there is such a token.
+
+    Returns:
+      Loss to minimise, float32 `[B, T]`, 0 where there is none.
+    """
+    return jnp.where(is_sampled, -log_prob * advantage, 0.0)
+
+
+RATIOS: dict[str, Callable[..., jax.Array]] = {
+    "token": lambda log_prob, behaviour, is_sampled, ends_sequence: token_ratio(log_prob, behaviour, is_sampled),
+    "sequence": sequence_ratio,
+}
+"""Importance ratios by name: `(log_prob, behaviour_log_prob, is_sampled, ends_sequence) -> ratio`."""
+
+POLICY_LOSSES: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
+    "ppo": lambda log_prob, ratio, advantage, is_kept, low, high: ppo_clip(ratio, advantage, is_kept, low=low, high=high),
+    "policy_gradient": lambda log_prob, ratio, advantage, is_kept, low, high: (
+        policy_gradient(ratio, advantage, is_kept),
+        jnp.zeros_like(is_kept),
+    ),
+    "cross_entropy": lambda log_prob, ratio, advantage, is_kept, low, high: (
+        cross_entropy(log_prob, advantage, is_kept),
+        jnp.zeros_like(is_kept),
+    ),
+}
+"""Policy losses by name: `(log_prob, ratio, advantage, is_kept, low, high) -> (loss, is_clipped)`, all `[B, T]` but the bounds."""
+
+
+def _log_ratio(log_prob, behaviour_log_prob, is_sampled):
+    # Masked before the exponential, which could otherwise overflow where no token was sampled and give a gradient of 0 * inf.
     behaviour = jax.lax.stop_gradient(behaviour_log_prob.astype(jnp.float32))
-    return jnp.where(is_written, log_prob.astype(jnp.float32) - behaviour, 0.0)
+    return jnp.where(is_sampled, log_prob.astype(jnp.float32) - behaviour, 0.0)

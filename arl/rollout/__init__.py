@@ -1,4 +1,4 @@
-"""Lanes that read and write: decoding, scheduling and the loop."""
+"""Rollouts: lanes that read and write, decoding, and the scheduling of calls."""
 
 from arl.rollout.check import check_size
 from arl.rollout.config import RolloutConfig, check_rollout, fit

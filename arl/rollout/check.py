@@ -1,4 +1,4 @@
-"""Whether lives keep to the size that their interaction declares: streams and contexts are as long as it says."""
+"""A check that no episode is longer than the `Size` its interaction declares, from which trajectories and contexts are sized."""
 
 import functools
 from typing import Any
@@ -7,83 +7,84 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arl.models import LanguageModel
 from arl.rollout.config import RolloutConfig
 from arl.rollout.loop import roll_out, start_lanes
-from arl.types import Interaction, Kind, LanguageModel, Setting, Stream
+from arl.types import ArlError, Curriculum, Interaction, Kind, Trajectory
 
 
-def check_size(interaction: Interaction, key: jax.Array, *, setting: Setting | None = None, num_lives: int = 64) -> None:
-    """Lives lives of random legal texts and refuses an interaction that runs past its own `size`.
+def check_size(interaction: Interaction, key: jax.Array, *, curriculum: Curriculum | None = None, num_episodes: int = 64) -> None:
+    """Plays episodes of random legal texts and refuses an interaction that exceeds its own `size`.
 
-    Random lives do not go everywhere: what they find is wrong, but an interaction in which they find nothing may be wrong still.
+    Random episodes do not reach every state, so a check that passes is no proof.
 
     Args:
-      interaction: to be checked.
-      key: of these lives.
-      setting: of the interaction; None for an empty one.
-      num_lives: how many.
+      interaction: the interaction to check.
+      key: random key of these episodes.
+      curriculum: curriculum of the interaction; None for an empty one.
+      num_episodes: number of episodes.
 
     Raises:
-      ValueError: if a life is longer than `size` says, in tokens, turns, its context or one of its texts.
+      ArlError: if an episode exceeds a bound of `size`: its tokens, turns, context, context resets or one of its texts.
     """
     size = interaction.size
-    beyond = 2 * size.life + size.read + size.written + 2  # a stream in which a life that is too long shows
-    config = RolloutConfig(stream_length=beyond, context_length=beyond, widths=((1, max(size.read, 1)),))
-    keys = jax.random.split(key, (2, num_lives))
+    beyond = 2 * size.episode + size.read + size.written + 2  # long enough for an episode that is too long to show
+    config = RolloutConfig(trajectory_length=beyond, context_length=beyond, widths=((1, max(size.read, 1)),))
+    keys = jax.random.split(key, (2, num_episodes))
 
     @jax.jit
     def live(keys):
-        lanes = start_lanes(interaction, setting or {}, config, *keys)
-        return roll_out(interaction, _uniform_model(), config, {}, setting or {}, lanes)[1]
+        lanes = start_lanes(interaction, curriculum or {}, config, *keys)
+        return roll_out(interaction, _uniform_model(), config, {}, curriculum or {}, lanes)[1]
 
     found = measure(jax.tree.map(np.asarray, live(keys)))
     for name, most in found.items():
         if most > (declared := getattr(size, name)):
-            raise ValueError(
-                f"a life reaches {most} where the interaction's size.{name} is {declared}; set size.{name} to the most that can be"
+            raise ArlError(
+                f"an episode reaches {most} where the interaction's size.{name} is {declared}; set size.{name} to the most that can be"
             )
 
 
-def measure(stream: Stream) -> dict[str, int]:
-    """Returns the largest of each number that `Size` bounds, over lives of which each stands in a lane of its own.
+def measure(trajectory: Trajectory) -> dict[str, int]:
+    """Returns the largest value of each quantity that `Size` bounds, over trajectories with one episode in each lane.
 
     Args:
-      stream: `[B, T]`, on the host.
+      trajectory: `[B, T]`, on the host.
     """
-    is_read = stream.token_kind > 0
-    context = np.where(is_read, np.arange(is_read.shape[1]) - stream.begin + 1, 0)
-    in_turn = functools.partial(_most_in_a_turn, stream.turn)
-    begins_anew = is_read[:, 1:] & (stream.begin[:, 1:] != stream.begin[:, :-1])
+    is_read = trajectory.token_kind > 0
+    context = np.where(is_read, np.arange(is_read.shape[1]) - trajectory.context_start + 1, 0)
+    in_turn = functools.partial(_most_in_a_turn, trajectory.turn)
+    is_reset = is_read[:, 1:] & (trajectory.context_start[:, 1:] != trajectory.context_start[:, :-1])
     found = {
-        "read": in_turn(is_read & (stream.token_kind <= Kind.OBSERVATION)),
-        "written": in_turn(stream.is_written),
-        "turns": np.sum(stream.ends_segment, axis=1),
-        "life": np.sum(is_read, axis=1),
+        "read": in_turn(is_read & (trajectory.token_kind <= Kind.OBSERVATION)),
+        "written": in_turn(trajectory.is_sampled),
+        "turns": np.sum(trajectory.ends_segment, axis=1),
+        "episode": np.sum(is_read, axis=1),
         "context": context,
-        "forgets": np.sum(begins_anew, axis=1),
+        "context_resets": np.sum(is_reset, axis=1),
     }
     return {name: int(np.max(values)) for name, values in found.items()}
 
 
 def _most_in_a_turn(turn: np.ndarray, which: np.ndarray) -> int:
-    """Returns the most slots of one turn of a lane among those, bool `[B, T]`, that are asked for."""
+    """Returns the largest number of positions that one turn of a lane has where `which`, bool `[B, T]`, is true."""
     return max(int(np.max(np.bincount(row[some], minlength=1))) for row, some in zip(turn, which, strict=True))
 
 
 def _uniform_model() -> LanguageModel:
-    """Returns a model to which every token is as good as any, and which keeps nothing."""
+    """Returns a model without parameters or cache under which all tokens are equally probable."""
 
     def features(tokens: jax.Array) -> jax.Array:
         return jnp.zeros((*tokens.shape, 1))
 
-    def read(params: Any, tokens, position, begin, is_valid, cache, lane=None):
+    def read(params: Any, tokens, position, context_start, is_valid, cache, lane=None):
         return features(tokens), cache
 
     return LanguageModel(
         init=lambda key: {},
         empty_cache=lambda num_lanes, num_slots: (),
         read=read,
-        score=lambda params, tokens, begin: features(tokens),
-        logits=lambda params, features, alphabet: jnp.zeros((*features.shape[:-1], len(alphabet))),
+        score=lambda params, tokens, context_start: features(tokens),
+        logits=lambda params, features, candidates: jnp.zeros((*features.shape[:-1], len(candidates))),
         value=lambda params, features: jnp.zeros(features.shape[:-1]),
     )

@@ -1,9 +1,11 @@
-"""From logits to a token: what is sampled from, and the log-prob of what was sampled under exactly that."""
+"""Decoding: from logits to the distribution that a token is sampled from, and its log-prob under that distribution."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
+
+from arl.types import ArlError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,11 +13,11 @@ class Decoding:
     """How a token is chosen.
 
     Attributes:
-      temperature: divides the logits; 0 takes the most probable letter.
-      top_k: letters that are kept, the most probable ones; 0 keeps all.
-      top_p: the most probable letters are kept until their probabilities add up to it (nucleus sampling, arXiv 1904.09751).
-      min_p: letters less probable than `min_p` times the most probable one are dropped (arXiv 2407.01082).
-      constrained: whether only what the grammar allows can be sampled; otherwise anything can be, and may turn out illegal.
+      temperature: divides the logits; 0 is greedy.
+      top_k: number of the most probable candidates that are kept; 0 keeps all.
+      top_p: the most probable candidates are kept until their probabilities add up to it (nucleus sampling, arXiv:1904.09751).
+      min_p: candidates less probable than `min_p` times the most probable one are dropped (arXiv:2407.01082).
+      constrained: whether only legal candidates are sampled; otherwise all are, and a text may be illegal.
     """
 
     temperature: float = 1.0
@@ -26,27 +28,27 @@ class Decoding:
 
     def __post_init__(self):
         if self.temperature < 0:
-            raise ValueError(f"temperature {self.temperature} is negative; set decoding.temperature >= 0 (0 is greedy)")
+            raise ArlError(f"temperature {self.temperature} is negative; set Decoding.temperature >= 0 (0 is greedy)")
         if self.top_k < 0:
-            raise ValueError(f"top_k {self.top_k} is negative; set decoding.top_k >= 0 (0 keeps all)")
+            raise ArlError(f"top_k {self.top_k} is negative; set Decoding.top_k >= 0 (0 keeps all)")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p {self.top_p} is no probability; set 0 < decoding.top_p <= 1")
+            raise ArlError(f"top_p {self.top_p} is no probability; set 0 < Decoding.top_p <= 1")
         if not 0 <= self.min_p < 1:
-            raise ValueError(f"min_p {self.min_p} is no probability below 1; set 0 <= decoding.min_p < 1")
+            raise ArlError(f"min_p {self.min_p} is no probability below 1; set 0 <= Decoding.min_p < 1")
 
     @property
     def narrows(self) -> bool:
-        """Whether letters may be dropped that could be sampled by the grammar."""
+        """Whether it may drop candidates that the grammar allows."""
         return self.temperature == 0 or self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
 
 def masked_log_probs(logits: jax.Array, support: jax.Array, temperature: float) -> jax.Array:
-    """Returns log-probs renormalised over a support; sampler and learner both call this and nothing else.
+    """Returns log-probs renormalised over a support; the sampler and the learner share it.
 
     Args:
       logits: float32 `[..., U]`.
-      support: bool `[..., U]`, at least one letter.
-      temperature: divides the logits; 0 is read as 1 (a greedy choice has a support of one letter).
+      support: bool `[..., U]`, at least one candidate.
+      temperature: divides the logits; 0 counts as 1 (greedy decoding has a support of one candidate).
 
     Returns:
       float32 `[..., U]`, nats; a large negative number outside the support.
@@ -56,21 +58,21 @@ def masked_log_probs(logits: jax.Array, support: jax.Array, temperature: float) 
 
 
 def narrow(logits: jax.Array, support: jax.Array, decoding: Decoding) -> jax.Array:
-    """Returns the part of a support that greedy choice, top-k, top-p and min-p leave.
+    """Returns the candidates of a support that greedy decoding, top-k, top-p and min-p keep.
 
     Args:
       logits: float32 `[..., U]`.
       support: bool `[..., U]`.
-      decoding: the settings.
+      decoding: which candidates to keep.
 
     Returns:
-      bool `[..., U]`, at least one letter where `support` has one.
+      bool `[..., U]`, at least one candidate where `support` has one.
     """
-    num_letters = logits.shape[-1]
+    num_candidates = logits.shape[-1]
     if decoding.temperature == 0:
         best = jnp.argmax(jnp.where(support, logits, -jnp.inf), axis=-1)
-        return best[..., None] == jnp.arange(num_letters)
-    needs_order = 0 < decoding.top_k < num_letters or decoding.top_p < 1
+        return best[..., None] == jnp.arange(num_candidates)
+    needs_order = 0 < decoding.top_k < num_candidates or decoding.top_p < 1
     if not needs_order and decoding.min_p == 0:
         return support
     log_probs = masked_log_probs(logits, support, decoding.temperature)
@@ -78,7 +80,7 @@ def narrow(logits: jax.Array, support: jax.Array, decoding: Decoding) -> jax.Arr
     if needs_order:
         order = jnp.argsort(-log_probs, axis=-1, stable=True)
         rank = jnp.argsort(order, axis=-1, stable=True)
-        if 0 < decoding.top_k < num_letters:
+        if 0 < decoding.top_k < num_candidates:
             kept &= rank < decoding.top_k
         if decoding.top_p < 1:
             probs = jnp.exp(jnp.take_along_axis(log_probs, order, -1))
@@ -90,20 +92,20 @@ def narrow(logits: jax.Array, support: jax.Array, decoding: Decoding) -> jax.Arr
 
 
 def sample(uniform: jax.Array, log_probs: jax.Array, support: jax.Array) -> jax.Array:
-    """Returns a letter by the inverse of the cumulative distribution: one uniform number a lane, not one a letter.
+    """Samples a candidate by inverting the cumulative distribution, from one uniform number per lane.
 
     Args:
       uniform: float32 `[...]` in [0, 1).
       log_probs: float32 `[..., U]`, nats.
-      support: bool `[..., U]`, at least one letter.
+      support: bool `[..., U]`, at least one candidate.
 
     Returns:
-      int32 `[...]`, index of a letter of the support.
+      int32 `[...]`, index of a candidate of the support.
     """
     probs = jnp.where(support, jnp.exp(log_probs), 0.0)
-    # A parallel sum may rise by a rounding error where nothing is added: what has no probability is never reached.
+    # A parallel sum may rise by a rounding error where nothing is added; a candidate of probability 0 must not be reached.
     cumulative = jnp.where(probs > 0, jnp.cumsum(probs, axis=-1), 0.0)
     total = jnp.max(cumulative, axis=-1, keepdims=True)
-    # Rounding must not push the target to the total, where no letter lies beyond it.
+    # Rounding must not push the target to the total, where no candidate lies beyond it.
     target = jnp.minimum(uniform[..., None] * total, jnp.nextafter(total, jnp.zeros_like(total)))
     return jnp.argmax(cumulative > target, axis=-1).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""An expert writes in the model's place: the rollout of behaviour cloning."""
+"""Rollouts in which experts write in the model's place, for behaviour cloning."""
 
 import functools
 
@@ -12,21 +12,24 @@ from arl.types import Grammar, Interaction, Text, select
 
 
 def consult(interaction: Interaction, lanes: Lane, begins: jax.Array) -> Lane:
-    """Asks the expert of an interaction what it would write, where a segment begins.
+    """Asks the experts what to write in the lanes that begin a segment.
 
-    Under `vmap` an expert is asked for every lane or for none: it costs a call's lanes wherever one of them begins a segment.
+    Under `vmap` experts are asked for every lane as soon as one lane begins a segment.
 
     Args:
-      interaction: one that has an expert.
+      interaction: the agent in its environment, with an expert for every kind of segment.
       lanes: `[B]`.
       begins: bool `[B]`, the lanes that begin a segment.
 
     Returns:
-      The lanes `[B]`, with its texts.
+      The lanes `[B]`, with the experts' texts.
     """
 
     def ask(lane: Lane) -> Text:
-        said = text.cut(interaction.expert(lane_steps.expert_key(lane), lane.state), interaction.size.written)
+        capacity, said = interaction.size.written, text.empty(interaction.size.written)
+        for kind in interaction.writes:
+            text_of_kind = interaction.experts[kind](lane_steps.expert_key(lane), lane.state, jnp.int32(0))
+            said = select(lane.kind == kind, text.pad(text.cut(text_of_kind, capacity), capacity), said)
         return Text(jnp.asarray(said.ids, jnp.int32), jnp.asarray(said.length, jnp.int32))
 
     asked = jax.lax.cond(jnp.any(begins), lambda: jax.vmap(select)(begins, jax.vmap(ask)(lanes), lanes.expert), lambda: lanes.expert)
@@ -34,34 +37,34 @@ def consult(interaction: Interaction, lanes: Lane, begins: jax.Array) -> Lane:
 
 
 def first_texts(interaction: Interaction, lanes: Lane) -> Lane:
-    """Returns lanes `[B]` that begin their lives, with what the expert would write first."""
+    """Returns lanes `[B]` that begin their episodes, with the experts' texts for their first segments."""
     num_lanes = lanes.position.shape[0]
     empty = Text(jnp.zeros((num_lanes, interaction.size.written), jnp.int32), jnp.zeros(num_lanes, jnp.int32))
     return consult(interaction, lanes._replace(expert=empty), jnp.ones(num_lanes, bool))
 
 
-def follow(grammar: Grammar, lanes: Lane, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Puts the next token of the expert's text in the place of the draw.
+def next_token(grammar: Grammar, lanes: Lane, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Replaces sampled candidates by the next tokens of the experts' texts.
 
-    Forced tokens count: the next one is that after as many as have been written, and after the last one the stop token. Where the grammar
-    does not allow it, or something else than the beginning of the expert's text has been written, the draw stands.
+    The next token follows those already written, forced ones included; after the last one it is the stop token. The sample stays where the
+    grammar does not allow the expert's token, or where the segment has departed from the expert's text.
 
     Args:
-      grammar: of the interaction, `U` letters.
-      lanes: `[B]`, with the expert's texts.
-      drawn: int32 `[B]`, letters drawn from the model.
+      grammar: grammar of the interaction, with `U` candidates.
+      lanes: `[B]`, with the experts' texts.
+      drawn: int32 `[B]`, candidates sampled from the model.
 
     Returns:
-      int32 `[B]`, letters; and bool `[B]`, whether they are the expert's.
+      int32 `[B]`, candidates; and bool `[B]`, whether they are the expert's.
     """
-    return jax.vmap(functools.partial(_follow, grammar))(lanes, lanes.expert, drawn)
+    return jax.vmap(functools.partial(_next_token, grammar))(lanes, lanes.expert, drawn)
 
 
-def _follow(grammar: Grammar, lane: Lane, wanted: Text, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _next_token(grammar: Grammar, lane: Lane, wanted: Text, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
     written, index = lane.written, jnp.arange(wanted.ids.shape[0])
     is_beginning = jnp.all((wanted.ids == written.ids) | (index >= written.length)) & (written.length <= wanted.length)
     token = wanted.ids[jnp.minimum(written.length, index[-1])]
-    letter = text.letter(grammar, jnp.where(written.length < wanted.length, token, grammar.stop_id))
-    is_letter = jnp.arange(len(grammar.alphabet)) == letter
-    is_followed = is_beginning & jnp.any(is_letter & text.support(grammar, lane.grammar, lane.legal))
-    return jnp.where(is_followed, letter, drawn), is_followed
+    candidate = text.candidate_index(grammar, jnp.where(written.length < wanted.length, token, grammar.stop_id))
+    is_candidate = jnp.arange(len(grammar.candidates)) == candidate
+    is_followed = is_beginning & jnp.any(is_candidate & text.support(grammar, lane.grammar, lane.legal))
+    return jnp.where(is_followed, candidate, drawn), is_followed

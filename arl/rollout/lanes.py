@@ -1,4 +1,9 @@
-"""A lane: one agent in its life, and what happens when it has read its inbox and writes a token."""
+"""A lane: one agent in its episode. Its functions write a token, end a segment or an episode, and begin the next one.
+
+A lane alternates between reading and writing. Its inbox holds the tokens that the model has yet to read. When the inbox is empty the model
+writes one token, which goes to the inbox together with the tokens that the grammar forces after it. When a segment ends, the interaction
+is advanced and the text of its next turn goes to the inbox.
+"""
 
 import functools
 from typing import NamedTuple
@@ -7,27 +12,34 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.types import Interaction, Kind, Reward, Setting, State, Text, Turn, Written, select
+from arl.types import Curriculum, Interaction, Kind, Reward, Segment, State, Text, Turn, select
+
+_SAMPLE, _ADVANCE, _START = 0, 1, 2  # uses of a lane's random key; each token of the lane has a key for each
 
 
 class Lane(NamedTuple):
-    """An agent in its life, for one lane.
+    """The state of one lane.
 
     Attributes:
-      key: of this lane; folded with `num_sampled`, never with the call or the place in the batch.
-      state: the interaction's.
-      inbox: int32 `[Q]`, tokens to be read; those from `next_unread` to `inbox_length` are unread.
-      inbox_kind: int32 `[Q]`, `Kind` of each.
-      next_unread: int32 `[]`.
-      inbox_length: int32 `[]`.
-      kind, budget, grammar, legal: as in `Turn`; `budget` is what is left, `grammar` the state reached.
+      key: random key of the lane. Random numbers depend on it and on `num_sampled` alone, not on the calls of the model or the batch.
+      state: state of the interaction.
+      inbox: int32 `[Q]`, tokens to read; those from `next_unread` to `inbox_length` are unread.
+      inbox_kind: int32 `[Q]`, `Kind` of each token.
+      next_unread: int32 `[]`, index in the inbox.
+      inbox_length: int32 `[]`, tokens.
+      kind: int32 `[]`, `Kind` of the segment being written.
+      budget: int32 `[]`, tokens that the segment may still hold.
+      grammar: int32 `[]`, state of the grammar that the segment has reached.
+      legal: bool `[A]`, legal strings of the turn.
       written: `Text` of the segment so far.
-      position: int32 `[]`, tokens of this stream read so far, the slot of the next one.
-      begin: int32 `[]`, the slot at which the live context begins.
-      num_sampled: int32 `[]`, tokens that this lane has ever sampled.
-      turn, attempt, life: int32 `[]`, their indices.
-      is_stopped: bool `[]`, whether the lane's life has ended and no other follows.
-      expert: `Text` that an expert would write in the present segment; None where none writes in the model's place.
+      position: int32 `[]`, position in the trajectory of the next token to read.
+      context_start: int32 `[]`, position at which the context starts.
+      num_sampled: int32 `[]`, tokens that this lane has sampled in all its trajectories.
+      turn: int32 `[]`, index of the turn in its episode.
+      attempt: int32 `[]`, index of the attempt in its episode.
+      episode: int32 `[]`, index of the episode in this trajectory.
+      is_stopped: bool `[]`, whether the episode has ended and no other follows.
+      expert: `Text` that an expert would write in this segment; None where the model writes.
     """
 
     key: jax.Array
@@ -42,80 +54,111 @@ class Lane(NamedTuple):
     legal: jax.Array
     written: Text
     position: jax.Array
-    begin: jax.Array
+    context_start: jax.Array
     num_sampled: jax.Array
     turn: jax.Array
     attempt: jax.Array
-    life: jax.Array
+    episode: jax.Array
     is_stopped: jax.Array
     expert: Text | None = None
 
 
 class Event(NamedTuple):
-    """What followed from a token, for one lane.
+    """What a lane records at a token beside the token itself.
 
     Attributes:
-      reward: earned by the segment that ended, zero if none did.
+      reward: reward of the segment that ended, in the environment's units; 0 if none did.
       discount: float32 `[]`, weight of what follows.
-      ends_segment, is_legal, ends_life, is_truncated: bool `[]`, as in `Stream`.
+      ends_segment: bool `[]`, as in `Trajectory`.
+      is_legal: bool `[]`, as in `Trajectory`.
+      ends_episode: bool `[]`, as in `Trajectory`.
+      is_truncated: bool `[]`, as in `Trajectory`.
     """
 
     reward: Reward
     discount: jax.Array
     ends_segment: jax.Array
     is_legal: jax.Array
-    ends_life: jax.Array
+    ends_episode: jax.Array
     is_truncated: jax.Array
 
 
 def no_event() -> Event:
-    """Returns the event of a lane to which nothing happened."""
+    """Returns the event of a token that ends neither a segment nor an episode."""
     zero, false = jnp.float32(0.0), jnp.bool_(False)
     return Event(Reward(zero, zero, zero, zero), jnp.float32(1.0), false, false, false, false)
 
 
 def inbox_capacity(interaction: Interaction, context: int) -> int:
-    """Returns the tokens that an inbox must hold: a live context read again, or a turn's text after what was just written.
+    """Returns the capacity that an inbox needs, tokens.
 
     Args:
-      interaction: what the lane does.
-      context: tokens of a live context that may have to be read again at the start of a stream; 0 if lanes never cross streams.
+      interaction: the agent in its environment.
+      context: tokens of the longest context, which is read again at the start of the next trajectory; 0 if lanes have only one trajectory.
 
     Returns:
-      A number of tokens.
+      Room for the text of a turn, the tokens that are forced after it, and what comes first: a context, or the tokens written last.
     """
     forced = interaction.grammar.forced.shape[1]
     return max(context, 1 + forced) + interaction.size.read + forced
 
 
-def open_lane(interaction: Interaction, setting: Setting, capacity: int, key: jax.Array, start_key: jax.Array) -> Lane:
-    """Returns a lane at the beginning of its first life.
+def open_lane(interaction: Interaction, curriculum: Curriculum, capacity: int, key: jax.Array, start_key: jax.Array) -> Lane:
+    """Returns a lane at the start of its first episode.
 
     Args:
-      interaction: what the lane does.
-      setting: the interaction's setting.
-      capacity: of the inbox, tokens.
-      key: the lane's own.
-      start_key: of the first life; lanes of a group share it.
+      interaction: the agent in its environment.
+      curriculum: curriculum of the interaction.
+      capacity: capacity of the inbox, tokens.
+      key: random key of the lane.
+      start_key: random key of the first episode's start; lanes of a group share it.
 
     Returns:
       The lane.
     """
-    state, turn = interaction.start(start_key, setting)
+    state, turn = interaction.start(start_key, curriculum)
     zero = jnp.int32(0)
     empty = jnp.zeros(capacity, jnp.int32)
     lane = Lane(
-        key, state, empty, empty, zero, zero, zero, zero, zero, turn.legal, text.empty(interaction.size.written),
-        zero, zero, zero, zero, zero, zero, jnp.bool_(False),
-    )  # fmt: skip
+        key=key,
+        state=state,
+        inbox=empty,
+        inbox_kind=empty,
+        next_unread=zero,
+        inbox_length=zero,
+        kind=zero,
+        budget=zero,
+        grammar=zero,
+        legal=turn.legal,
+        written=text.empty(interaction.size.written),
+        position=zero,
+        context_start=zero,
+        num_sampled=zero,
+        turn=zero,
+        attempt=zero,
+        episode=zero,
+        is_stopped=jnp.bool_(False),
+    )
     return _take_turn(interaction, lane, state, turn, text.empty(0), Kind.PROMPT)
 
 
 def _take_turn(interaction: Interaction, lane: Lane, state: State, turn: Turn, own: Text, read_kind: Kind | jax.Array) -> Lane:
-    """Returns the lane with a turn's text in its inbox, after `own`, its last written tokens that are not yet read."""
+    """Returns the lane with the text of a turn in its inbox.
+
+    Args:
+      interaction: the agent in its environment.
+      lane: the lane before the turn.
+      state: state of the interaction.
+      turn: the turn that begins.
+      own: tokens written last and not yet read; they stand before the text of the turn.
+      read_kind: `Kind` of the text of the turn.
+
+    Returns:
+      The lane; tokens that the grammar forces at the start of the segment follow in its inbox.
+    """
     grammar = interaction.grammar
     prefix, after_prefix = text.forced_run(grammar, turn.grammar)
-    # A string that is forced to its end is sampled all the same: each segment holds a decision. So is one that does not fit its budget.
+    # Each segment has a sampled token: where a whole string is forced, or forced tokens exceed the budget, they are sampled instead.
     takes = ~jnp.asarray(grammar.is_final)[after_prefix] & (prefix.length < turn.budget)
     prefix = text.only_if(takes, prefix)
     inbox = text.concatenate(own, turn.read, prefix, capacity=lane.inbox.shape[0])
@@ -136,10 +179,10 @@ def _take_turn(interaction: Interaction, lane: Lane, state: State, turn: Turn, o
     )
 
 
-def restart(interaction: Interaction, setting: Setting, lane: Lane) -> Lane:
-    """Returns the lane at the beginning of its next life, in the same stream."""
-    state, turn = interaction.start(_key(lane, 2), setting)
-    lane = lane._replace(begin=lane.position, turn=jnp.int32(0), life=lane.life + 1)
+def restart(interaction: Interaction, curriculum: Curriculum, lane: Lane) -> Lane:
+    """Returns the lane at the start of its next episode, in the same trajectory."""
+    state, turn = interaction.start(_key(lane, _START), curriculum)
+    lane = lane._replace(context_start=lane.position, turn=jnp.int32(0), episode=lane.episode + 1)
     return _take_turn(interaction, lane, state, turn, text.empty(0), Kind.PROMPT)
 
 
@@ -149,34 +192,34 @@ def stop(lane: Lane) -> Lane:
 
 
 def _key(lane: Lane, purpose: int) -> jax.Array:
-    """Returns the lane's key for one of three purposes at its present token: 0 to sample, 1 to advance, 2 to start."""
+    """Returns the lane's random key at its present token, for `_SAMPLE`, `_ADVANCE` or `_START`."""
     return jax.random.fold_in(lane.key, 3 * lane.num_sampled + purpose)
 
 
 def draw(lane: Lane) -> jax.Array:
-    """Returns the uniform number, float32 `[]` in [0, 1), by which the lane's next token is sampled."""
-    return jax.random.uniform(_key(lane, 0))
+    """Returns the uniform number, float32 `[]` in [0, 1), that the lane's next token is sampled by."""
+    return jax.random.uniform(_key(lane, _SAMPLE))
 
 
 def expert_key(lane: Lane) -> jax.Array:
-    """Returns the key by which an expert chooses what to write in the segment that the lane begins."""
-    return jax.random.fold_in(_key(lane, 0), 1)
+    """Returns the random key of the expert for the segment that the lane begins."""
+    return jax.random.fold_in(_key(lane, _SAMPLE), 1)
 
 
-def write(interaction: Interaction, lane: Lane, letter: jax.Array) -> tuple[Lane, jax.Array, Text]:
-    """The lane writes a token, and what the grammar forces after it.
+def write(interaction: Interaction, lane: Lane, candidate: jax.Array) -> tuple[Lane, jax.Array, Text]:
+    """Writes a token and those that the grammar forces after it.
 
     Args:
-      interaction: what the lane does.
-      lane: one that has read its inbox.
-      letter: int32 `[]`, index in the alphabet.
+      interaction: the agent in its environment.
+      lane: a lane that has read its inbox.
+      candidate: int32 `[]`, index of the token among the grammar's candidates.
 
     Returns:
-      The lane, whose inbox holds what it wrote; bool `[]`, whether the segment ends; and what it wrote, as `Text`.
+      The lane, with the written tokens in its inbox; bool `[]`, whether the segment ends; and the written tokens, `Text`.
     """
     grammar = interaction.grammar
-    token = jnp.asarray(grammar.alphabet)[letter]
-    state = jnp.asarray(grammar.next_state)[lane.grammar, letter]
+    token = jnp.asarray(grammar.candidates)[candidate]
+    state = jnp.asarray(grammar.next_state)[lane.grammar, candidate]
     run, after_run = text.forced_run(grammar, state)
     fits = run.length < lane.budget
     run = text.only_if(fits, run)
@@ -201,15 +244,15 @@ def write(interaction: Interaction, lane: Lane, letter: jax.Array) -> tuple[Lane
     return lane, ends, own
 
 
-def end_segment(interaction: Interaction, setting: Setting, restarts: bool, lane: Lane, own: Text) -> tuple[Lane, Event]:
-    """The segment has been written: the interaction says what follows.
+def end_segment(interaction: Interaction, curriculum: Curriculum, restarts: bool, lane: Lane, own: Text) -> tuple[Lane, Event]:
+    """Ends a segment: advances the interaction and begins its next turn, or ends the episode.
 
     Args:
-      interaction: what the lane does.
-      setting: the interaction's setting.
-      restarts: whether another life follows the one that ends.
-      lane: as `write` left it.
-      own: what was written last and is not yet read.
+      interaction: the agent in its environment.
+      curriculum: curriculum of the interaction.
+      restarts: whether another episode begins when one ends.
+      lane: the lane that `write` returned.
+      own: tokens written last and not yet read.
 
     Returns:
       The lane and the event.
@@ -217,55 +260,65 @@ def end_segment(interaction: Interaction, setting: Setting, restarts: bool, lane
     grammar = interaction.grammar
     is_legal = text.accepts(grammar, lane.grammar, lane.legal)
     choice = jnp.where(is_legal, jnp.asarray(grammar.choice)[lane.grammar], -1)
-    state, turn = interaction.advance(_key(lane, 1), setting, lane.state, Written(lane.written, choice, is_legal))
-    own = text.only_if(~turn.forget, own)  # what is forgotten need not be read
-    turned = lane._replace(begin=jnp.where(turn.forget, lane.position, lane.begin), turn=lane.turn + 1)
+    state, turn = interaction.advance(_key(lane, _ADVANCE), curriculum, lane.state, Segment(lane.written, choice, is_legal))
+    own = text.only_if(~turn.reset_context, own)  # the new context does not hold them
+    turned = lane._replace(context_start=jnp.where(turn.reset_context, lane.position, lane.context_start), turn=lane.turn + 1)
     turned = _take_turn(interaction, turned, state, turn, own, Kind.OBSERVATION)
-    over = restart(interaction, setting, lane) if restarts else stop(lane)
+    over = restart(interaction, curriculum, lane) if restarts else stop(lane)
     event = Event(
         reward=turn.reward,
         discount=jnp.where(turn.terminated, 0.0, turn.discount),
         ends_segment=jnp.bool_(True),
         is_legal=is_legal,
-        ends_life=turn.terminated,
+        ends_episode=turn.terminated,
         is_truncated=jnp.bool_(False),
     )
     return select(turn.terminated, over, turned), event
 
 
-def end_truncated(interaction: Interaction, setting: Setting, restarts: bool, lane: Lane) -> tuple[Lane, Event]:
-    """The last observation of a truncated life has been read: the lane restarts or stops; arguments and results as `end_segment`."""
-    event = no_event()._replace(discount=jnp.float32(0.0), ends_life=jnp.bool_(True), is_truncated=jnp.bool_(True))
-    return restart(interaction, setting, lane) if restarts else stop(lane), event
+def end_truncated(interaction: Interaction, curriculum: Curriculum, restarts: bool, lane: Lane) -> tuple[Lane, Event]:
+    """Ends a truncated episode whose last observation has been read.
+
+    Args:
+      interaction: the agent in its environment.
+      curriculum: curriculum of the interaction.
+      restarts: whether another episode begins.
+      lane: the lane that has read the observation.
+
+    Returns:
+      The lane and the event.
+    """
+    event = no_event()._replace(discount=jnp.float32(0.0), ends_episode=jnp.bool_(True), is_truncated=jnp.bool_(True))
+    return restart(interaction, curriculum, lane) if restarts else stop(lane), event
 
 
 def carry_over(lane: Lane, token: jax.Array) -> Lane:
-    """Returns the lane as the next stream finds it: its live context is read again, then what it had not read.
+    """Carries a lane over to the next trajectory, in which it reads its context again.
 
     Args:
-      lane: one at the end of a stream.
-      token: int32 `[T]`, what it read in that stream.
+      lane: the lane at the end of a trajectory.
+      token: int32 `[T]`, the tokens of that trajectory.
 
     Returns:
-      The lane at position 0 of the next stream.
+      The lane at position 0, with its context in its inbox and what it had not read after that.
     """
     capacity, num_tokens = lane.inbox.shape[0], token.shape[0]
     index = jnp.arange(capacity)
-    context_length = lane.position - lane.begin
-    from_stream = token[jnp.clip(lane.begin + index, 0, num_tokens - 1)]
+    context_length = lane.position - lane.context_start
+    from_trajectory = token[jnp.clip(lane.context_start + index, 0, num_tokens - 1)]
     unread = jnp.clip(lane.next_unread + index - context_length, 0, capacity - 1)
     is_context = index < context_length
     return lane._replace(
-        inbox=jnp.where(is_context, from_stream, lane.inbox[unread]),
+        inbox=jnp.where(is_context, from_trajectory, lane.inbox[unread]),
         inbox_kind=jnp.where(is_context, Kind.PROMPT, lane.inbox_kind[unread]).astype(jnp.int32),
         next_unread=jnp.int32(0),
         inbox_length=context_length + lane.inbox_length - lane.next_unread,
         position=jnp.int32(0),
-        begin=jnp.int32(0),
-        life=jnp.int32(0),
+        context_start=jnp.int32(0),
+        episode=jnp.int32(0),
     )
 
 
-def open_lanes(interaction: Interaction, setting: Setting, capacity: int, keys: jax.Array, start_keys: jax.Array) -> Lane:
-    """Returns a batch of lanes, each at the beginning of its first life; arguments as `open_lane`, the keys `[B]` each."""
-    return jax.vmap(functools.partial(open_lane, interaction, setting, capacity))(keys, start_keys)
+def open_lanes(interaction: Interaction, curriculum: Curriculum, capacity: int, keys: jax.Array, start_keys: jax.Array) -> Lane:
+    """Returns lanes `[B]` at the start of their first episodes; arguments as `open_lane`, with keys `[B]`."""
+    return jax.vmap(functools.partial(open_lane, interaction, curriculum, capacity))(keys, start_keys)

@@ -1,6 +1,8 @@
-"""The rollout: one loop in which lanes read what is in their inboxes and write when they have read all.
+"""The rollout: calls the model in a loop until every lane has stopped or filled its trajectory.
 
-Lanes think, act, reflect and restart out of step. Nothing of an environment or a cognitive capability is known here: only turns.
+In each call a lane reads up to `width` tokens of its inbox. When it has read them all, the model samples one token (see
+`arl.rollout.lanes`). Lanes need not be in step: one may think while another acts, reflects or begins its next episode. The loop knows only
+turns, no environment and no layer of an agent.
 """
 
 import functools
@@ -11,45 +13,46 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.models import LanguageModel
 from arl.rollout import decoding as decode
 from arl.rollout import expert as experts
 from arl.rollout import lanes as lane_steps
 from arl.rollout import schedule
 from arl.rollout.config import RolloutConfig, fit
 from arl.rollout.lanes import Event, Lane
-from arl.types import Interaction, LanguageModel, Reward, Setting, Stream, select
+from arl.types import Curriculum, Interaction, Reward, Trajectory, select
 
-EVERY_LETTER = 0xFFFFFFFF  # bits of a support that keeps all
+EVERY_CANDIDATE = 0xFFFFFFFF  # bits of a support of all candidates
 
 
 class Usage(NamedTuple):
-    """What a rollout computed.
+    """The work of a rollout.
 
     Attributes:
-      num_slots: float32 `[]`, token slots that the model computed.
+      num_computed: float32 `[]`, tokens computed, padding included.
       num_calls: int32 `[]`, calls of the model.
     """
 
-    num_slots: jax.Array
+    num_computed: jax.Array
     num_calls: jax.Array
 
 
-def start_lanes(interaction: Interaction, setting: Setting, config: RolloutConfig, keys: jax.Array, start_keys: jax.Array) -> Lane:
-    """Returns lanes `[B]` at the beginning of their lives.
+def start_lanes(interaction: Interaction, curriculum: Curriculum, config: RolloutConfig, keys: jax.Array, start_keys: jax.Array) -> Lane:
+    """Returns lanes at the start of their first episodes.
 
     Args:
-      interaction: what the lanes do.
-      setting: its setting.
-      config: of the rollout that they are for.
-      keys: `[B]`, each lane's own.
-      start_keys: `[B]`, from which the first tasks are made; the lanes of a group share theirs.
+      interaction: the agent in its environment.
+      curriculum: curriculum of the interaction.
+      config: config of the rollout that will use the lanes.
+      keys: `[B]`, random keys of the lanes.
+      start_keys: `[B]`, random keys of the first episodes' starts; lanes of a group share theirs.
 
     Returns:
-      A batch of `Lane`.
+      `Lane`, `[B]`.
     """
     config = fit(config, interaction)
     capacity = lane_steps.inbox_capacity(interaction, config.context_length if config.restarts else 0)
-    lanes = lane_steps.open_lanes(interaction, setting, capacity, keys, start_keys)
+    lanes = lane_steps.open_lanes(interaction, curriculum, capacity, keys, start_keys)
     return experts.first_texts(interaction, lanes) if config.expert else lanes
 
 
@@ -58,28 +61,28 @@ def roll_out(
     model: LanguageModel,
     config: RolloutConfig,
     params: Any,
-    setting: Setting,
+    curriculum: Curriculum,
     lanes: Lane,
     axis_name: str | None = None,
-) -> tuple[Lane, Stream, Usage]:
-    """Lets each lane read and write until it stops or has read `T` tokens.
+) -> tuple[Lane, Trajectory, Usage]:
+    """Rolls out lanes until each has stopped or read `T` tokens.
 
     Args:
-      interaction: what the lanes do.
-      model: that writes.
-      config: of the rollout.
-      params: of the model.
-      setting: of the interaction.
+      interaction: the agent in its environment.
+      model: the model that writes.
+      config: config of the rollout.
+      params: parameters of the model.
+      curriculum: curriculum of the interaction.
       lanes: `[B]`, at position 0.
-      axis_name: of a `vmap` over whole rollouts, if there is one.
+      axis_name: axis of a `vmap` over whole rollouts, if there is one.
 
     Returns:
-      The lanes as the next stream finds them (of use where they restart), the stream `[B, T]`, and what was computed.
+      The lanes, at position 0 of the next trajectory if they restart; the trajectory `[B, T]`; and the work done.
     """
     config, num_lanes = fit(config, interaction), lanes.position.shape[0]
     shapes = schedule.make_shapes(num_lanes, config.widths)
-    stream = _empty_stream(interaction, num_lanes, config.stream_length)
-    calls = [functools.partial(_call, interaction, model, config, shape, params, setting) for shape in shapes]
+    trajectory = _empty_trajectory(interaction, num_lanes, config.trajectory_length)
+    calls = [functools.partial(_call, interaction, model, config, shape, params, curriculum) for shape in shapes]
 
     def is_true_anywhere(condition):
         return condition if axis_name is None else jax.lax.psum(condition.astype(jnp.int32), axis_name) > 0
@@ -97,13 +100,13 @@ def roll_out(
         return is_running(slots, carry) & (best == which)
 
     def call(which, carry):
-        lanes, cache, stream, usage = carry
-        lanes, cache, stream = calls[which](lanes, cache, stream)
+        lanes, cache, trajectory, usage = carry
+        lanes, cache, trajectory = calls[which](lanes, cache, trajectory)
         cost = shapes[which].lanes * shapes[which].width
-        return lanes, cache, stream, Usage(usage.num_slots + cost, usage.num_calls + 1)
+        return lanes, cache, trajectory, Usage(usage.num_computed + cost, usage.num_calls + 1)
 
     def call_each(slots, carry):
-        # A loop for each shape, which goes on while it is the best, and not one `switch`: XLA changes what a loop carries in place, but
+        # A loop for each shape, which runs while that shape is best, instead of one `switch`: XLA updates the carry of a loop in place, but
         # copies the cache into a conditional and out of it.
         for which in range(len(shapes)):
             carry = jax.lax.while_loop(functools.partial(is_best, which, slots), functools.partial(call, which), carry)
@@ -112,27 +115,42 @@ def roll_out(
     usage, cache = Usage(jnp.float32(0.0), jnp.int32(0)), model.empty_cache(num_lanes, config.stages[0])
     for slots in config.stages:
         cache = _grow(model, cache, num_lanes, slots)
-        lanes, cache, stream, usage = jax.lax.while_loop(
-            functools.partial(is_running, slots), functools.partial(call_each, slots), (lanes, cache, stream, usage)
+        lanes, cache, trajectory, usage = jax.lax.while_loop(
+            functools.partial(is_running, slots), functools.partial(call_each, slots), (lanes, cache, trajectory, usage)
         )
     if config.restarts:
-        lanes = jax.vmap(lane_steps.carry_over)(lanes, stream.token)
-    return lanes, stream, usage
+        lanes = jax.vmap(lane_steps.carry_over)(lanes, trajectory.token)
+    return lanes, trajectory, usage
 
 
 def _grow(model: LanguageModel, cache: Any, num_lanes: int, slots: int) -> Any:
-    """Returns a cache with more slots that holds the same tokens: none has come round the ring yet, each is in its position's slot."""
+    """Returns a cache with more slots that holds the same tokens; none has wrapped around the ring yet, so each keeps its slot."""
     larger = model.empty_cache(num_lanes, slots)
     return jax.tree.map(lambda new, old: jax.lax.dynamic_update_slice(new, old, (0,) * old.ndim), larger, cache)
 
 
 def _unread(lanes: Lane, config: RolloutConfig) -> jax.Array:
-    """Returns int32 `[B]`, tokens that each lane can still read in this stream."""
-    return jnp.minimum(lanes.inbox_length - lanes.next_unread, config.stream_length - lanes.position)
+    """Returns int32 `[B]`, tokens that each lane can still read in this trajectory."""
+    return jnp.minimum(lanes.inbox_length - lanes.next_unread, config.trajectory_length - lanes.position)
 
 
-def _call(interaction, model, config, shape, params, setting, lanes, cache, stream):
-    """One call of the model: the lanes that it serves read up to `width` tokens, and write one if they have read all."""
+def _call(interaction, model, config, shape, params, curriculum, lanes, cache, trajectory):
+    """Calls the model once: each lane that is served reads up to `width` tokens, and writes one if it has then read them all.
+
+    Args:
+      interaction: the agent in its environment.
+      model: the model that writes.
+      config: config of the rollout, without lengths of 0.
+      shape: shape of the call.
+      params: parameters of the model.
+      curriculum: curriculum of the interaction.
+      lanes: `[B]`.
+      cache: cache of the model.
+      trajectory: `[B, T]`, what has been recorded so far.
+
+    Returns:
+      The lanes, the cache and the trajectory.
+    """
     served = None
     rows = lanes
     if shape.lanes < lanes.position.shape[0]:
@@ -146,79 +164,78 @@ def _call(interaction, model, config, shape, params, setting, lanes, cache, stre
     at = jnp.clip(rows.next_unread[:, None] + offset, 0, rows.inbox.shape[1] - 1)
     tokens = jnp.take_along_axis(rows.inbox, at, 1)
     token_kind = jnp.take_along_axis(rows.inbox_kind, at, 1)
-    begin = jnp.broadcast_to(rows.begin[:, None], position.shape)
-    features, cache = model.read(params, tokens, position, begin, is_valid, cache, served)
+    context_start = jnp.broadcast_to(rows.context_start[:, None], position.shape)
+    features, cache = model.read(params, tokens, position, context_start, is_valid, cache, served)
     last = jnp.maximum(count - 1, 0)
     features = jax.tree.map(lambda x: jnp.take_along_axis(x, last[:, None, None], 1)[:, 0], features)
     value = model.value(params, features)
 
-    slot = rows.position + last
+    last_position = rows.position + last
     rows = rows._replace(position=rows.position + count, next_unread=rows.next_unread + count)
     has_read_all = (count > 0) & (rows.next_unread == rows.inbox_length)
-    # The last slot of a stream is read, its value the bootstrap of an unfinished life; what it would write is left to the next stream.
-    is_last_slot = slot == config.stream_length - 1
+    # The last position of a trajectory is only read: its value bootstraps an unfinished episode, and the next trajectory samples after it.
+    is_at_end = last_position == config.trajectory_length - 1
     is_closing = has_read_all & (rows.budget == 0)
-    is_writing = has_read_all & ~is_closing & ~is_last_slot
+    is_writing = has_read_all & ~is_closing & ~is_at_end
 
-    logits = model.logits(params, features, interaction.grammar.alphabet)
-    letter, support, log_probs = _choose(interaction.grammar, config, rows, logits)
-    after, event = _live_on(interaction, setting, config.restarts, rows, letter, is_writing, is_closing)
+    logits = model.logits(params, features, interaction.grammar.candidates)
+    candidate, support, log_probs = _choose(interaction.grammar, config, rows, logits)
+    after, event = _live_on(interaction, curriculum, config.restarts, rows, candidate, is_writing, is_closing)
     if config.expert:
-        after = experts.consult(interaction, after, event.ends_segment | event.ends_life)
+        after = experts.consult(interaction, after, event.ends_segment | event.ends_episode)
 
     where = jnp.arange(lanes.position.shape[0]) if served is None else served
-    has_value = (has_read_all | is_last_slot) & (count > 0)
-    log_prob = jnp.take_along_axis(log_probs, letter[:, None], 1)[:, 0]
-    # Where nothing is written a slot holds zeros, so that the stream does not tell at which widths it was read.
+    has_value = (has_read_all | is_at_end) & (count > 0)
+    log_prob = jnp.take_along_axis(log_probs, candidate[:, None], 1)[:, 0]
+    # A position without a sampled token holds zeros, so that a trajectory does not depend on the widths of the calls.
     record = {
-        "is_written": is_writing,
+        "is_sampled": is_writing,
         "kind": jnp.where(is_writing, rows.kind, 0),
-        "written": jnp.where(is_writing, letter, 0),
-        "support": jnp.where(is_writing[:, None], text.pack(support), np.uint32(EVERY_LETTER)),
+        "sampled": jnp.where(is_writing, candidate, 0),
+        "support": jnp.where(is_writing[:, None], text.pack(support), np.uint32(EVERY_CANDIDATE)),
         "log_prob": jnp.where(is_writing, log_prob, 0.0),
         "value": jnp.where(has_value, value, 0.0),
         "has_value": has_value,
         **event._asdict(),
     }
-    read = {"token": tokens, "token_kind": token_kind, "begin": begin}
-    read |= {name: jnp.broadcast_to(getattr(rows, name)[:, None], begin.shape) for name in ("turn", "attempt", "life")}
-    stream = _put(stream, (where[:, None], jnp.where(is_valid, position, config.stream_length)), read)
-    stream = _put(stream, (where, jnp.where(count > 0, slot, config.stream_length)), record)
+    read = {"token": tokens, "token_kind": token_kind, "context_start": context_start}
+    read |= {name: jnp.broadcast_to(getattr(rows, name)[:, None], context_start.shape) for name in ("turn", "attempt", "episode")}
+    trajectory = _put(trajectory, (where[:, None], jnp.where(is_valid, position, config.trajectory_length)), read)
+    trajectory = _put(trajectory, (where, jnp.where(count > 0, last_position, config.trajectory_length)), record)
     lanes = after if served is None else jax.tree.map(lambda all_, some: all_.at[served].set(some), lanes, after)
-    return lanes, cache, stream
+    return lanes, cache, trajectory
 
 
 def _choose(grammar, config: RolloutConfig, rows: Lane, logits) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns the letters of the lanes `[b]`, what they were chosen among, bool `[b, U]`, and the log-probs of that."""
+    """Returns the sampled candidates, int32 `[b]`, their supports, bool `[b, U]`, and log-probs over them, float32 `[b, U]`, nats."""
     support = text.support(grammar, rows.grammar, rows.legal) if config.decoding.constrained else jnp.ones(logits.shape, bool)
     support = decode.narrow(logits, support, config.decoding)
     log_probs = decode.masked_log_probs(logits, support, config.decoding.temperature)
-    letter = decode.sample(jax.vmap(lane_steps.draw)(rows), log_probs, support)
+    candidate = decode.sample(jax.vmap(lane_steps.draw)(rows), log_probs, support)
     if config.expert:
-        letter, is_followed = experts.follow(grammar, rows, letter)
-        support &= is_followed[:, None] | (jnp.arange(logits.shape[-1]) == letter[:, None])
+        candidate, is_followed = experts.next_token(grammar, rows, candidate)
+        support &= is_followed[:, None] | (jnp.arange(logits.shape[-1]) == candidate[:, None])
         log_probs = decode.masked_log_probs(logits, support, config.decoding.temperature)
-    return letter, support, log_probs
+    return candidate, support, log_probs
 
 
-def _live_on(interaction, setting, restarts, rows: Lane, letter, is_writing, is_closing) -> tuple[Lane, Event]:
-    """Returns the lanes `[b]` after their tokens have been written, and what followed.
+def _live_on(interaction, curriculum, restarts, rows: Lane, candidate, is_writing, is_closing) -> tuple[Lane, Event]:
+    """Returns the lanes `[b]` after they have written their tokens, and their events.
 
-    An interaction is advanced under a condition on the whole batch: where no lane ends a segment, as in most tokens of a thought, it costs
-    nothing.
+    The interaction is advanced under one condition for the whole batch, so that it costs nothing in calls in which no segment ends.
     """
-    wrote, ends, own = jax.vmap(functools.partial(lane_steps.write, interaction))(rows, letter)
+    wrote, ends, own = jax.vmap(functools.partial(lane_steps.write, interaction))(rows, candidate)
     ends &= is_writing
     rows = _where(is_writing, wrote, rows)
     nothing = jax.tree.map(lambda x: jnp.broadcast_to(x, ends.shape), lane_steps.no_event())
 
     def advance(rows):
-        step = jax.vmap(functools.partial(lane_steps.end_segment, interaction, setting, restarts))
+        step = jax.vmap(functools.partial(lane_steps.end_segment, interaction, curriculum, restarts))
         advanced, event = step(rows, own)
         return _where(ends, advanced, rows), _where(ends, event, nothing)
 
     def close(rows, event):
-        step = jax.vmap(functools.partial(lane_steps.end_truncated, interaction, setting, restarts))
+        step = jax.vmap(functools.partial(lane_steps.end_truncated, interaction, curriculum, restarts))
         closed, closing = step(rows)
         return _where(is_closing, closed, rows), _where(is_closing, closing, event)
 
@@ -230,27 +247,27 @@ def _where(which: jax.Array, if_true: Any, if_false: Any) -> Any:
     return jax.vmap(select)(which, if_true, if_false)
 
 
-def _put(stream: Stream, index: tuple, values: dict) -> Stream:
-    """Writes values at (lane, slot) pairs; a slot beyond the stream is dropped."""
+def _put(trajectory: Trajectory, index: tuple, values: dict) -> Trajectory:
+    """Returns the trajectory with values at pairs of lane and position; positions beyond its end are dropped."""
 
     def put(array, value):
         return array.at[index].set(value, mode="drop")
 
-    return stream._replace(**{name: jax.tree.map(put, getattr(stream, name), value) for name, value in values.items()})
+    return trajectory._replace(**{name: jax.tree.map(put, getattr(trajectory, name), value) for name, value in values.items()})
 
 
-def _empty_stream(interaction: Interaction, num_lanes: int, num_tokens: int) -> Stream:
+def _empty_trajectory(interaction: Interaction, num_lanes: int, num_tokens: int) -> Trajectory:
     shape = (num_lanes, num_tokens)
     ints, floats, bools = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32), jnp.zeros(shape, bool)
-    words = (len(interaction.grammar.alphabet) + 31) // 32
-    return Stream(
+    words = (len(interaction.grammar.candidates) + 31) // 32
+    return Trajectory(
         token=ints,
         token_kind=ints,
-        begin=jnp.broadcast_to(jnp.arange(num_tokens), shape),  # a slot that is not read sees itself alone
-        is_written=bools,
+        context_start=jnp.broadcast_to(jnp.arange(num_tokens), shape),  # a position without a token attends to itself alone
+        is_sampled=bools,
         kind=ints,
-        written=ints,
-        support=jnp.full((*shape, words), np.uint32(EVERY_LETTER)),
+        sampled=ints,
+        support=jnp.full((*shape, words), np.uint32(EVERY_CANDIDATE)),
         log_prob=floats,
         value=floats,
         has_value=bools,
@@ -258,9 +275,9 @@ def _empty_stream(interaction: Interaction, num_lanes: int, num_tokens: int) -> 
         discount=floats + 1.0,
         ends_segment=bools,
         is_legal=bools,
-        ends_life=bools,
+        ends_episode=bools,
         is_truncated=bools,
         turn=ints,
         attempt=ints,
-        life=ints,
+        episode=ints,
     )

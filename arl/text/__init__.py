@@ -1,27 +1,11 @@
-"""Text on the device: operations on `Text`, token automata, tokenizers and templates."""
+"""Text on the device: operations on `Text`, grammars, tokenizers and templates."""
 
-from arl.text.grammar import (
-    accepts,
-    any_text,
-    automaton,
-    edges_of,
-    forced_run,
-    free,
-    join,
-    legal_strings,
-    letter,
-    longest,
-    pack,
-    pad_legal,
-    parse,
-    say_choice,
-    support,
-    unpack,
-)
+from arl.text.grammar import any_text, automaton, edges_of, free, join, legal_strings, longest
 from arl.text.holes import Hole, choice, grid, nested, number, subset
 from arl.text.template import Template, check, check_text, template, when
 from arl.text.text import checked, concatenate, constant, cut, empty, flatten, keep_last, lookup, only_if, pad, stack, to_string
 from arl.text.tokenizer import encode, load_tokenizer, token_ids
+from arl.text.walk import accepts, candidate_index, forced_run, pack, pad_legal, parse, say_choice, support, unpack
 
 __all__ = [
     "Hole",
@@ -29,6 +13,7 @@ __all__ = [
     "accepts",
     "any_text",
     "automaton",
+    "candidate_index",
     "check",
     "check_text",
     "checked",
@@ -46,7 +31,6 @@ __all__ = [
     "join",
     "keep_last",
     "legal_strings",
-    "letter",
     "load_tokenizer",
     "longest",
     "lookup",

@@ -1,4 +1,4 @@
-"""Holes of a template: numbers, choices, lists, pictures and other texts, each tokenised in its place when the template is built."""
+"""Holes of a template: numbers, choices, lists, grids and other texts, tokenised in their places when the template is built."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -10,20 +10,20 @@ import numpy as np
 
 from arl.text.text import concatenate, flatten, lookup, only_if, pad, stack, to_string
 from arl.text.tokenizer import token_ids
-from arl.types import Text
+from arl.types import ArlError, Text
 
 Values = Mapping[str, Any]
 
 
 class Piece(NamedTuple):
-    """A part of a template, built.
+    """A tokenised part of a template.
 
     Attributes:
-      name: what `check` calls it.
-      say: from the template's values to this part's text.
-      string: the same on the host.
+      name: name of the part in the messages of `check`.
+      say: `values -> Text`, the text of this part on the device.
+      string: `values -> str`, the same on the host.
       capacity: tokens of its longest text.
-      is_joined: whether the tokenizer joins some string of it with what stands before it, and with what stands behind it.
+      is_joined: whether the tokenizer joins any of its strings with the text before it, and with the text after it.
     """
 
     name: str
@@ -34,21 +34,26 @@ class Piece(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Tokens of some strings in a place, ids `[N, capacity]`, and whether some are joined with what is before and behind them."""
+    """Tokens of several strings in one place.
+
+    Attributes:
+      text: ids `[N, capacity]`, lengths `[N]`.
+      is_joined: as in `Piece`.
+    """
 
     text: Text
     is_joined: tuple[bool, bool]
 
 
 class Place(NamedTuple):
-    """Where a hole stands while its template is built.
+    """The place of a hole in a template.
 
     Attributes:
       tokenizer: a fast tokenizer.
-      before: what typically stands before it.
-      head: the end of the text before it that the hole has taken along: its tokens begin with that.
-      tail: the beginning of the text behind it that the hole has taken along.
-      after: what typically stands behind it.
+      before: example of the text before the hole.
+      head: end of the literal before the hole that is tokenised with it.
+      tail: beginning of the literal after the hole that is tokenised with it.
+      after: example of the text after the hole.
     """
 
     tokenizer: Any
@@ -58,21 +63,21 @@ class Place(NamedTuple):
     after: str
 
     def table(self, options: Sequence[str]) -> Table:
-        """Returns the tokens of each of `options`, `N` strings, in this place."""
+        """Returns the tokens of the `N` strings `options` in this place."""
         found = [ids_between(self.tokenizer, self.before, self.head + x + self.tail, self.after) for x in options]
         joined = any(is_joined[0] for _, is_joined in found), any(is_joined[1] for _, is_joined in found)
         return Table(stack([ids for ids, _ in found]), joined)
 
 
 class Hole(NamedTuple):
-    """A typed hole, not yet in its place.
+    """A typed hole of a template.
 
     Attributes:
-      example: a typical string, between which and others the neighbours are tokenised.
-      build: `(name, Place) -> Piece`.
-      takes_before: whether it takes along what the tokenizer joins to its beginning.
-      takes_behind: whether it takes along what the tokenizer joins to its end.
-      names: of the values that it takes besides its own.
+      example: an example of its strings, with which its neighbours are tokenised.
+      build: `(name, Place) -> Piece`, tokenises it in its place.
+      takes_before: whether it is tokenised with the text that the tokenizer joins to its beginning.
+      takes_behind: whether it is tokenised with the text that the tokenizer joins to its end.
+      names: names of the values that it takes besides its own.
     """
 
     example: str
@@ -83,16 +88,16 @@ class Hole(NamedTuple):
 
 
 def ids_between(tokenizer: Any, before: str, string: str, after: str) -> tuple[list[int], tuple[bool, bool]]:
-    """Returns the token ids of a string between two others, or of it alone if the tokenizer joins it with one of them.
+    """Returns the token ids of a string between two others, or of the string alone if the tokenizer joins it with one of them.
 
     Args:
       tokenizer: a fast tokenizer.
-      before: what stands before it.
-      string: to be tokenised.
-      after: what stands behind it.
+      before: text before the string.
+      string: the string to tokenise.
+      after: text after the string.
 
     Returns:
-      Token ids, and whether a token reaches across the string's beginning, and across its end.
+      Token ids; and whether a token crosses the beginning of the string, and whether one crosses its end.
     """
     ids = token_ids(tokenizer, before + string + after)
     begin, end = _num_tokens(tokenizer, ids, before), _num_tokens(tokenizer, ids, before + string)
@@ -100,47 +105,54 @@ def ids_between(tokenizer: Any, before: str, string: str, after: str) -> tuple[l
 
 
 def _num_tokens(tokenizer: Any, ids: Sequence[int], beginning: str) -> int | None:
-    """How many of the tokens spell the beginning of their text; None if a token reaches across its end."""
+    """Returns how many of the tokens spell `beginning`, a prefix of their text; None if a token crosses its end."""
     guess = len(token_ids(tokenizer, beginning))
     nearest_first = sorted(range(len(ids) + 1), key=lambda count: abs(count - guess))
     return next((count for count in nearest_first if to_string(tokenizer, ids[:count]) == beginning), None)
 
 
 def number(low: int, high: int) -> Hole:
-    """Returns a hole for an int32 `[]` from `low` to `high`, both included; one outside is shown as the nearest.
+    """Returns a hole for an integer, whose value is int32 `[]`.
+
+    Args:
+      low: smallest number; smaller ones are shown as it.
+      high: largest number; larger ones are shown as it.
 
     Raises:
-      ValueError: if there is no such number.
+      ArlError: if there is no such number.
     """
     if low > high:
-        raise ValueError(f"there is no number from {low} to {high}; give the smaller one first")
+        raise ArlError(f"there is no number from {low} to {high}; give the smaller one first")
     return _one_of([str(i) for i in range(low, high + 1)], low)
 
 
 def choice(options: Sequence[str]) -> Hole:
-    """Returns a hole for one of some strings, `options`, by its index, int32 `[]`; an index outside is taken as the nearest.
+    """Returns a hole for one of several strings, whose value is the index of the string, int32 `[]`, clipped to their number.
+
+    Args:
+      options: the strings.
 
     Raises:
-      ValueError: if there is no option.
+      ArlError: if there is no option.
     """
     if not options:
-        raise ValueError("a choice needs at least one option")
+        raise ArlError("a choice needs at least one option")
     return _one_of(options, 0)
 
 
 def subset(options: Sequence[str], separator: str = ", ", nothing: str = "nothing") -> Hole:
-    """Returns a hole for a list of the options for which a mask, bool `[len(options)]`, is true.
+    """Returns a hole for a list of strings, whose value is bool `[N]`, which of them are in the list.
 
     Args:
-      options: `N` strings.
-      separator: between two of them.
-      nothing: said where there is none.
+      options: the `N` strings.
+      separator: string between two of them.
+      nothing: string for an empty list.
 
     Raises:
-      ValueError: if there is no option.
+      ArlError: if there is no option.
     """
     if not options:
-        raise ValueError("a subset needs at least one option")
+        raise ArlError("a subset needs at least one option")
 
     def build(name: str, place: Place) -> Piece:
         behind_one = Place(place.tokenizer, place.before + place.head + options[0], "", "", place.after)
@@ -164,26 +176,26 @@ def subset(options: Sequence[str], separator: str = ", ", nothing: str = "nothin
 
 
 def grid(rows: int, columns: int, symbols: Sequence[str], separator: str = " ") -> Hole:
-    """Returns a hole for a picture, int32 `[rows, columns]` of indices of symbols, a line for each row.
+    """Returns a hole for a grid of symbols, whose value is int32 `[rows, columns]`, indices of the symbols.
 
     Args:
       rows: number of lines.
       columns: number of cells in a line.
-      symbols: one for each index.
-      separator: between two cells. Without one a tokenizer may put several cells into one token, and `check` will say so.
+      symbols: the string of each index.
+      separator: string between two cells. Without one a tokenizer may join cells, which `check` reports.
 
     Raises:
-      ValueError: if there is no cell or no symbol.
+      ArlError: if there is no cell or no symbol.
     """
     if rows < 1 or columns < 1 or not symbols:
-        raise ValueError(f"a grid of {rows} x {columns} cells and {len(symbols)} symbols is empty; each must be at least 1")
+        raise ArlError(f"a grid of {rows} x {columns} cells and {len(symbols)} symbols is empty; each must be at least 1")
     line = separator.join([symbols[0]] * columns)
     spans = [(0, 1), (1, columns - 1), (columns - 1, columns)] if columns > 1 else [(0, 1)]
 
     def build(name: str, place: Place) -> Piece:
         @functools.cache
         def table(is_first: bool, begins: bool, ends: bool, is_last: bool) -> Table:
-            """What a cell may be that begins or ends its line, or is the first or last of all; a line's end goes with its last cell."""
+            """Returns the tokens of a cell that is first or last in its line or grid; a newline goes with the cell before it."""
             head = place.head if is_first else "" if begins else separator
             before = "" if is_first else place.head + (line + "\n" if begins else symbols[0])
             tail, after = ("", separator + symbols[0]) if not ends else (place.tail, place.after) if is_last else ("\n", symbols[0])
@@ -211,7 +223,11 @@ def grid(rows: int, columns: int, symbols: Sequence[str], separator: str = " ") 
 
 
 def nested(capacity: int) -> Hole:
-    """Returns a hole for another `Text` of at most that capacity; a space before its first word is its own."""
+    """Returns a hole for another text, whose value is `Text`, including the space before its first word.
+
+    Args:
+      capacity: largest capacity of that text.
+    """
 
     def build(name: str, place: Place) -> Piece:
         return Piece(name, lambda values: pad(values[name], capacity), lambda values: to_string(place.tokenizer, values[name]), capacity)
@@ -221,7 +237,7 @@ def nested(capacity: int) -> Hole:
 
 def _of_shape(value: jax.Array, shape: tuple[int, ...], name: str) -> jax.Array:
     if value.shape != shape:
-        raise ValueError(f"the value of hole {name!r} is of shape {value.shape}; give it the shape {shape}")
+        raise ArlError(f"the value of hole {name!r} is of shape {value.shape}; give it the shape {shape}")
     return value
 
 

@@ -1,10 +1,10 @@
-"""Makes the small tokenizer that ships with `arl`: bytes, the words of our environments, and the numbers below 100.
+"""Makes the small tokenizer that ships with `arl`, of bytes, the words of our environments, and the numbers below 100.
 
     python -m arl.text.make_tokenizer [FOLDER]
 
-A byte-pair model without merges: the text is split as GPT-2 splits it (Radford et al. 2019), a piece that is an entry is one token, any
-other is its bytes. So every entry can be read off this file, and no text is without tokens. Entry `k` below 11 is the token of segment
-kind `k`.
+It is a byte-pair model without merges. Text is split as by GPT-2 (Radford et al. 2019); a piece that is in the vocabulary is one token, and
+any other piece is its bytes. So this file lists the whole vocabulary, and any text can be encoded. Token `k` below 11 stands for segments
+of kind `k`.
 """
 
 import json
@@ -31,10 +31,10 @@ WORDS = tuple(f" {word}" for word in IN_A_LINE.split()) + tuple(AT_ITS_START.spl
 
 
 def make_tokenizer() -> Tokenizer:
-    """Returns the tokenizer: special tokens, then bytes, numbers, letters and words, in this order."""
-    in_letters = dict(enumerate(byte_letters()))
-    entries = [*SPECIAL, *in_letters.values()]
-    entries += ["".join(in_letters[byte] for byte in string.encode()) for string in NUMBERS + LETTERS + WORDS]
+    """Returns the tokenizer, whose vocabulary is special tokens, bytes, numbers, letters and words, in this order."""
+    in_alphabet = dict(enumerate(byte_letters()))
+    entries = [*SPECIAL, *in_alphabet.values()]
+    entries += ["".join(in_alphabet[byte] for byte in string.encode()) for string in NUMBERS + LETTERS + WORDS]
     tokenizer = Tokenizer(models.BPE(vocab={entry: i for i, entry in enumerate(entries)}, merges=[], ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -43,14 +43,14 @@ def make_tokenizer() -> Tokenizer:
 
 
 def byte_letters() -> list[str]:
-    """Returns the letter that stands for each byte in GPT-2's entries: itself where it can be seen, else the next from U+0100."""
+    """Returns the character of each byte in GPT-2's vocabulary: itself if it is visible, otherwise the next one from U+0100."""
     visible = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     hidden = [byte for byte in range(256) if byte not in visible]
     return [chr(byte) if byte in visible else chr(256 + hidden.index(byte)) for byte in range(256)]
 
 
 def write_tokenizer(folder: pathlib.Path) -> None:
-    """Writes to `folder` the files from which `load_tokenizer` reads it."""
+    """Writes the files of the tokenizer to a folder, for `load_tokenizer`."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "clean_up_tokenization_spaces": False,

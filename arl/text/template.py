@@ -1,11 +1,11 @@
-"""Templates: format strings with typed holes, tokenised once, then filled in on the device.
+"""Templates: format strings with typed holes, tokenised once on the host and filled in on the device.
 
     say = template(tokenizer, "Row {row}. Doors: {doors}.\\n", row=number(0, 7), doors=subset(["left", "right"]))
     say(row=r, doors=d)  # pure, from traced values to `Text`
 
-Every piece is tokenised where it stands, between typical neighbours. Tokenizers put the space before a word into the word's token, so a
-hole takes the space before it along, and whatever else of the text beside it the tokenizer joins with one of its values: for some a full
-stop and the end of the line are one token. Where that is not enough for some tokenizer and value, `check` says so.
+Every piece is tokenised in its place, between examples of its neighbours. A tokenizer may join a value with the text beside it: most put
+the space before a word into the word's token, and some join a full stop with the end of the line. A hole is tokenised together with such
+text. `check` reports where that is not enough for a tokenizer and value.
 """
 
 import dataclasses
@@ -19,17 +19,17 @@ import numpy as np
 from arl.text.holes import Hole, Piece, Place, Values, ids_between
 from arl.text.text import concatenate, constant, only_if, to_string
 from arl.text.tokenizer import token_ids
-from arl.types import Text
+from arl.types import ArlError, Text
 
-MOST_TAKEN = 8  # characters on either side that a hole takes along
+MOST_TAKEN = 8  # characters on either side that are tokenised with a hole
 
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """A text with holes, called with their values; made by `template`.
+    """A text with holes, to be called with their values; made by `template`.
 
     Attributes:
-      names: of the values that it takes.
+      names: names of the values that it takes.
       pieces: its parts, in order.
       capacity: tokens of its longest text.
     """
@@ -39,47 +39,59 @@ class Template:
     capacity: int
 
     def __call__(self, /, **values: Any) -> Text:
-        """Returns the text, ids `[capacity]`, of values by name; pure, for one lane.
+        """Returns the filled-in text, for one lane.
+
+        Args:
+          **values: values of the holes, by name.
+
+        Returns:
+          `Text` of ids `[capacity]`.
 
         Raises:
-          ValueError: if a value is missing, or there is no hole for it.
+          ArlError: if a value is missing, or there is no hole for it.
         """
         _check_names(set(values), self.names, "value")
         return _say(self.pieces, values, self.capacity)
 
     def string(self, /, **values: Any) -> str:
-        """Returns what the template says of `values` as a string, on the host."""
+        """Returns the text filled in with `values` as a string, on the host; arguments as `__call__`."""
         _check_names(set(values), self.names, "value")
         return _string(self.pieces, values)
 
 
 def template(tokenizer: Any, format: str, /, **holes: Hole) -> Template:
-    """Returns a text whose holes are filled in on the device.
+    """Returns a text with holes that are filled in on the device.
 
     Args:
       tokenizer: a fast tokenizer.
-      format: the text, with the names of its holes in braces; a brace itself is written twice.
-      **holes: what stands in each: `number`, `choice`, `subset`, `grid`, `nested` or `when`.
+      format: the text, with names of holes in braces; a literal brace is doubled.
+      **holes: the holes by name: `number`, `choice`, `subset`, `grid`, `nested` or `when`.
+
+    Returns:
+      The template.
 
     Raises:
-      ValueError: if the holes given are not those of the format.
+      ArlError: if `holes` are not those of the format.
     """
     pieces = _build(_parse(format, holes), Place(tokenizer, "", "", "", ""))
     return Template(frozenset(_names(holes)), pieces, sum(piece.capacity for piece in pieces))
 
 
 def when(format: str, /, **holes: Hole) -> Hole:
-    """Returns a hole for a part, which may have holes itself, that is shown if a bool `[]` is true; a space before it is its own.
+    """Returns a hole for an optional part, whose value is bool `[]`, whether it is shown.
 
-    Nothing of it is taken along by what stands beside it: a line's end belongs to the end of a part, not to its beginning.
-    The values of the part's holes are given to the template by name, like those of its own; a name that occurs twice is one value.
+    The part includes the space before its first word. It is never tokenised with its neighbours, so the end of a line belongs to the end of
+    a part. The values of its own holes are given to the template by name, too; a name that occurs twice has one value.
 
     Args:
       format: as in `template`.
       **holes: as in `template`.
 
+    Returns:
+      The hole.
+
     Raises:
-      ValueError: if the holes given are not those of the format.
+      ArlError: if `holes` are not those of the format.
     """
     parts = _parse(format, holes)
 
@@ -102,11 +114,11 @@ def _parse(format: str, holes: Mapping[str, Hole]) -> tuple[Part, ...]:
     fields = list(strings.Formatter().parse(format))
     for _, name, specification, conversion in fields:
         if name is not None and (not name.isidentifier() or specification or conversion):
-            raise ValueError(f"hole {name!r} of {format!r} is not a plain name; write {{name}}, and {{{{ for a brace")
+            raise ArlError(f"hole {name!r} of {format!r} is not a plain name; write {{name}}, and {{{{ for a brace")
     _check_names(set(holes), {name for _, name, _, _ in fields if name is not None}, "hole")
     parts: list[Part] = []
     for text, name, _, _ in fields:
-        if text and parts and isinstance(parts[-1], str):  # a doubled brace ends a field
+        if text and parts and isinstance(parts[-1], str):  # a doubled brace starts a new field
             parts[-1] += text
         elif text:
             parts.append(text)
@@ -116,11 +128,11 @@ def _parse(format: str, holes: Mapping[str, Hole]) -> tuple[Part, ...]:
 
 
 def _build(parts: Sequence[Part], place: Place) -> tuple[Piece, ...]:
-    """Tokenises every part between its neighbours; `place` is that of them all. A literal is what the holes beside it leave of it."""
+    """Tokenises the parts at `place`, each between its neighbours; literals lose what is tokenised with the holes beside them."""
     literals = {i: part for i, part in enumerate(parts) if isinstance(part, str)}
     beside = lambda i: (place.before + _example(parts[:i]), _example(parts[i + 1 :]) + place.after)
     pieces: dict[int, Piece] = {}
-    begins = dict.fromkeys(literals, "")  # taken along by the hole before it
+    begins = dict.fromkeys(literals, "")  # tokenised with the hole before it
     for i, part in enumerate(parts):
         if isinstance(part, tuple):
             before, behind = literals.get(i - 1, ""), literals.get(i + 1, "")
@@ -139,15 +151,17 @@ def _build(parts: Sequence[Part], place: Place) -> tuple[Piece, ...]:
 
 
 def _fit(name: str, hole: Hole, tokenizer: Any, beside: tuple[str, str], literals: tuple[str, str]) -> tuple[Piece, str, str]:
-    """Builds a hole that takes along what the tokenizer joins with it.
+    """Tokenises a hole together with the text that the tokenizer joins with it.
 
     Args:
-      name, hole, tokenizer: as they are.
-      beside: what typically stands before and behind the hole.
-      literals: how that ends, and begins, of which the hole may take.
+      name: name of the hole.
+      hole: the hole.
+      tokenizer: a fast tokenizer.
+      beside: examples of the text before and after the hole.
+      literals: the literals before and after the hole.
 
     Returns:
-      The piece, and what of the literals it has taken.
+      The piece, and the parts of the two literals that are tokenised with it.
     """
     most = [min(len(x), MOST_TAKEN) * takes for x, takes in zip(literals, (hole.takes_before, hole.takes_behind), strict=True)]
     num_before, num_behind = int(hole.takes_before and literals[0].endswith(" ")), 0
@@ -184,21 +198,24 @@ def _names(holes: Mapping[str, Hole]) -> tuple[str, ...]:
 
 def _check_names(given: set[str], wanted: set[str] | frozenset[str], what: str) -> None:
     if missing := sorted(wanted - given):
-        raise ValueError(f"there is no {what} for {', '.join(missing)}; give one for each of {', '.join(sorted(wanted))}")
+        raise ArlError(f"there is no {what} for {', '.join(missing)}; give one for each of {', '.join(sorted(wanted))}")
     if unknown := sorted(given - wanted):
-        raise ValueError(f"the format has no {', '.join(unknown)}; its holes are {', '.join(sorted(wanted)) or 'none'}")
+        raise ArlError(f"the format has no {', '.join(unknown)}; its holes are {', '.join(sorted(wanted)) or 'none'}")
 
 
-# ---------------------------------------------------------------- where a text is not what the tokenizer says
+# ---------------------------------------------------------------- checks
 
 
 def check(tokenizer: Any, say: Template, values: Values) -> list[str]:
-    """Returns sentences that say where a template's tokens are not those of the joined string; none if they are.
+    """Finds where the tokens of a template differ from those of its string.
 
     Args:
-      tokenizer: that of the template.
+      tokenizer: tokenizer of the template.
       say: the template.
-      values: one set of values, by name.
+      values: values of its holes, by name.
+
+    Returns:
+      A sentence for each difference.
     """
     owners = [piece.name or repr(piece.string(values)) for piece in say.pieces for _ in range(int(piece.say(values).length))]
     sentences = _differences(tokenizer, say(**values), say.string(**values))
@@ -206,7 +223,7 @@ def check(tokenizer: Any, say: Template, values: Values) -> list[str]:
 
 
 def check_text(tokenizer: Any, text: Text) -> list[str]:
-    """Returns sentences that say where a text's tokens are not those that the tokenizer gives for what they spell; none if they are."""
+    """Returns a sentence for each place where the tokens of a text differ from those that the tokenizer gives its string."""
     return [f"at token {index}: {sentence}" for index, sentence in _differences(tokenizer, text, to_string(tokenizer, text))]
 
 

@@ -1,7 +1,7 @@
 """Operations on `Text`, for one lane: pure, of static shape, cheap under `vmap`.
 
-What is known when the program is built (a piece's length) is used then: pieces that follow each other at known places cost one
-concatenation of constants. A piece whose place is known only on the device is written there by one `dynamic_update_slice`.
+Lengths that are known when a program is traced are used then: neighbouring texts of known length are joined by one concatenation. A text
+whose place is known only on the device is written by one `dynamic_update_slice`.
 """
 
 import itertools
@@ -13,16 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from arl.types import Text
+from arl.types import ArlError, Text
 
 
 def known(length: Any) -> Any:
-    """Returns a length, or lengths, as NumPy int32: what the program that is being built can rely on."""
+    """Returns a length, or lengths, as NumPy int32, which is known when a program is traced."""
     return np.asarray(length, np.int32)[()]
 
 
 def constant(ids: Sequence[int]) -> Text:
-    """Returns the text of the given token ids, exactly as long as its capacity.
+    """Returns a text of given token ids, whose length is its capacity.
 
     Args:
       ids: token ids, `[capacity]`.
@@ -31,50 +31,49 @@ def constant(ids: Sequence[int]) -> Text:
 
 
 def empty(capacity: int) -> Text:
-    """Returns a text without tokens that has room for `capacity` of them."""
+    """Returns a text of length 0 with room for `capacity` tokens."""
     return Text(jnp.zeros(capacity, jnp.int32), known(0))
 
 
 def checked(said: Any, who: str) -> Text:
-    """Returns what a function said.
+    """Returns a value after checking that it is a `Text`.
 
     Args:
-      said: what it returned.
-      who: the function, for the message.
+      said: the value, which a function returned.
+      who: name of the function, for the error message.
 
     Raises:
-      ValueError: if it is no `Text`.
+      ArlError: if it is not.
     """
     if not isinstance(said, Text):
-        raise ValueError(f"{who} returns {type(said).__name__}, not a Text; say it with arl.text.template or arl.text.constant")
+        raise ArlError(f"{who} returns {type(said).__name__}, not a Text; make one with arl.text.template or arl.text.constant")
     return said
 
 
 def pad(text: Text, capacity: int) -> Text:
-    """Returns the same text with more room, ids beyond its old capacity 0.
+    """Returns a text with a larger capacity, padded with zeros.
 
     Args:
       text: ids `[c]`, with `c <= capacity`.
       capacity: the new capacity.
 
     Raises:
-      ValueError: if the text has more capacity than that.
+      ArlError: if the text has a larger capacity.
     """
     if text.ids.shape[-1] > capacity:
-        raise ValueError(f"a text of capacity {text.ids.shape[-1]} cannot be padded to {capacity}; make the capacity larger")
+        raise ArlError(f"a text of capacity {text.ids.shape[-1]} cannot be padded to {capacity}; make the capacity larger")
     return Text(jnp.pad(text.ids, (0, capacity - text.ids.shape[-1])), text.length)
 
 
 def concatenate(*texts: Text, capacity: int | None = None) -> Text:
-    """Returns the texts one after the other; ids at and beyond its length are 0.
+    """Concatenates texts.
 
     Args:
-      *texts: the parts, ids `[c_i]`.
-      capacity: of the result; None for the sum of the parts'. Less than the sum is allowed where the caller knows that the parts are
-        never all full; a text that does not fit all the same loses its end.
+      *texts: texts of ids `[c_i]`.
+      capacity: capacity of the result, None for the sum of theirs. A result that does not fit loses its end.
 
     Returns:
-      Text of ids `[capacity]`.
+      `Text` of ids `[capacity]`, 0 at and beyond its length.
     """
     capacity = sum(text.ids.shape[-1] for text in texts) if capacity is None else capacity
     parts = _merge(texts)
@@ -83,7 +82,7 @@ def concatenate(*texts: Text, capacity: int | None = None) -> Text:
         return empty(capacity)
     if len(parts) == 1 and _static_length(parts[0]) == total <= capacity:
         return pad(parts[0], capacity)
-    # No part may be moved back by the clamp of `dynamic_update_slice`: behind the capacity there is room for the largest.
+    # `dynamic_update_slice` must not clamp a part to an earlier place, so there is room for the largest part beyond the capacity.
     room = min(total, capacity + max(part.ids.shape[-1] for part in parts))
     ids, length = jnp.pad(parts[0].ids[:room], (0, max(room - parts[0].ids.shape[-1], 0))), jnp.asarray(parts[0].length, jnp.int32)
     for part in parts[1:]:
@@ -95,24 +94,24 @@ def concatenate(*texts: Text, capacity: int | None = None) -> Text:
 
 
 def cut(text: Text, capacity: int) -> Text:
-    """Returns the beginning of a text: at most `capacity` tokens, in exactly that capacity.
+    """Returns the beginning of a text, in a given capacity.
 
     Args:
       text: ids `[c]`.
-      capacity: of the result.
+      capacity: capacity of the result, and its largest length.
     """
     ids = jnp.pad(text.ids[:capacity], (0, max(capacity - text.ids.shape[-1], 0)))
     return Text(ids, _minimum(text.length, capacity))
 
 
 def flatten(table: Text) -> Text:
-    """Returns the `N` texts of a table one after the other, for one lane; ids at and beyond its length are 0.
+    """Concatenates the texts of a table, for one lane.
 
     Args:
-      table: ids `[N, c]`, lengths `[N]` (NumPy lengths, all `c`, cost nothing).
+      table: ids `[N, c]`, lengths `[N]`; it is cheapest if these are NumPy lengths of `c`.
 
     Returns:
-      Text of ids `[N * c]`.
+      `Text` of ids `[N * c]`, 0 at and beyond its length.
     """
     num_texts, capacity = table.ids.shape
     if isinstance(table.length, np.ndarray) and (table.length == capacity).all():
@@ -125,14 +124,14 @@ def flatten(table: Text) -> Text:
 
 
 def keep_last(text: Text, num_tokens: int) -> Text:
-    """Returns the last `num_tokens` tokens of a text, or all of it if it has fewer; ids at and beyond its length are 0.
+    """Returns the last tokens of a text.
 
     Args:
       text: ids `[c]`.
-      num_tokens: how many to keep at most.
+      num_tokens: largest number of tokens to keep.
 
     Returns:
-      Text of ids `[min(num_tokens, c)]`.
+      `Text` of ids `[min(num_tokens, c)]`, 0 at and beyond its length.
     """
     capacity = min(num_tokens, text.ids.shape[-1])
     start = jnp.maximum(text.length - capacity, 0)
@@ -142,21 +141,21 @@ def keep_last(text: Text, num_tokens: int) -> Text:
 
 
 def only_if(condition: jax.Array | bool, text: Text) -> Text:
-    """Returns the text, or nothing (length 0) where the condition, bool `[]`, is false."""
+    """Returns a text, with length 0 if the condition, bool `[]`, is false."""
     return Text(text.ids, jnp.where(condition, text.length, 0).astype(jnp.int32))
 
 
 def stack(texts: Sequence[Sequence[int]]) -> Text:
-    """Returns `N` texts as one table, ids `[N, capacity]` and lengths `[N]`, whose rows `lookup` gives back.
+    """Returns a table of `N` texts, ids `[N, capacity]` and lengths `[N]`, for `lookup`.
 
     Args:
       texts: token ids of each text; at least one.
 
     Raises:
-      ValueError: if there is no text.
+      ArlError: if there is no text.
     """
     if not texts:
-        raise ValueError("a table of texts needs at least one text")
+        raise ArlError("a table of texts needs at least one text")
     table = np.zeros((len(texts), max(map(len, texts))), np.int32)
     for row, ids in zip(table, texts):
         row[: len(ids)] = ids
@@ -164,14 +163,14 @@ def stack(texts: Sequence[Sequence[int]]) -> Text:
 
 
 def lookup(table: Text, index: jax.Array | int) -> Text:
-    """Returns one text of a table made by `stack`, or more; lengths are static where all of the table are the same.
+    """Returns texts of a table that `stack` made.
 
     Args:
       table: ids `[N, capacity]`, lengths `[N]`.
       index: int32 `[...]`, in `[0, N)`.
 
     Returns:
-      Text of ids `[..., capacity]`, lengths `[...]`.
+      `Text` of ids `[..., capacity]`, lengths `[...]`, which are known when a program is traced if all texts of the table are equally long.
     """
     ids, lengths = jnp.asarray(table.ids)[index], table.length
     if isinstance(lengths, np.ndarray) and (lengths == lengths[0]).all():
@@ -180,7 +179,7 @@ def lookup(table: Text, index: jax.Array | int) -> Text:
 
 
 def to_string(tokenizer: Any, ids: Text | Sequence[int] | np.ndarray | jax.Array) -> str:
-    """Returns token ids as a string for people, special tokens included; on the host.
+    """Returns the string of token ids, special tokens included, on the host.
 
     Args:
       tokenizer: a `transformers` fast tokenizer.
@@ -192,7 +191,7 @@ def to_string(tokenizer: Any, ids: Text | Sequence[int] | np.ndarray | jax.Array
 
 
 def _static_length(text: Text) -> int | None:
-    """The length where it is known when the program is built."""
+    """Returns the length of a text if it is known when the program is traced, otherwise None."""
     return None if isinstance(text.length, Tracer) else int(text.length)
 
 
@@ -201,7 +200,7 @@ def _minimum(length: Any, bound: int) -> Any:
 
 
 def _merge(texts: Sequence[Text]) -> list[Text]:
-    """Joins neighbours whose lengths are known when the program is built, and drops those that are known to be empty."""
+    """Joins neighbours whose lengths are known when the program is traced, and drops those that are empty."""
     merged: list[Text] = []
     for is_static, run in itertools.groupby(texts, lambda text: _static_length(text) is not None):
         if is_static:
@@ -214,6 +213,6 @@ def _merge(texts: Sequence[Text]) -> list[Text]:
 
 
 def _array(ids: np.ndarray) -> jax.Array:
-    """An array of its own even where a text is built while a program is traced, which must not keep it."""
+    """Returns a concrete array, even when a program is being traced, so that a cached text holds no tracer."""
     with jax.ensure_compile_time_eval():
         return jnp.asarray(ids)

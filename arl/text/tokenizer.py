@@ -1,64 +1,70 @@
-"""Tokenizers: the small one that ships with `arl`, or any fast tokenizer of `transformers`; strings into token ids, on the host."""
+"""Tokenizers on the host: the small one that ships with `arl`, or any fast tokenizer of `transformers`."""
 
 import os
 import pathlib
 from typing import Any
 
 from arl.text.text import constant
-from arl.types import Text
+from arl.types import ArlError, Text
 
 SMALL = pathlib.Path(__file__).parent / "small_tokenizer"  # made by `python -m arl.text.make_tokenizer`
 
 
 def load_tokenizer(name_or_path: str | pathlib.Path | None = None) -> Any:
-    """Returns a fast tokenizer from files; nothing is downloaded.
+    """Loads a fast tokenizer from local files.
 
     Args:
-      name_or_path: folder of a `transformers` tokenizer; None or "small" for the one that ships with `arl`: 512 entries, any UTF-8
-        text, whole words and numbers below 100 as single tokens.
+      name_or_path: folder of a `transformers` tokenizer; None or "small" for the one that ships with `arl`, which has 512 tokens and
+        encodes any UTF-8 text, with common words and numbers below 100 as single tokens.
+
+    Returns:
+      The tokenizer.
 
     Raises:
-      ValueError: if there is no fast tokenizer, or it has no end token.
+      ArlError: if there is no fast tokenizer, or it has no end token.
     """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns that it found no PyTorch, which a tokenizer does not need
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # here, because it takes seconds to import
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else it warns that PyTorch is missing, which a tokenizer does not need
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # imported here because it takes seconds
 
     if name_or_path is None or str(name_or_path) == "small":
         return PreTrainedTokenizerFast.from_pretrained(SMALL)
     folder = pathlib.Path(name_or_path)
     if not folder.is_dir():
-        raise ValueError(f'there is no tokenizer at {str(name_or_path)!r}; give the folder that holds its tokenizer.json, or "small"')
+        raise ArlError(f'there is no tokenizer at {str(name_or_path)!r}; give the folder that holds its tokenizer.json, or "small"')
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # the library raises many kinds
-        raise ValueError(f"no tokenizer can be read from {str(name_or_path)!r}; it needs a valid tokenizer.json") from error
+    except Exception as error:  # the library raises many kinds of errors
+        raise ArlError(f"no tokenizer can be read from {str(name_or_path)!r}; it needs a valid tokenizer.json") from error
     if not tokenizer.is_fast:
-        raise ValueError(f"the tokenizer at {str(name_or_path)!r} is a slow one; convert it to a fast one, with a tokenizer.json")
+        raise ArlError(f"the tokenizer at {str(name_or_path)!r} is a slow one; convert it to a fast one, with a tokenizer.json")
     if tokenizer.eos_token_id is None:
-        raise ValueError(f"the tokenizer at {str(name_or_path)!r} has no end token; set eos_token in its tokenizer_config.json")
+        raise ArlError(f"the tokenizer at {str(name_or_path)!r} has no end token; set eos_token in its tokenizer_config.json")
     return tokenizer
 
 
 def token_ids(tokenizer: Any, string: str, after: str = "") -> list[int]:
-    """Returns the token ids of a string as it stands in a longer text, without special tokens around it.
+    """Returns the token ids of a string within a text, without special tokens.
 
     Args:
       tokenizer: a fast tokenizer.
-      string: what to tokenise.
-      after: the end of the text before it, which may change how it begins.
+      string: the string to tokenise.
+      after: end of the text before it, which may change its first token.
+
+    Returns:
+      Token ids.
 
     Raises:
-      ValueError: if the tokenizer puts the end of `after` and the beginning of `string` into one token.
+      ArlError: if the tokenizer puts the end of `after` and the beginning of `string` into one token.
     """
     encode = lambda s: tokenizer.encode(s, add_special_tokens=False)
     if not after:
         return encode(string)
     before, whole = encode(after), encode(after + string)
     if whole[: len(before)] != before:
-        raise ValueError(f"the tokenizer joins {string!r} with the end of the text before it, {after!r}; end that text elsewhere")
+        raise ArlError(f"the tokenizer joins {string!r} with the end of the text before it, {after!r}; end that text elsewhere")
     return whole[len(before) :]
 
 
 def encode(tokenizer: Any, string: str, after: str = "") -> Text:
-    """Returns a string as a constant `Text`; arguments as `token_ids`, errors too."""
+    """Returns a string as a constant `Text`; arguments as `token_ids`."""
     return constant(token_ids(tokenizer, string, after))

@@ -1,8 +1,8 @@
-"""From streams to updates: credit, loss, the learner, and what surrounds it."""
+"""Training: credit assignment, losses, the learner, warm starts, evaluation and checkpoints."""
 
 from arl.training.backend import backend_fault
 from arl.training.checkpoint import CheckpointError, Checkpoints
-from arl.training.config import LearnerConfig, Schedule, setting_at
+from arl.training.config import LearnerConfig, Schedule, curriculum_at
 from arl.training.credit import ESTIMATORS, Credit
 from arl.training.learner import Learner, TrainState, make_learner
 from arl.training.parallel import jit_update, make_mesh, pmap_update, replicate, shard_map_update, shardings, unreplicate
@@ -32,7 +32,7 @@ __all__ = [
     "pmap_update",
     "replicate",
     "run",
-    "setting_at",
+    "curriculum_at",
     "shard_map_update",
     "shardings",
     "unreplicate",

@@ -1,33 +1,23 @@
-"""Adaptation: what an agent earns, and when it changes its mind, around an unannounced change of the rules.
+"""Adaptation: the rewards of an agent, and when it changes its answers, around an unannounced shift of the rules.
 
-All of it is on the host, from streams that hold one whole life in each lane.
+All functions run on the host, on trajectories that hold one whole episode in each lane.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 
 from arl.training.evaluation import written_segments
-from arl.types import Interaction, Kind, Stream
-
-
-class Course(NamedTuple):
-    """What an episode asks and when its rules change, which its agent is not told; `T` steps.
-
-    Attributes:
-      is_shift: bool `[T]`, whether the rules of a step are not those of the step before.
-      asked: int32 `[T]`, the question of each step: the same number where the same is asked.
-    """
-
-    is_shift: np.ndarray
-    asked: np.ndarray
+from arl.types import ArlError, Interaction, Kind, Trajectory
 
 
 def since_shift(is_shift: np.ndarray) -> np.ndarray:
-    """Returns int `[N, T]`: steps since the last shift, 0 at the first step under new rules; before any, minus those to the first.
+    """Counts the steps since the last shift.
 
     Args:
-      is_shift: bool `[N, T]`. In a life without a shift every step is as far before one as the life is long, or further.
+      is_shift: bool `[N, T]`, the first step under new rules.
+
+    Returns:
+      int `[N, T]`: 0 at a shift. Before the first shift, minus the number of steps until it; at most `-T - 1` in an episode without a
+      shift.
     """
     step = np.arange(is_shift.shape[1])
     last = np.maximum.accumulate(np.where(is_shift, step, -1), axis=1)
@@ -35,31 +25,34 @@ def since_shift(is_shift: np.ndarray) -> np.ndarray:
     return step - np.where(last >= 0, last, first)
 
 
-def rewards_by_step(stream: Stream, num_steps: int) -> np.ndarray:
-    """Returns float32 `[N, num_steps]`: what each action of a life earned, its outcome alone.
+def rewards_by_step(trajectory: Trajectory, num_steps: int) -> np.ndarray:
+    """Returns the outcome reward of each action of an episode, float32 `[N, num_steps]`, in the environment's units.
 
     Args:
-      stream: `[N, T]`, one life in each lane, of at least `num_steps` actions.
-      num_steps: of an episode.
+      trajectory: `[N, T]`, one episode in each lane, of at least `num_steps` actions.
+      num_steps: actions of an attempt.
 
     Raises:
-      ValueError: if a life has fewer actions.
+      ArlError: if an episode has fewer actions.
     """
-    is_action = np.asarray(stream.ends_segment & (stream.kind == Kind.ACTION))
+    is_action = np.asarray(trajectory.ends_segment & (trajectory.kind == Kind.ACTION))
     if is_action.sum(1).min() < num_steps:
-        raise ValueError(f"a life has {is_action.sum(1).min()} actions; give lives of at least {num_steps}")
-    return np.stack([row[here][:num_steps] for row, here in zip(np.asarray(stream.reward.outcome), is_action, strict=True)])
+        raise ArlError(f"an episode has {is_action.sum(1).min()} actions; give episodes of at least {num_steps}")
+    return np.stack([row[here][:num_steps] for row, here in zip(np.asarray(trajectory.reward.outcome), is_action, strict=True)])
 
 
-def switches(interaction: Interaction, stream: Stream, asked: np.ndarray) -> np.ndarray:
-    """Returns bool `[N, T]`: whether a step's answer is another than the last one to the same question; False where there was none.
+def switches(interaction: Interaction, trajectory: Trajectory, asked: np.ndarray) -> np.ndarray:
+    """Finds the steps at which an agent changes its answer to a question.
 
     Args:
-      interaction: what the lives did.
-      stream: one life in each lane.
-      asked: int `[N, T]`, as in `Course`.
+      interaction: the agent in its environment.
+      trajectory: one episode in each lane.
+      asked: int `[N, T]`, question of each step, as in `arl.task.Course`.
+
+    Returns:
+      bool `[N, T]`, whether the answer differs from the last one to the same question; False where there was none.
     """
-    said = written_segments(interaction, stream, Kind.ACTION)
+    said = written_segments(interaction, trajectory, Kind.ACTION)
     rows = np.where(np.arange(said.ids.shape[-1]) < np.asarray(said.length)[..., None], np.asarray(said.ids), -1)
     found = np.zeros(asked.shape, bool)
     for now in range(1, asked.shape[1]):
@@ -71,13 +64,16 @@ def switches(interaction: Interaction, stream: Stream, asked: np.ndarray) -> np.
 
 
 def around_shift(values: np.ndarray, is_shift: np.ndarray, before: int, after: int) -> list[float]:
-    """Returns the mean of values by their distance from a shift, from `-before` to `after - 1`; nan where there are none.
+    """Returns the mean of values by their distance from a shift.
 
     Args:
-      values: `[N, T]`.
-      is_shift: bool `[N, T]`.
-      before: steps before the first shift.
-      after: steps from a shift on.
+      values: `[N, T]`, in any unit.
+      is_shift: bool `[N, T]`, the first step under new rules.
+      before: number of steps before the first shift.
+      after: number of steps from a shift on.
+
+    Returns:
+      `before + after` means, for distances from `-before` to `after - 1`; nan where no step has that distance.
     """
     since = since_shift(is_shift)
     at = [np.asarray(values)[since == distance] for distance in range(-before, after)]

@@ -1,4 +1,4 @@
-"""Whether JAX computes right on this machine: some releases do not."""
+"""A check that JAX computes correctly on this machine; some releases do not."""
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,12 @@ def _squared_norms(rows: jax.Array) -> jax.Array:
 
 
 def backend_fault() -> str | None:
-    """Returns what is wrong with JAX's default backend, in one sentence; None if nothing was found.
+    """Checks JAX's default backend with a small program whose result is known.
 
-    It computes one small program whose result is known, a mapped product followed by a sum, which JAX 0.10.2 miscompiles on processors
-    (jax#39103).
+    JAX 0.10.2 miscompiles this program, a mapped product followed by a sum, on CPUs (jax#39103).
+
+    Returns:
+      One sentence that says what is wrong; None if the result is correct.
     """
     rows = np.zeros((LARGEST + 1, 3), np.float32)
     rows[:, 0] = np.arange(LARGEST + 1)

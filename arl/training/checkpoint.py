@@ -1,4 +1,4 @@
-"""Checkpoints of everything that crosses from one update to the next, written while training goes on."""
+"""Checkpoints of the training state, written while training continues."""
 
 import concurrent.futures
 import os
@@ -14,14 +14,15 @@ from arl.training.learner import TrainState
 from arl.training.store import Arrays, ArraysHandler, ArraysRestore, ArraysSave
 
 _FOREIGN = "is from another configuration"
+_FORMER = "was written by an earlier arl"
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be written or read; the message says in one sentence what to do."""
+    """A checkpoint cannot be written or read. The message says in one sentence what to do."""
 
 
 class NotFiniteError(CheckpointError):
-    """What was learned is not finite any more, and is not saved."""
+    """The parameters, optimizer state or reference are not finite. They are not saved."""
 
 
 class _Begun(NamedTuple):
@@ -36,25 +37,33 @@ class Checkpoints:
     """The checkpoints of one run, in one folder."""
 
     def __init__(self, folder: pathlib.Path, keep: int = 3):
-        """Opens a folder of checkpoints, of which the newest `keep` are kept."""
+        """Opens a folder of checkpoints.
+
+        Args:
+          folder: the folder; created if it does not exist.
+          keep: number of the newest checkpoints that are kept.
+
+        Raises:
+          CheckpointError: if there is a file of that name.
+        """
         self.folder = pathlib.Path(folder).absolute()
         if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder} is no folder, and checkpoints need one; remove it, or name another")
-        # Written in a thread of ours, which keeps what it raises until it is asked; those of Orbax print it.
+        # Written in a thread of ours, which keeps an exception until it is asked for; the threads of Orbax print it.
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=ArraysHandler())
         self._writer = concurrent.futures.ThreadPoolExecutor(1)
         self._begun: _Begun | None = None
 
     def save(self, state: TrainState) -> None:
-        """Begins to write a state; training need not wait. What is already there is left as it is.
+        """Begins to write a state in the background. A checkpoint that exists is not written again.
 
         Args:
-          state: of training; its step names the checkpoint.
+          state: state of training; its step names the checkpoint.
 
         Raises:
-          NotFiniteError: if its params, optimizer or reference are not finite; it is not written.
-          CheckpointError: if the checkpoint that was begun before could not be written.
+          NotFiniteError: if its parameters, optimizer state or reference are not finite; it is not written.
+          CheckpointError: if the previous checkpoint could not be written.
         """
         self._finish()
         step, like = int(state.step), jax.eval_shape(lambda: state)
@@ -66,20 +75,20 @@ class Checkpoints:
         self._begun = _Begun(step, like, self._writer.submit(self._manager.save, step, args=ArraysSave(arrays)))
 
     def latest(self) -> int | None:
-        """Returns the step of the newest checkpoint, or None; one that has been begun is waited for.
+        """Returns the step of the newest checkpoint, or None. Waits for one that is being written.
 
         Raises:
-          CheckpointError: if that one could not be written.
+          CheckpointError: if the one that was being written could not be.
         """
         self._finish()
         return self._manager.latest_step()
 
     def newest_whole(self, like: TrainState, before: int | None = None) -> int | None:
-        """Returns the step of the newest checkpoint that training can go on from, or None. Each is read, until one is whole.
+        """Returns the step of the newest checkpoint from which training can resume, or None. It reads them until one is whole.
 
         Args:
           like: as `restore`.
-          before: a step; only older checkpoints are looked at.
+          before: a step, to consider older checkpoints only; None for all.
         """
         if self._begun:
             concurrent.futures.wait([self._begun.written])
@@ -87,17 +96,17 @@ class Checkpoints:
         return next((step for step in steps if not self._read(like, step)[1]), None)
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
-        """Returns a state as it was saved.
+        """Restores a state.
 
         Args:
           like: a state of the same shapes, or its `jax.eval_shape`.
-          step: which one; None for the newest.
+          step: step of the checkpoint; None for the newest.
 
         Returns:
           The state.
 
         Raises:
-          CheckpointError: if there is none, or it is damaged, is not finite, or belongs to another configuration.
+          CheckpointError: if there is none, or it is damaged, not finite, or from another configuration.
         """
         newest = self.latest()
         step = newest if step is None else step
@@ -111,10 +120,10 @@ class Checkpoints:
         return packing.unpack(like, arrays)
 
     def close(self) -> None:
-        """Waits until all that was begun is written.
+        """Waits for the checkpoint that is being written, and closes the folder.
 
         Raises:
-          CheckpointError: if it could not be written.
+          CheckpointError: if the checkpoint could not be written.
         """
         try:
             self._finish()
@@ -123,7 +132,7 @@ class Checkpoints:
             self._manager.close()
 
     def _finish(self) -> None:
-        """Waits for the checkpoint that was begun, if one was, and raises what came of it."""
+        """Waits for the checkpoint that is being written, if there is one, and raises its error."""
         begun, self._begun = self._begun, None
         if begun is None or (error := begun.written.exception()) is None:
             return
@@ -135,22 +144,26 @@ class Checkpoints:
         ) from error
 
     def _read(self, like: TrainState, step: int) -> tuple[Arrays, str]:
-        """Returns the arrays of a checkpoint, and what is wrong with it; "" if training can go on from it."""
+        """Returns the arrays of a checkpoint, and what is wrong with it; "" if training can resume from it."""
         try:
             arrays = dict(self._manager.restore(step, args=ArraysRestore()))
         except Exception as error:
             return {}, f"is damaged ({_reason(error) or 'files are missing, cut short or changed'})"
         if not packing.is_intact(arrays):
             return {}, "is damaged (its bytes are not those that were written)"
+        if packing.is_former(arrays):
+            return {}, _FORMER
         if not packing.fits(like, arrays):
             return {}, _FOREIGN
         broken = packing.not_finite(like, arrays)
         return arrays, f"holds values that are not finite ({broken})" if broken else ""
 
     def _advice(self, like: TrainState, step: int, fault: str) -> str:
-        """Returns what to do about a checkpoint that nothing can go on from."""
+        """Returns what to do about a checkpoint from which training cannot resume."""
         if fault == _FOREIGN:
             return "use the one that it was trained with"
+        if fault == _FORMER:
+            return "go on with that version, or train anew elsewhere"
         whole = self.newest_whole(like, before=step)
         if whole is None:
             return "there is none before it that is whole, train anew elsewhere"
@@ -159,7 +172,7 @@ class Checkpoints:
 
 
 def _reason(error: BaseException) -> str:
-    """Returns what went wrong in the system's words, "" where it has none; the store passes on its numbers."""
+    """Returns the operating system's description of an error, "" if it has none; the store passes on its error number."""
     told = re.search(r"(?:os_error_code='|OS error )(\d+)", str(error))
     code = error.errno if isinstance(error, OSError) else told and int(told[1])
     return os.strerror(code) if code else ""

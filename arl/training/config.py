@@ -1,4 +1,4 @@
-"""How an agent is trained: a small tree of plain values, saved with every run."""
+"""The config of a learner: plain values, saved with every run."""
 
 import dataclasses
 
@@ -6,21 +6,21 @@ import jax
 import jax.numpy as jnp
 
 from arl import objectives
-from arl.types import Kind, check_whole
+from arl.types import ArlError, Kind, check_whole
 
-MOST = 2**31 - 1
+MOST = 2**31 - 1  # largest int32
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """A number that moves in a straight line over a part of training and stays.
+    """A number that changes linearly over a part of training.
 
     Attributes:
-      start: its value at the beginning.
-      end: its value from `until` on.
-      until: the fraction of training at which it arrives.
-      since: the fraction of training at which it begins to move.
-      warmup: the fraction of training over which the whole is faded in from 0.
+      start: value at the start of training.
+      end: value from `until` on.
+      until: fraction of training at which it reaches `end`.
+      since: fraction of training at which it leaves `start`.
+      warmup: fraction of training over which the value is scaled up from 0.
     """
 
     start: float = 0.0
@@ -31,13 +31,13 @@ class Schedule:
 
     def __post_init__(self):
         if not 0 <= self.since < self.until <= 1 or not 0 <= self.warmup <= 1:
-            raise ValueError(
+            raise ArlError(
                 f"a schedule from {self.since} until {self.until} with warmup {self.warmup} does not fit in a run; "
                 "set 0 <= since < until <= 1 and warmup as fractions of it"
             )
 
     def __call__(self, progress: jax.Array | float) -> jax.Array:
-        """Returns the value, float32 `[]`, when a fraction `progress` of training is done."""
+        """Returns the value, float32 `[]`, after a fraction `progress` of training."""
         share = jnp.clip((jnp.asarray(progress, jnp.float32) - self.since) / (self.until - self.since), 0.0, 1.0)
         value = self.start + (self.end - self.start) * share
         return value * jnp.clip(progress / self.warmup, 0.0, 1.0) if self.warmup else value
@@ -45,41 +45,45 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class LearnerConfig:
-    """How lanes become updates.
+    """How an agent learns from its trajectories.
 
     Attributes:
-      num_updates: updates of a run, the unit of all schedules.
-      num_lanes: `B`, over all devices.
-      group_size: `G`, consecutive lanes that are given the same task; 1 for none.
-      blocks: lanes are shuffled within this many blocks of the batch, so that no lane leaves its device; a multiple of the devices.
-      epochs: times that a stream is learned from.
-      minibatches: optimizer steps an epoch.
-      microbatch: lanes whose gradient is computed at once.
-      reward_scale: multiplies rewards before they are learned from, so that values are of the order of 1.
-      credit: how rewards become advantages: a name in `arl.training.credit.ESTIMATORS`.
-      trace: lambda of GAE.
-      trace_counts: whether the trace fades by "segment" or by "token".
-      normalize: whether advantages are standardised over the batch (for "grpo": by the deviation of their group).
-      policy_loss: "ppo" (clipped), "policy_gradient", or "cross_entropy": without a ratio, for tokens that the policy did not sample.
-      ratio: importance ratio by "token" or by "sequence".
-      clip_low, clip_high: the ratio counts within `[1 - clip_low, 1 + clip_high]`.
-      aggregation: "token_mean", "sequence_mean" or "constant".
-      constant_tokens: what a lane counts for under "constant", tokens.
-      zero_variance_groups: the means that count the lives of a group whose returns do not differ ("grpo", "rloo"; their advantage is 0).
-        "keep": all, as in GRPO (arXiv:2402.03300, equation 3) and TRL. "filter": none, as under DAPO's dynamic sampling (arXiv:2503.14476),
-        though no others are sampled in their place. "mask": those of divergence and entropy, not that of the policy's loss; beside it a
-        token's divergence then weighs the less, the more such groups there are.
-      value_weight: of the value loss.
-      value_clip: how far values may move in an update, in the reward's units; 0 for free.
+      num_updates: number of updates of a run; schedules are fractions of it.
+      num_lanes: `B`, number of lanes on all devices.
+      group_size: `G`, number of consecutive lanes that are given the same task; 1 for no groups.
+      blocks: number of blocks of the batch within which lanes are shuffled, so that no lane leaves its device; a multiple of the devices.
+      epochs: passes over a batch of trajectories in an update.
+      minibatches: optimizer steps per epoch.
+      microbatch: number of lanes whose gradient is computed at once.
+      reward_scale: factor of all rewards in learning, so that values are of the order of 1.
+      credit: estimator of advantages, a name in `arl.training.credit.ESTIMATORS`.
+      gae_lambda: lambda of generalised advantage estimation.
+      gae_lambda_counts: whether lambda applies to each "segment" or to each "token".
+      normalize: whether advantages are standardised over the batch; for "grpo", over their group.
+      policy_loss: "ppo" (clipped), "policy_gradient", or "cross_entropy", which has no importance ratio, for an expert's tokens.
+      ratio: importance ratio of each "token" or of each "sequence".
+      clip_low: the ratio is clipped below at `1 - clip_low`.
+      clip_high: the ratio is clipped above at `1 + clip_high`.
+      aggregation: how token losses are aggregated: "token_mean", "sequence_mean" or "constant".
+      constant_tokens: tokens that a lane counts for under "constant".
+      zero_variance_groups: which means count the groups of "grpo" and "rloo" whose returns are equal, and whose advantages are 0. "keep":
+        all means, as in GRPO (arXiv:2402.03300, equation 3) and TRL. "filter": none, as under DAPO's dynamic sampling (arXiv:2503.14476),
+        but without sampling others in their place. "mask": those of divergence and entropy but not of the policy loss; the more such
+        groups there are, the less the divergence of a token weighs against the policy loss.
+      value_weight: weight of the value loss.
+      value_clip: clip range of the value loss, in the reward's units; 0 for none.
       entropy: weight of the entropy bonus.
-      entropy_scales: by kind of segment ("action", "reflection"), what multiplies that weight; 1 where a kind is not named.
-      kl_weight: weight of the divergence from the initial policy; 0 keeps no reference.
-      kl_estimator: "k1", "k2" or "k3".
-      kl_in_reward: whether the divergence is charged as a reward rather than added to the loss.
-      learning_rate: of Adam.
-      adam_b1, adam_b2, adam_epsilon, weight_decay: of AdamW.
-      max_gradient_norm: gradients are scaled down to it.
-      schedules: values of the interaction's `setting` over training, by dotted name ("attempts.keep").
+      entropy_scales: factors of that weight by kind of segment ("action", "reflection"); 1 for a kind that is not named.
+      kl_weight: weight of the divergence from the reference, the initial policy; 0 for none.
+      kl_estimator: estimator of that divergence: "k1", "k2" or "k3".
+      kl_in_reward: whether the divergence is subtracted from the reward instead of added to the loss.
+      learning_rate: learning rate of AdamW.
+      adam_b1: decay rate of AdamW's first moment.
+      adam_b2: decay rate of AdamW's second moment.
+      adam_epsilon: epsilon of AdamW.
+      weight_decay: weight decay of AdamW.
+      max_gradient_norm: norm to which gradients are clipped.
+      schedules: schedules of curriculum values by dotted name ("attempts.keep").
     """
 
     num_updates: int = 400
@@ -91,8 +95,8 @@ class LearnerConfig:
     microbatch: int = 64
     reward_scale: float = 1.0
     credit: str = "gae"
-    trace: float = 0.95
-    trace_counts: str = "segment"
+    gae_lambda: float = 0.95
+    gae_lambda_counts: str = "segment"
     normalize: bool = True
     policy_loss: str = "ppo"
     ratio: str = "token"
@@ -118,88 +122,94 @@ class LearnerConfig:
 
 
 def check_config(config: LearnerConfig) -> None:
-    """Raises a ValueError, in one sentence, for a batch that cannot be cut as asked or a value that does not exist."""
+    """Checks a config on its own.
+
+    Raises:
+      ArlError: if a value is out of range, or lanes do not divide into groups, minibatches and blocks.
+    """
     for name in ("num_updates", "num_lanes", "group_size", "blocks", "epochs", "minibatches", "microbatch", "constant_tokens"):
-        check_whole(**{f"learner.{name}": getattr(config, name)})
+        check_whole(**{f"LearnerConfig.{name}": getattr(config, name)})
         if getattr(config, name) < 1:
-            raise ValueError(f"learner.{name} is {getattr(config, name)}; set it >= 1")
+            raise ArlError(f"LearnerConfig.{name} is {getattr(config, name)}; set it >= 1")
     for name in ("num_updates", "num_lanes"):
         if getattr(config, name) > MOST:
-            raise ValueError(f"learner.{name} is {getattr(config, name)}; set it <= {MOST}, what an int32 can count")
+            raise ArlError(f"LearnerConfig.{name} is {getattr(config, name)}; set it <= {MOST}, what an int32 can count")
     _check_ranges(config)
     if config.num_lanes % config.group_size:
-        raise ValueError(
-            f"groups of {config.group_size} do not divide {config.num_lanes} lanes; set learner.num_lanes to a multiple of the group size"
+        raise ArlError(
+            f"groups of {config.group_size} do not divide {config.num_lanes} lanes; "
+            "set LearnerConfig.num_lanes to a multiple of the group size"
         )
     unit = config.minibatches * config.microbatch
     if config.num_lanes % unit:
-        raise ValueError(
+        raise ArlError(
             f"{config.num_lanes} lanes cannot be cut into {config.minibatches} minibatches of microbatches of {config.microbatch}; "
-            f"set learner.num_lanes to a multiple of {unit}"
+            f"set LearnerConfig.num_lanes to a multiple of {unit}"
         )
     if config.microbatch % config.blocks:
-        raise ValueError(
+        raise ArlError(
             f"a microbatch of {config.microbatch} lanes does not take the same number from each of {config.blocks} blocks; "
-            f"set learner.microbatch to a multiple of learner.blocks"
+            f"set LearnerConfig.microbatch to a multiple of LearnerConfig.blocks"
         )
     kinds = [kind.name.lower() for kind in Kind]
     for name in config.entropy_scales:
         if name not in kinds:
-            raise ValueError(f"learner.entropy_scales names {name!r}, which is no kind of segment; set it to one of {', '.join(kinds)}")
+            raise ArlError(f"LearnerConfig.entropy_scales names {name!r}, which is no kind of segment; set it to one of {', '.join(kinds)}")
         if not 0 <= config.entropy_scales[name] < float("inf"):
-            raise ValueError(f"learner.entropy_scales.{name} is {config.entropy_scales[name]}; set it to a number >= 0")
+            raise ArlError(f"LearnerConfig.entropy_scales.{name} is {config.entropy_scales[name]}; set it to a number >= 0")
     choices = {
-        "trace_counts": ("segment", "token"),
-        "policy_loss": ("ppo", "policy_gradient", "cross_entropy"),
-        "ratio": ("token", "sequence"),
-        "aggregation": ("token_mean", "sequence_mean", "constant"),
+        "gae_lambda_counts": ("segment", "token"),
+        "policy_loss": tuple(objectives.POLICY_LOSSES),
+        "ratio": tuple(objectives.RATIOS),
+        "aggregation": tuple(objectives.AGGREGATIONS),
         "zero_variance_groups": ("keep", "filter", "mask"),
         "kl_estimator": tuple(objectives.KL_ESTIMATORS),
     }
     for name, options in choices.items():
         if getattr(config, name) not in options:
-            raise ValueError(f"learner.{name} is {getattr(config, name)!r}; set it to one of {', '.join(options)}")
+            raise ArlError(f"LearnerConfig.{name} is {getattr(config, name)!r}; set it to one of {', '.join(options)}")
 
 
 def _check_ranges(config: LearnerConfig) -> None:
-    """Refuses numbers that mean nothing where they stand."""
+    """Raises an `ArlError` for a number that is out of range."""
     ranges = {
         "reward_scale": (config.reward_scale > 0, "above 0"),
         "max_gradient_norm": (config.max_gradient_norm > 0, "above 0"),
         "adam_epsilon": (config.adam_epsilon > 0, "above 0"),
         "clip_high": (config.clip_high > 0, "above 0"),
         "clip_low": (0 < config.clip_low <= 1, "above 0 and at most 1"),
-        "trace": (0 <= config.trace <= 1, "between 0 and 1"),
+        "gae_lambda": (0 <= config.gae_lambda <= 1, "between 0 and 1"),
         "adam_b1": (0 <= config.adam_b1 < 1, "at least 0 and below 1"),
         "adam_b2": (0 <= config.adam_b2 < 1, "at least 0 and below 1"),
         **{name: (getattr(config, name) >= 0, "at least 0") for name in ("value_weight", "value_clip", "kl_weight", "weight_decay")},
     }
     for name, (is_possible, words) in ranges.items():
         if not is_possible:
-            raise ValueError(f"learner.{name} is {getattr(config, name)}; set it {words}")
+            raise ArlError(f"LearnerConfig.{name} is {getattr(config, name)}; set it {words}")
     for name in ("learning_rate", "entropy"):
         schedule = getattr(config, name)
         if not isinstance(schedule, Schedule):
-            raise ValueError(f"learner.{name} is {schedule!r}; set it to a Schedule(start, end)")
+            raise ArlError(f"LearnerConfig.{name} is {schedule!r}; set it to a Schedule(start, end)")
         if min(schedule.start, schedule.end) < 0:
-            raise ValueError(f"learner.{name} falls to {min(schedule.start, schedule.end)}; set learner.{name}.start and .end at least 0")
+            lowest = min(schedule.start, schedule.end)
+            raise ArlError(f"LearnerConfig.{name} falls to {lowest}; set LearnerConfig.{name}.start and .end at least 0")
 
 
-def setting_at(schedules: dict[str, Schedule], progress: jax.Array | float) -> dict:
-    """Returns the scheduled part of an interaction's setting.
+def curriculum_at(schedules: dict[str, Schedule], progress: jax.Array | float) -> dict:
+    """Returns the scheduled part of an interaction's curriculum.
 
     Args:
-      schedules: by dotted name.
-      progress: the fraction of training that is done.
+      schedules: schedules by dotted name.
+      progress: fraction of training that is done.
 
     Returns:
       Nested dicts of float32 `[]`: `{"attempts": {"keep": ...}}`.
     """
-    setting: dict = {}
+    curriculum: dict = {}
     for name, schedule in schedules.items():
         *path, last = name.split(".")
-        inner = setting
+        inner = curriculum
         for part in path:
             inner = inner.setdefault(part, {})
         inner[last] = schedule(progress)
-    return setting
+    return curriculum

@@ -1,4 +1,4 @@
-"""From a stream to the advantage of each token that was written."""
+"""Credit assignment: estimators that turn the rewards of a trajectory into advantages of its tokens."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,15 +8,17 @@ import jax.numpy as jnp
 
 from arl import objectives
 from arl.training.config import LearnerConfig
-from arl.types import Reward, Stream
+from arl.types import Reward, Trajectory
 
 
 class Credit(NamedTuple):
-    """What each decision of a stream is worth.
+    """Advantages and value targets of a trajectory.
+
+    A decision is a position after which more than one candidate could be sampled.
 
     Attributes:
-      advantage: float32 `[B, T]`, 0 where there is none.
-      target: float32 `[B, T]`, what the value head should have said.
+      advantage: float32 `[B, T]`, 0 where no token was sampled.
+      target: float32 `[B, T]`, targets of the value head, in the units of the scaled reward.
       is_kept: bool `[B, T]`, the decisions that the policy learns from.
       metrics: sums over lanes, float32 `[]` each, by name.
     """
@@ -27,8 +29,8 @@ class Credit(NamedTuple):
     metrics: dict[str, jax.Array]
 
 
-Estimator = Callable[[Stream, jax.Array, LearnerConfig], Credit]
-"""`(stream, reward [B, T], config) -> Credit`: a user's own takes the place of those below."""
+Estimator = Callable[[Trajectory, jax.Array, LearnerConfig], Credit]
+"""`(trajectory, reward float32 [B, T], config) -> Credit`; the reward is scaled by `config.reward_scale`."""
 
 
 def total_reward(reward: Reward) -> jax.Array:
@@ -36,110 +38,136 @@ def total_reward(reward: Reward) -> jax.Array:
     return jnp.sum(jnp.stack(reward), axis=0)
 
 
-def is_decision(stream: Stream) -> jax.Array:
-    """Returns bool `[B, T]`, the slots after which the model had a choice: more than one letter could be sampled."""
-    return stream.is_written & (jnp.sum(jax.lax.population_count(stream.support), axis=-1) > 1)
+def is_decision(trajectory: Trajectory) -> jax.Array:
+    """Returns the decisions, bool `[B, T]`: positions after which more than one candidate could be sampled."""
+    return trajectory.is_sampled & (jnp.sum(jax.lax.population_count(trajectory.support), axis=-1) > 1)
 
 
-def counts(stream: Stream, is_kept: jax.Array, config: LearnerConfig) -> jax.Array:
-    """Returns the decisions over which divergence and entropy are means.
+def counts(trajectory: Trajectory, is_kept: jax.Array, config: LearnerConfig) -> jax.Array:
+    """Returns the decisions over which the means of divergence and entropy are taken.
 
     Args:
-      stream: `[B, T]`.
+      trajectory: `[B, T]`.
       is_kept: bool `[B, T]`, the decisions that the policy learns from.
-      config: under `zero_variance_groups="filter"` a lane of which nothing is kept does not count.
+      config: config of the learner; under `zero_variance_groups="filter"` a lane with no kept decision does not count.
 
     Returns:
       bool `[B, T]`.
     """
     is_in = jnp.any(is_kept, axis=1, keepdims=True) if config.zero_variance_groups == "filter" else True
-    return is_decision(stream) & is_in
+    return is_decision(trajectory) & is_in
 
 
-def gae(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
-    """Credits each token by generalised advantage estimation; arguments and result as `Estimator`."""
+def gae(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
+    """Estimates advantages of tokens by generalised advantage estimation; arguments and result as `Estimator`."""
     advantage, target = objectives.gae(
-        reward, stream.value, stream.discount, trace=config.trace, trace_counts=config.trace_counts, **_chain(stream)
+        reward,
+        trajectory.value,
+        trajectory.discount,
+        gae_lambda=config.gae_lambda,
+        gae_lambda_counts=config.gae_lambda_counts,
+        **_chain(trajectory),
     )
-    return Credit(advantage, target, is_decision(stream), {})
+    return Credit(advantage, target, is_decision(trajectory), {})
 
 
-def segment_gae(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
-    """Credits each segment as one action, all its tokens alike; arguments and result as `Estimator`."""
-    advantage, target = objectives.segment_gae(reward, stream.value, stream.discount, trace=config.trace, **_chain(stream))
-    return Credit(advantage, target, is_decision(stream), {})
+def segment_gae(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
+    """Estimates advantages of segments by generalised advantage estimation; arguments and result as `Estimator`."""
+    advantage, target = objectives.segment_gae(
+        reward, trajectory.value, trajectory.discount, gae_lambda=config.gae_lambda, **_chain(trajectory)
+    )
+    return Credit(advantage, target, is_decision(trajectory), {})
 
 
-def reinforce(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
-    """Credits each token by what followed it, less the value there; arguments and result as `Estimator`."""
+def reinforce(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
+    """Estimates the advantage of a token by its return minus the value (REINFORCE with a baseline); arguments and result as `Estimator`."""
     del config
-    target = _returns(stream, reward)
-    return Credit(objectives.reinforce(target, stream.is_written, value=stream.value), target, is_decision(stream), {})
+    target = _returns(trajectory, reward)
+    return Credit(objectives.reinforce(target, trajectory.is_sampled, value=trajectory.value), target, is_decision(trajectory), {})
 
 
-def monte_carlo(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
-    """Credits each token by what followed it, without a baseline; arguments and result as `Estimator`."""
+def monte_carlo(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
+    """Estimates the advantage of a token by its return, without a baseline; arguments and result as `Estimator`."""
     del config
-    target = _returns(stream, reward)
-    return Credit(target, target, is_decision(stream), {})
+    target = _returns(trajectory, reward)
+    return Credit(target, target, is_decision(trajectory), {})
 
 
-def cloning(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
-    """Credits each token of an expert alike, by 1; arguments and result as `Estimator`.
+def cloning(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
+    """Gives every token of an expert an advantage of 1; arguments and result as `Estimator`.
 
-    With `policy_loss="cross_entropy"` that is behaviour cloning (Pomerleau 1991), at every step. The gradient of "policy_gradient" and
-    "ppo" is that of the cross-entropy times the ratio: the same at the first step after a rollout, where all ratios are 1. From then on
-    tokens that have become likelier count for more, and "ppo" lets go of a token once its ratio leaves the clipped range.
+    With `policy_loss="cross_entropy"` this is behaviour cloning (Pomerleau 1991). The gradients of "policy_gradient" and "ppo" are that of
+    the cross-entropy times the importance ratio, which is 1 at the first step after a rollout. Later they weigh tokens more that have
+    become more probable, and "ppo" drops tokens whose ratio leaves the clip range.
     """
     del config
-    decides = is_decision(stream)
-    return Credit(stream.is_written * 1.0, _returns(stream, reward), decides, {"cloned_tokens": jnp.sum(decides * 1.0)})
+    decides = is_decision(trajectory)
+    return Credit(trajectory.is_sampled * 1.0, _returns(trajectory, reward), decides, {"cloned_tokens": jnp.sum(decides * 1.0)})
 
 
-def grpo(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
-    """Credits all tokens of a life by its return against its group's; arguments and result as `Estimator`."""
-    life_return, is_whole = _lives(stream, reward)
-    group = objectives.grpo(life_return, config.group_size, is_whole, normalize=config.normalize)
-    return _by_group(stream, reward, config, group, is_whole)
+def grpo(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
+    """Estimates the advantage of an episode by its return relative to its group; arguments and result as `Estimator`."""
+    episode_return, is_whole = _episodes(trajectory, reward)
+    group = objectives.grpo(episode_return, config.group_size, is_whole, normalize=config.normalize)
+    return _by_group(trajectory, reward, config, group, is_whole)
 
 
-def rloo(stream: Stream, reward: jax.Array, config: LearnerConfig) -> Credit:
-    """Credits all tokens of a life by its return against the others' of its group; arguments and result as `Estimator`."""
-    life_return, is_whole = _lives(stream, reward)
-    return _by_group(stream, reward, config, objectives.rloo(life_return, config.group_size, is_whole), is_whole)
+def rloo(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
+    """Estimates the advantage of an episode by its return relative to the others of its group; arguments and result as `Estimator`."""
+    episode_return, is_whole = _episodes(trajectory, reward)
+    return _by_group(trajectory, reward, config, objectives.rloo(episode_return, config.group_size, is_whole), is_whole)
 
 
-ESTIMATORS: dict[str, Estimator] = {
-    "gae": gae,
-    "segment_gae": segment_gae,
-    "reinforce": reinforce,
-    "monte_carlo": monte_carlo,
-    "cloning": cloning,
-    "grpo": grpo,
-    "rloo": rloo,
+class NamedEstimator(NamedTuple):
+    """An estimator that `LearnerConfig.credit` names, and what it needs.
+
+    Attributes:
+      estimate: the estimator.
+      compares_groups: whether it compares the lanes of a group: several lanes of a group play whole episodes that begin together, and it
+        standardises their advantages itself.
+      clones: whether an expert has to write.
+    """
+
+    estimate: Estimator
+    compares_groups: bool = False
+    clones: bool = False
+
+
+ESTIMATORS: dict[str, NamedEstimator] = {
+    "gae": NamedEstimator(gae),
+    "segment_gae": NamedEstimator(segment_gae),
+    "reinforce": NamedEstimator(reinforce),
+    "monte_carlo": NamedEstimator(monte_carlo),
+    "cloning": NamedEstimator(cloning, clones=True),
+    "grpo": NamedEstimator(grpo, compares_groups=True),
+    "rloo": NamedEstimator(rloo, compares_groups=True),
 }
 
-GROUPED = ("grpo", "rloo")
+
+def _chain(trajectory: Trajectory) -> dict[str, jax.Array]:
+    names = ("is_sampled", "has_value", "ends_segment", "ends_episode", "is_truncated")
+    return {name: getattr(trajectory, name) for name in names}
 
 
-def _chain(stream: Stream) -> dict[str, jax.Array]:
-    names = ("is_written", "has_value", "ends_segment", "ends_life", "is_truncated")
-    return {name: getattr(stream, name) for name in names}
+def _returns(trajectory: Trajectory, reward: jax.Array) -> jax.Array:
+    ends = {"ends_episode": trajectory.ends_episode, "is_truncated": trajectory.is_truncated}
+    return objectives.returns(
+        reward, trajectory.discount, is_sampled=trajectory.is_sampled, value=trajectory.value, has_value=trajectory.has_value, **ends
+    )
 
 
-def _returns(stream: Stream, reward: jax.Array) -> jax.Array:
-    ends = {"ends_life": stream.ends_life, "is_truncated": stream.is_truncated}
-    return objectives.returns(reward, stream.discount, is_written=stream.is_written, value=stream.value, has_value=stream.has_value, **ends)
+def _episodes(trajectory: Trajectory, reward: jax.Array) -> tuple[jax.Array, jax.Array]:
+    episode_return = objectives.episode_return(
+        reward, trajectory.discount, is_sampled=trajectory.is_sampled, ends_episode=trajectory.ends_episode
+    )
+    return episode_return, jnp.any(trajectory.ends_episode, axis=1)
 
 
-def _lives(stream: Stream, reward: jax.Array) -> tuple[jax.Array, jax.Array]:
-    life_return = objectives.life_return(reward, stream.discount, is_written=stream.is_written, ends_life=stream.ends_life)
-    return life_return, jnp.any(stream.ends_life, axis=1)
-
-
-def _by_group(stream: Stream, reward: jax.Array, config: LearnerConfig, group: objectives.GroupAdvantage, is_whole: jax.Array) -> Credit:
-    # A life that did not end has been compared with nobody: it is never kept, as under TRL's `mask_truncated_completions`.
+def _by_group(
+    trajectory: Trajectory, reward: jax.Array, config: LearnerConfig, group: objectives.GroupAdvantage, is_whole: jax.Array
+) -> Credit:
+    # An unfinished episode is not compared, so it is never kept, as under TRL's `mask_truncated_completions`.
     is_used = is_whole if config.zero_variance_groups == "keep" else group.is_used
-    advantage = jnp.where(stream.is_written, group.advantage[:, None], 0.0)
+    advantage = jnp.where(trajectory.is_sampled, group.advantage[:, None], 0.0)
     metrics = {"groups_without_variance": group.num_groups_without_variance}
-    return Credit(advantage, _returns(stream, reward), is_decision(stream) & is_used[:, None], metrics)
+    return Credit(advantage, _returns(trajectory, reward), is_decision(trajectory) & is_used[:, None], metrics)

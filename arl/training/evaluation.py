@@ -1,4 +1,4 @@
-"""Evaluation: a fixed number of whole lives on held-out seeds, and what they say with how much certainty."""
+"""Evaluation: a fixed number of whole episodes on held-out seeds, and estimates of means with confidence intervals."""
 
 import dataclasses
 import functools
@@ -10,25 +10,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import agents, rollout
+from arl.models import LanguageModel
 from arl.rollout import RolloutConfig
+from arl.task import Bounds
 from arl.training.credit import total_reward
 from arl.training.loss import score
-from arl.types import Interaction, Kind, LanguageModel, Setting, State, Stream, Text
+from arl.types import ArlError, Curriculum, Interaction, Kind, State, Text, Trajectory
 
 
-class Lives(NamedTuple):
-    """What was seen of each life, `[N]` each.
+class Episodes(NamedTuple):
+    """Measurements of `N` episodes, of `K` attempts each.
 
     Attributes:
-      returned: float32, the sum of all rewards.
-      outcome: float32, the sum of the task's own rewards.
-      outcome_by_attempt: float32 `[N, K]`.
-      turns: int32, segments written.
-      actions: int32, segments of kind ACTION.
-      illegal: int32, illegal ones.
-      is_finished: bool, whether it ended before its stream did.
-      gap: float32, the largest difference between sampler's and learner's log-probs, nats.
-      unseen: arrays `[N, ...]`, what the agent could not see when its life began; none unless `live` was told what that is.
+      returned: float32 `[N]`, undiscounted sum of all components of the reward, in the environment's units.
+      outcome: float32 `[N]`, sum of the outcome rewards, same units.
+      outcome_by_attempt: float32 `[N, K]`, the same for each attempt.
+      turns: int32 `[N]`, number of segments.
+      actions: int32 `[N]`, number of segments of kind ACTION.
+      illegal: int32 `[N]`, number of illegal segments.
+      is_finished: bool `[N]`, whether the episode ended within its trajectory.
+      gap: float32 `[N]`, largest difference between the log-probs of the sampler and of the learner, nats.
+      unseen: arrays `[N, ...]`, what `play` was asked to record of the first state; an empty tuple if nothing.
     """
 
     returned: jax.Array
@@ -47,8 +49,8 @@ class Estimate:
     """A mean and the half-width of its 95% confidence interval (normal approximation).
 
     Attributes:
-      mean: in the unit of what was measured.
-      interval: half the width, same unit.
+      mean: mean, in the unit of the values.
+      interval: half-width of the interval, same unit.
     """
 
     mean: float
@@ -56,122 +58,128 @@ class Estimate:
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Estimate":
-        """Returns the estimate from independent `values` `[N]`."""
+        """Returns the estimate from independent values `[N]`."""
         values = np.asarray(values, np.float64)
         return cls(float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf"))
 
 
-def live(
+def play(
     interaction: Interaction,
     model: LanguageModel,
     config: RolloutConfig,
     params: Any,
-    setting: Setting,
+    curriculum: Curriculum,
     key: jax.Array,
-    num_lives: int,
+    num_episodes: int,
     num_attempts: int = 1,
     unseen: Callable[[State], Any] | None = None,
-) -> tuple[Lives, Stream]:
-    """Lets `num_lives` lives be lived to their ends, one in each lane, however they were trained.
+) -> tuple[Episodes, Trajectory]:
+    """Plays whole episodes, one in each lane.
 
     Args:
-      interaction: what they do.
-      model: that writes.
-      config: how lanes are rolled out; restarts are switched off and the stream is made as long as a life can be.
-      params: of the model.
-      setting: of the interaction.
-      key: of these lives; no life of training has it.
-      num_lives: `N`.
-      num_attempts: `K`, attempts in a life, for `outcome_by_attempt`.
-      unseen: `state -> arrays`, what of a life's first state the agent cannot see, such as a number to be guessed; or None.
+      interaction: the agent in its environment.
+      model: the model that writes.
+      config: config of the rollout, of which restarts and the trajectory's length are replaced so that each lane holds one whole episode.
+      params: parameters of the model.
+      curriculum: curriculum of the interaction.
+      key: random key of these episodes, different from those of training.
+      num_episodes: `N`, number of episodes.
+      num_attempts: `K`, number of attempts in an episode.
+      unseen: `state -> arrays`, what to record of the first state, such as the number to be guessed; None for nothing.
 
     Returns:
-      What was seen, and the streams.
+      `Episodes`, and the trajectories `[N, T]`.
     """
-    config = dataclasses.replace(config, restarts=False, stream_length=0)
-    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(num_lives))
+    config = dataclasses.replace(config, restarts=False, trajectory_length=0)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(num_episodes))
     key_lane, key_task = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    lanes = rollout.start_lanes(interaction, setting, config, key_lane, key_task)
-    _, stream, _ = rollout.roll_out(interaction, model, config, params, setting, lanes)
-    by_attempt = [jnp.sum(stream.reward.outcome * (stream.attempt == index), axis=1) for index in range(num_attempts)]
-    lives = Lives(
-        returned=jnp.sum(total_reward(stream.reward), axis=1),
-        outcome=jnp.sum(stream.reward.outcome, axis=1),
+    lanes = rollout.start_lanes(interaction, curriculum, config, key_lane, key_task)
+    _, trajectory, _ = rollout.roll_out(interaction, model, config, params, curriculum, lanes)
+    by_attempt = [jnp.sum(trajectory.reward.outcome * (trajectory.attempt == index), axis=1) for index in range(num_attempts)]
+    episodes = Episodes(
+        returned=jnp.sum(total_reward(trajectory.reward), axis=1),
+        outcome=jnp.sum(trajectory.reward.outcome, axis=1),
         outcome_by_attempt=jnp.stack(by_attempt, axis=1),
-        turns=jnp.sum(stream.ends_segment, axis=1),
-        actions=jnp.sum(stream.ends_segment & (stream.kind == Kind.ACTION), axis=1),
-        illegal=jnp.sum(stream.ends_segment & ~stream.is_legal, axis=1),
-        is_finished=jnp.any(stream.ends_life, axis=1),
-        gap=_gap(interaction, model, config, params, stream),
+        turns=jnp.sum(trajectory.ends_segment, axis=1),
+        actions=jnp.sum(trajectory.ends_segment & (trajectory.kind == Kind.ACTION), axis=1),
+        illegal=jnp.sum(trajectory.ends_segment & ~trajectory.is_legal, axis=1),
+        is_finished=jnp.any(trajectory.ends_episode, axis=1),
+        gap=_gap(interaction, model, config, params, trajectory),
         unseen=jax.vmap(unseen)(lanes.state) if unseen else (),
     )
-    return lives, stream
+    return episodes, trajectory
 
 
-def _gap(interaction: Interaction, model: LanguageModel, config: RolloutConfig, params: Any, stream: Stream) -> jax.Array:
-    """Returns the largest difference between the sampler's log-probs and the learner's, float32 `[N]`, nats."""
+def _gap(interaction: Interaction, model: LanguageModel, config: RolloutConfig, params: Any, trajectory: Trajectory) -> jax.Array:
+    """Returns the largest difference between the log-probs of the sampler and of the learner in each episode, float32 `[N]`, nats."""
 
-    def of_lane(lane: Stream) -> jax.Array:
+    def of_lane(lane: Trajectory) -> jax.Array:
         row = jax.tree.map(lambda x: x[None], lane)
         log_prob, _, _ = score(model, interaction.grammar, params, row, config.decoding.temperature)
-        return jnp.max(jnp.where(row.is_written, jnp.abs(log_prob - row.log_prob), 0.0))
+        return jnp.max(jnp.where(row.is_sampled, jnp.abs(log_prob - row.log_prob), 0.0))
 
-    return jax.lax.map(of_lane, stream, batch_size=min(16, len(stream.token)))
+    return jax.lax.map(of_lane, trajectory, batch_size=min(16, len(trajectory.token)))
 
 
 ABLATIONS = ("shuffled", "blanked", "expert")
 
 
-def ablated(interaction: Interaction, stream: Stream, kind: Kind, how: str) -> Interaction:
-    """Returns the interaction with its segments of a kind shuffled between lives, blanked, or said by its expert.
+def ablated(interaction: Interaction, trajectory: Trajectory, kind: Kind, how: str) -> Interaction:
+    """Returns an interaction whose segments of a kind are replaced, to measure what they are worth.
 
     Args:
-      interaction: what the lives did.
-      stream: `[N, T]`, lives lived without the ablation, from which the segments are taken.
-      kind: of the segments.
-      how: "shuffled", "blanked" or "expert".
+      interaction: the agent in its environment.
+      trajectory: `[N, T]`, episodes played without the ablation, whose segments are used by "shuffled".
+      kind: kind of the segments to replace.
+      how: "shuffled" takes the segments of other episodes, "blanked" empty ones, and "expert" those of the expert.
 
     Returns:
       The interaction.
 
     Raises:
-      ValueError: for another `how`, or if there is no expert.
+      ArlError: if `how` is something else, or there is no expert.
     """
     if how not in ABLATIONS:
-        raise ValueError(f"there is no ablation {how!r}; choose one of {', '.join(ABLATIONS)}")
+        raise ArlError(f"there is no ablation {how!r}; choose one of {', '.join(ABLATIONS)}")
     if how == "expert":
         return agents.replace_by_expert(interaction, kind)
-    notes = written_segments(interaction, stream, kind)
+    notes = written_segments(interaction, trajectory, kind)
     if how == "blanked":
         notes = notes._replace(length=jnp.zeros_like(notes.length))
     return agents.replace_segments(interaction, kind, notes)
 
 
-def written_segments(interaction: Interaction, stream: Stream, kind: Kind) -> Text:
-    """Returns what lives wrote in segments of a kind, ids `[N, S, capacity]` by life and order, without stop tokens.
+def written_segments(interaction: Interaction, trajectory: Trajectory, kind: Kind) -> Text:
+    """Returns the segments of a kind that episodes wrote.
 
     Args:
-      interaction: what the lives did.
-      stream: `[N, T]`, on the host: the number `S` of segments is read from it.
-      kind: of the segments.
+      interaction: the agent in its environment.
+      trajectory: `[N, T]`, on the host, as the number of segments depends on it.
+      kind: kind of the segments.
+
+    Returns:
+      `Text` of ids `[N, S, capacity]` without stop tokens: the segments of each episode in order, `S` for the most that one has.
     """
-    is_kind = stream.is_written & (stream.kind == kind)
-    num_segments = max(1, int(np.max(np.sum(np.asarray(is_kind & stream.ends_segment), axis=1))))
-    tokens = jnp.asarray(interaction.grammar.alphabet)[stream.written]
+    is_kind = trajectory.is_sampled & (trajectory.kind == kind)
+    num_segments = max(1, int(np.max(np.sum(np.asarray(is_kind & trajectory.ends_segment), axis=1))))
+    tokens = jnp.asarray(interaction.grammar.candidates)[trajectory.sampled]
     said = jnp.where(tokens == interaction.grammar.stop_id, -1, tokens)
-    return agents.segments(said, jnp.asarray(is_kind), jnp.asarray(stream.ends_segment), num_segments, interaction.size.written)
+    return agents.segments(said, jnp.asarray(is_kind), jnp.asarray(trajectory.ends_segment), num_segments, interaction.size.written)
 
 
-def bits_about(interaction: Interaction, stream: Stream, kind: Kind, hidden: np.ndarray) -> list[float]:
-    """Returns what the segments of a kind tell about a hidden variable, bits, for the first, the second, ... segment of each life.
+def bits_about(interaction: Interaction, trajectory: Trajectory, kind: Kind, hidden: np.ndarray) -> list[float]:
+    """Returns the mutual information of segments and a hidden variable.
 
     Args:
-      interaction: what the lives did.
-      stream: `[N, T]`, on the host.
-      kind: of the segments.
-      hidden: `[N, ...]`, integers.
+      interaction: the agent in its environment.
+      trajectory: `[N, T]`, on the host.
+      kind: kind of the segments.
+      hidden: integers `[N, ...]`, the hidden variable of each episode.
+
+    Returns:
+      Bits, for the first segment of each episode, the second, and so on.
     """
-    said = jax.tree.map(np.asarray, written_segments(interaction, stream, kind))
+    said = jax.tree.map(np.asarray, written_segments(interaction, trajectory, kind))
     is_said = np.arange(said.ids.shape[-1]) < said.length[..., None]
     rows = np.where(is_said, said.ids, -1)
     return [mutual_information(rows[:, index], hidden) for index in range(rows.shape[1])]
@@ -180,12 +188,12 @@ def bits_about(interaction: Interaction, stream: Stream, kind: Kind, hidden: np.
 def mutual_information(first: np.ndarray, second: np.ndarray) -> float:
     """Estimates the mutual information of two discrete variables, such as a note and the hidden task that it is about.
 
-    The plug-in estimate is biased upwards where there are many values and few samples; what is left when `second` is shuffled, averaged
-    over a few fixed shuffles, is taken off. (Plug-in estimate and its bias: Paninski 2003, "Estimation of entropy and mutual information".)
+    The plug-in estimate is biased upwards for many values and few samples (Paninski 2003, "Estimation of entropy and mutual information").
+    The bias is estimated by the mean over a few fixed shuffles of `second`, and subtracted.
 
     Args:
-      first: integers `[N]` or `[N, ...]`; a row is one value.
-      second: integers `[N]` or `[N, ...]`.
+      first: integers `[N]` or `[N, ...]`; each row is one value.
+      second: integers `[N]` or `[N, ...]`; each row is one value.
 
     Returns:
       Bits, at least 0.
@@ -204,43 +212,59 @@ def mutual_information(first: np.ndarray, second: np.ndarray) -> float:
     return max(0.0, plug_in(second) - float(bias))
 
 
-def fraction_of_the_way(value: float, floor: float, ceiling: float) -> float:
-    """Returns where `value` lies on the way from `floor` (0) to `ceiling` (1)."""
-    return (value - floor) / (ceiling - floor)
-
-
-def summarise(lives: Lives, floor: float, ceiling: float, success_at: float | None) -> dict[str, Any]:
-    """Returns what an evaluation says, as plain numbers.
+def normalised_score(outcome: float, bounds: Bounds) -> float:
+    """Returns the normalised score of an outcome: 0 for random actions, 1 for optimal ones.
 
     Args:
-      lives: what was seen.
-      floor: the outcome of a life of random actions.
-      ceiling: the best possible expected outcome, or a bound above it.
-      success_at: outcome of an attempt from which it is a success; None where there is no such thing. A life is a success if any of its
-        attempts is. Set it half-way between what a success earns and the next best: outcomes are sums of float32.
+      outcome: mean outcome of an episode, in the environment's units.
+      bounds: bounds of that outcome.
+    """
+    return (outcome - bounds.random) / (bounds.optimal - bounds.random)
+
+
+def summarise(episodes: Episodes, bounds: Bounds) -> dict[str, Any]:
+    """Summarises an evaluation as plain numbers.
+
+    Args:
+      episodes: measurements of the episodes.
+      bounds: bounds of the outcome of an episode.
 
     Returns:
-      `score` (mean outcome) and `fraction` of the way from floor to ceiling, with an interval; return, success, turns, actions, illegal
-      share, unfinished share, outcome by attempt and the largest gap between log-probs.
+      Values by name. Intervals are half-widths of 95% confidence intervals.
+
+      - `score`: environment's units, mean outcome of an episode.
+      - `normalised_score`: no unit, that outcome on the scale from random (0) to optimal (1).
+      - `interval`: no unit, interval of `normalised_score`.
+      - `random`, `optimal`, `optimal_is`: as in `Bounds`.
+      - `return`: environment's units, mean return.
+      - `turns`: segments per episode.
+      - `actions`: actions per episode.
+      - `illegal_share`: mean share of illegal segments in an episode.
+      - `success`: share of episodes in which an attempt has an outcome of at least `success_at`; only if the bounds have one.
+      - `<name>_interval`: interval of each of the five above.
+      - `outcome_by_attempt`: environment's units, mean outcome of each attempt.
+      - `unfinished_share`: share of episodes that did not end within their trajectory.
+      - `max_log_prob_gap`: nats, largest difference between the log-probs of the sampler and of the learner.
     """
-    outcome = Estimate.of(np.asarray(lives.outcome))
+    outcome = Estimate.of(np.asarray(episodes.outcome))
     estimates = {
-        "return": Estimate.of(np.asarray(lives.returned)),
-        "turns": Estimate.of(np.asarray(lives.turns)),
-        "actions": Estimate.of(np.asarray(lives.actions)),
-        "illegal_share": Estimate.of(np.asarray(lives.illegal) / np.maximum(np.asarray(lives.turns), 1)),
+        "return": Estimate.of(np.asarray(episodes.returned)),
+        "turns": Estimate.of(np.asarray(episodes.turns)),
+        "actions": Estimate.of(np.asarray(episodes.actions)),
+        "illegal_share": Estimate.of(np.asarray(episodes.illegal) / np.maximum(np.asarray(episodes.turns), 1)),
     }
-    if success_at is not None:
-        estimates["success"] = Estimate.of(np.any(np.asarray(lives.outcome_by_attempt) >= success_at, axis=1))
+    if bounds.success_at is not None:
+        estimates["success"] = Estimate.of(np.any(np.asarray(episodes.outcome_by_attempt) >= bounds.success_at, axis=1))
     return {
         "score": outcome.mean,
-        "interval": outcome.interval / abs(ceiling - floor),
-        "fraction": fraction_of_the_way(outcome.mean, floor, ceiling),
-        "floor": floor,
-        "ceiling": ceiling,
+        "interval": outcome.interval / abs(bounds.optimal - bounds.random),
+        "normalised_score": normalised_score(outcome.mean, bounds),
+        "random": bounds.random,
+        "optimal": bounds.optimal,
+        "optimal_is": bounds.optimal_is,
         **{name: estimate.mean for name, estimate in estimates.items()},
         **{f"{name}_interval": estimate.interval for name, estimate in estimates.items()},
-        "outcome_by_attempt": np.asarray(lives.outcome_by_attempt, np.float64).mean(0).tolist(),
-        "unfinished_share": float(1.0 - np.asarray(lives.is_finished).mean()),
-        "max_log_prob_gap": float(np.asarray(lives.gap).max()),
+        "outcome_by_attempt": np.asarray(episodes.outcome_by_attempt, np.float64).mean(0).tolist(),
+        "unfinished_share": float(1.0 - np.asarray(episodes.is_finished).mean()),
+        "max_log_prob_gap": float(np.asarray(episodes.gap).max()),
     }

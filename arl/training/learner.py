@@ -1,5 +1,6 @@
-"""The learner: one call rolls out lanes, credits what they wrote, and takes the optimizer's steps."""
+"""The learner: each update rolls out lanes, estimates advantages, and takes steps of the optimizer."""
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Callable
@@ -11,38 +12,39 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from arl import objectives, rollout
+from arl.models import LanguageModel
 from arl.rollout import RolloutConfig
 from arl.training import check
 from arl.training import config as configs
 from arl.training import loss as losses
 from arl.training.backend import backend_fault
 from arl.training.config import LearnerConfig
-from arl.training.credit import ESTIMATORS, GROUPED, Estimator, counts, is_decision, total_reward
+from arl.training.credit import ESTIMATORS, Estimator, NamedEstimator, counts, is_decision, total_reward
 from arl.training.loss import Batch
-from arl.training.metrics import imitation_metrics, size_metrics, stream_metrics
-from arl.types import Interaction, LanguageModel, Stream
+from arl.training.metrics import imitation_metrics, size_metrics, trajectory_metrics
+from arl.types import ArlError, Interaction, Trajectory
 
 DATA_AXIS = "data"  # of a mesh: the lanes are divided along it
 
 
 class TrainState(NamedTuple):
-    """All that crosses from one update to the next.
+    """All state that an update takes from the one before.
 
     Attributes:
-      params: of the model.
-      optimizer_state: of optax.
-      reference: params of the policy that a divergence is measured from; None where none is.
-      lanes: `[B]`, lives that go on in the next stream; None where every stream begins new ones.
-      setting: what the interaction's `adapt` has learned; schedules are computed from `step`.
-      key: typed key of the run.
-      step: int32 `[]`, updates taken.
+      params: parameters of the model.
+      optimizer_state: state of the optax optimizer.
+      reference: parameters of the reference policy; None without a divergence.
+      lanes: `Lane` `[B]`, whose episodes continue in the next trajectory; None if every trajectory begins new episodes.
+      curriculum: the learned part of the curriculum, see `Interaction.adapt`; its schedules are computed from `step`.
+      key: typed random key of the run.
+      step: int32 `[]`, number of updates taken.
     """
 
     params: Any
     optimizer_state: Any
     reference: Any
     lanes: Any
-    setting: Any
+    curriculum: Any
     key: jax.Array
     step: jax.Array
 
@@ -52,7 +54,7 @@ class Learner(NamedTuple):
 
     Attributes:
       init: `key -> TrainState`.
-      update: `TrainState -> (TrainState, metrics)`; metrics are float32 `[]`. It can be jitted and vmapped over seeds.
+      update: `TrainState -> (TrainState, metrics)`, metrics float32 `[]` by name. It can be jitted, and vmapped over seeds.
     """
 
     init: Callable[[jax.Array], TrainState]
@@ -67,7 +69,7 @@ def make_learner(
     *,
     vocab_size: int,
     estimate: Estimator | None = None,
-    setting: Any = None,
+    curriculum: Any = None,
     first_step: int = 0,
     axis_name: str | None = None,
     num_devices: int = 1,
@@ -77,129 +79,179 @@ def make_learner(
     """Returns the training program of an agent.
 
     Args:
-      interaction: what the lanes do.
-      model: that writes.
+      interaction: the agent in its environment.
+      model: the model that writes.
       rollout_config: how lanes are rolled out.
-      config: how they are learned from.
-      vocab_size: of the model, `V`.
-      estimate: how rewards become advantages; None takes `config.credit` by name.
-      setting: initial value of what `interaction.adapt` changes.
-      first_step: updates that others take before this learner's first one, a warm start; its schedules begin there.
-      axis_name: of the devices under `jax.shard_map` or `jax.pmap`; each then holds `num_lanes / num_devices` lanes.
-      num_devices: how many there are on that axis; the two belong together.
-      mesh: whose axis `data` divides the lanes under `jax.jit`; instead of `axis_name`.
-      seed_axis: of a `jax.vmap` over seeds.
+      config: how the agent learns from its trajectories.
+      vocab_size: `V`, tokens of the model's vocabulary.
+      estimate: estimator of advantages; None takes `config.credit`.
+      curriculum: initial value of the part that `interaction.adapt` changes; None for none.
+      first_step: number of updates before this learner's first one, those of a warm start; its schedules start there.
+      axis_name: mapped axis of devices under `jax.shard_map` or `jax.pmap`; each device then has `num_lanes / num_devices` lanes.
+      num_devices: number of devices on `axis_name`.
+      mesh: mesh whose axis `data` divides the lanes under `jax.jit`; an alternative to `axis_name`.
+      seed_axis: axis of a `jax.vmap` over seeds.
 
     Returns:
       The learner.
 
     Raises:
-      ValueError: for lanes that do not divide, a context that is too short, greedy decoding, and the like; and by `update`, when it is
-        traced, for an `estimate` that returns no `Credit` or an `adapt` that returns a setting of another form.
+      ArlError: if the arguments do not fit together; also by `update`, when it is traced, if `estimate` returns no `Credit` or `adapt`
+        returns a curriculum of another form.
     """
     if fault := backend_fault():
         warnings.warn(fault, RuntimeWarning, stacklevel=2)
-    check.check_parts(interaction, model, rollout_config, config, setting, first_step)
+    check.check_parts(interaction, model, rollout_config, config, curriculum, first_step)
     check.check_estimate(rollout_config, config, estimate)
     if mesh is not None and DATA_AXIS not in mesh.shape:
-        raise ValueError(f"none of the mesh's axes ({', '.join(mesh.axis_names)}) is for the lanes; name one of them {DATA_AXIS!r}")
+        raise ArlError(f"none of the mesh's axes ({', '.join(mesh.axis_names)}) is for the lanes; name one of them {DATA_AXIS!r}")
     num_shares = num_devices if mesh is None else mesh.shape[DATA_AXIS]
     check.check_devices(config, num_shares, num_devices, axis_name, mesh)
     rollout.check_rollout(interaction, rollout_config, vocab_size)
-    estimate = estimate or ESTIMATORS[config.credit]
-    optimizer = make_optimizer(config)
-    num_lanes, num_blocks = config.num_lanes // num_devices, config.blocks // num_devices
-    temperature = rollout_config.decoding.temperature
-    # An expert's lanes are new at every update, so that a state has one form, whoever writes.
-    keeps_lanes = rollout_config.restarts and not rollout_config.expert
     roll_out = functools.partial(rollout.roll_out, interaction, model, rollout_config, axis_name=seed_axis)
-    if mesh is not None:
-        roll_out = on_each_device(roll_out, mesh)
-    scored = functools.partial(losses.score, model, interaction.grammar, temperature=temperature)
-    total = functools.partial(jax.lax.psum, axis_name=axis_name) if axis_name else lambda x: x
+    program = _Program(
+        interaction,
+        model,
+        rollout_config,
+        config,
+        estimator=NamedEstimator(estimate) if estimate else ESTIMATORS[config.credit],
+        optimizer=make_optimizer(config),
+        roll_out=roll_out if mesh is None else on_each_device(roll_out, mesh),
+        curriculum=curriculum,
+        first_step=first_step,
+        axis_name=axis_name,
+        num_devices=num_devices,
+    )
+    return Learner(program.init, program.update)
 
-    def first(count: int) -> jax.Array | int:
-        """Index of this device's first lane (or block) among all."""
-        return jax.lax.axis_index(axis_name) * count if axis_name else 0
 
-    def new_lanes(key, setting):
-        index = first(num_lanes) + jnp.arange(num_lanes)
-        key_lane, key_task = jax.random.split(key)
-        fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-        return rollout.start_lanes(interaction, setting, rollout_config, fold(key_lane, index), fold(key_task, index // config.group_size))
+@dataclasses.dataclass(frozen=True)
+class _Program:
+    """The functions of a learner, and what they are made from; see `make_learner`."""
 
-    def progress(step):
-        return (step - first_step if first_step else step) / config.num_updates
+    interaction: Interaction
+    model: LanguageModel
+    rollout_config: RolloutConfig
+    config: LearnerConfig
+    estimator: NamedEstimator
+    optimizer: optax.GradientTransformation
+    roll_out: Callable
+    curriculum: Any
+    first_step: int
+    axis_name: str | None
+    num_devices: int
 
-    def setting_of(state_setting, step):
-        scheduled = configs.setting_at(config.schedules, progress(step))
-        return {**(state_setting or {}), **scheduled}
+    @property
+    def keeps_lanes(self) -> bool:
+        """Whether episodes go on in the next trajectory."""
+        # Lanes of an expert are new in every update, so that the state of a warm start has the form of the learner's that follows.
+        return self.rollout_config.restarts and not self.rollout_config.expert
 
-    def init(key):
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of lanes of this device."""
+        return self.config.blocks // self.num_devices
+
+    def init(self, key: jax.Array) -> TrainState:
         key_model, key_run, key_lanes = jax.random.split(key, 3)
-        params = model.init(key_model)
-        lanes = new_lanes(key_lanes, setting_of(setting, jnp.int32(first_step))) if keeps_lanes else None
-        reference = jax.tree.map(jnp.copy, params) if config.kl_weight else None
-        return TrainState(params, optimizer.init(params), reference, lanes, setting, key_run, jnp.int32(0))
+        params = self.model.init(key_model)
+        now = self.curriculum_at(self.curriculum, jnp.int32(self.first_step))
+        lanes = self.new_lanes(key_lanes, now) if self.keeps_lanes else None
+        reference = jax.tree.map(jnp.copy, params) if self.config.kl_weight else None
+        return TrainState(params, self.optimizer.init(params), reference, lanes, self.curriculum, key_run, jnp.int32(0))
 
-    def update(state: TrainState):
+    def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         key_lanes, key_epochs = jax.random.split(jax.random.fold_in(state.key, state.step))
-        now = setting_of(state.setting, state.step)
-        lanes = state.lanes if keeps_lanes else new_lanes(key_lanes, now)
-        lanes, stream, usage = roll_out(state.params, now, lanes)
-        batch, metrics = make_batch(state, stream)
-        entropy_weight = config.entropy(progress(state.step))
-        part_loss = functools.partial(losses.loss, model, interaction.grammar, config, temperature, entropy_weight)
-        learn = functools.partial(take_epoch, optimizer, config, part_loss, batch, num_blocks, first(num_blocks), axis_name)
-        keys = jax.random.split(key_epochs, config.epochs)
-        (params, optimizer_state), learned = jax.lax.scan(learn, (state.params, state.optimizer_state), keys)
+        now = self.curriculum_at(state.curriculum, state.step)
+        lanes = state.lanes if self.keeps_lanes else self.new_lanes(key_lanes, now)
+        lanes, trajectory, usage = self.roll_out(state.params, now, lanes)
+        batch, metrics = self.make_batch(state, trajectory)
+        entropy_weight = self.config.entropy(self.progress(state.step))
+        params, optimizer_state, learned = self.learn(state, batch, entropy_weight, key_epochs)
 
-        # Before the first step the policy is the one that sampled: whatever gap there is then is an error of computation.
-        gap = learned.pop("max_log_prob_gap")[0, 0]
-        metrics |= {name: jnp.mean(value) for name, value in learned.items()}
-        metrics["max_log_prob_gap"] = jax.lax.pmax(gap, axis_name) if axis_name else gap
-        metrics |= stream_metrics(stream, usage, total) | size_metrics(stream, interaction.size, total)
-        if rollout_config.expert:
-            metrics |= imitation_metrics(stream.log_prob, batch.is_kept, total)
+        metrics |= learned | trajectory_metrics(trajectory, usage, self.total)
+        metrics |= size_metrics(trajectory, self.interaction.size, self.total)
+        if self.rollout_config.expert:
+            metrics |= imitation_metrics(trajectory.log_prob, batch.is_kept, self.total)
         metrics["entropy_weight"] = entropy_weight
-        adapted = interaction.adapt(state.setting, metrics) if interaction.adapt else state.setting
-        check.check_adapted(state.setting, adapted)
-        lanes = lanes if keeps_lanes else state.lanes
+        adapted = self.interaction.adapt(state.curriculum, metrics) if self.interaction.adapt else state.curriculum
+        check.check_adapted(state.curriculum, adapted)
+        lanes = lanes if self.keeps_lanes else state.lanes
         return TrainState(params, optimizer_state, state.reference, lanes, adapted, state.key, state.step + 1), metrics
 
-    def make_batch(state: TrainState, stream: Stream) -> tuple[Batch, dict[str, jax.Array]]:
-        reward, reference = total_reward(stream.reward) * config.reward_scale, jnp.zeros_like(stream.log_prob)
+    def make_batch(self, state: TrainState, trajectory: Trajectory) -> tuple[Batch, dict[str, jax.Array]]:
+        """Returns the batch to learn from: advantages, value targets and log-probs of the reference."""
+        config = self.config
+        reward, reference = total_reward(trajectory.reward) * config.reward_scale, jnp.zeros_like(trajectory.log_prob)
         if config.kl_weight:
-            reference, _, _ = in_parts(lambda part: scored(state.reference, part), stream, config.num_lanes // config.microbatch)
+            temperature = self.rollout_config.decoding.temperature
+            scored = functools.partial(losses.score, self.model, self.interaction.grammar, state.reference, temperature=temperature)
+            reference, _, _ = in_parts(scored, trajectory, config.num_lanes // config.microbatch)
             if config.kl_in_reward:
-                divergence = objectives.KL_ESTIMATORS[config.kl_estimator](stream.log_prob, reference, is_decision(stream))
-                reward = objectives.kl_in_reward(reward, divergence, is_decision(stream), config.kl_weight)
-        credit = estimate(stream, reward, config)
-        check.check_credit(credit, stream.token.shape)
+                divergence = objectives.KL_ESTIMATORS[config.kl_estimator](trajectory.log_prob, reference, is_decision(trajectory))
+                reward = objectives.kl_in_reward(reward, divergence, is_decision(trajectory), config.kl_weight)
+        credit = self.estimator.estimate(trajectory, reward, config)
+        check.check_credit(credit, trajectory.token.shape)
         advantage = credit.advantage
-        if config.normalize and config.credit not in GROUPED:
-            advantage = objectives.standardize(advantage, credit.is_kept, axis_name)
-        batch = Batch(stream, advantage, credit.target, credit.is_kept, counts(stream, credit.is_kept, config), reference)
-        explained = objectives.explained_variance(stream.value, credit.target, stream.is_written, axis_name)
-        return batch, {"explained_variance": explained, **jax.tree.map(total, credit.metrics)}
+        if config.normalize and not self.estimator.compares_groups:
+            advantage = objectives.standardize(advantage, credit.is_kept, self.axis_name)
+        batch = Batch(trajectory, advantage, credit.target, credit.is_kept, counts(trajectory, credit.is_kept, config), reference)
+        explained = objectives.explained_variance(trajectory.value, credit.target, trajectory.is_sampled, self.axis_name)
+        return batch, {"explained_variance": explained, **jax.tree.map(self.total, credit.metrics)}
 
-    return Learner(init, update)
+    def learn(self, state: TrainState, batch: Batch, entropy_weight: jax.Array, key: jax.Array) -> tuple[Any, Any, dict[str, jax.Array]]:
+        """Returns params and optimizer state after all epochs, and their metrics."""
+        temperature = self.rollout_config.decoding.temperature
+        part_loss = functools.partial(losses.loss, self.model, self.interaction.grammar, self.config, temperature, entropy_weight)
+        first_block = self.first_of_device(self.num_blocks)
+        epoch = functools.partial(take_epoch, self.optimizer, self.config, part_loss, batch, self.num_blocks, first_block, self.axis_name)
+        carry, keys = (state.params, state.optimizer_state), jax.random.split(key, self.config.epochs)
+        (params, optimizer_state), learned = jax.lax.scan(epoch, carry, keys)
+        # Before the first step the policy is the behaviour policy, so any gap between their log-probs is numerical error.
+        gap = learned.pop("max_log_prob_gap")[0, 0]
+        gap = jax.lax.pmax(gap, self.axis_name) if self.axis_name else gap
+        return params, optimizer_state, {**{name: jnp.mean(value) for name, value in learned.items()}, "max_log_prob_gap": gap}
+
+    def new_lanes(self, key: jax.Array, curriculum: Any) -> Any:
+        """Returns this device's lanes at the start of new episodes; the lanes of a group share a task."""
+        num_lanes = self.config.num_lanes // self.num_devices
+        index = self.first_of_device(num_lanes) + jnp.arange(num_lanes)
+        key_lane, key_task = jax.random.split(key)
+        fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+        keys = fold(key_lane, index), fold(key_task, index // self.config.group_size)
+        return rollout.start_lanes(self.interaction, curriculum, self.rollout_config, *keys)
+
+    def curriculum_at(self, learned: Any, step: jax.Array) -> dict[str, Any]:
+        """Returns the curriculum of an update: what `adapt` has learned, and what schedules say."""
+        return {**(learned or {}), **configs.curriculum_at(self.config.schedules, self.progress(step))}
+
+    def progress(self, step: jax.Array) -> jax.Array:
+        """Returns the fraction of this learner's updates that have been taken."""
+        return (step - self.first_step if self.first_step else step) / self.config.num_updates
+
+    def first_of_device(self, count: int) -> jax.Array | int:
+        """Returns the index of this device's first lane (or block) among those of all devices, of which each has `count`."""
+        return jax.lax.axis_index(self.axis_name) * count if self.axis_name else 0
+
+    def total(self, value: jax.Array) -> jax.Array:
+        """Returns a sum over devices."""
+        return jax.lax.psum(value, axis_name=self.axis_name) if self.axis_name else value
 
 
 def on_each_device(roll_out: Callable, mesh: Mesh) -> Callable:
-    """Returns a rollout in which each device of a mesh rolls out its own lanes: it waits for no other, and chooses its own widths.
+    """Returns a rollout in which each device of a mesh rolls out its own lanes, without waiting for the others.
 
     Args:
-      roll_out: `(params, setting, lanes) -> (lanes, stream, usage)`.
-      mesh: with an axis `data`, along which lanes and streams are divided.
+      roll_out: `(params, curriculum, lanes) -> (lanes, trajectory, usage)`, for the lanes of one device.
+      mesh: mesh with an axis `data`, along which lanes and trajectories are divided.
 
     Returns:
-      The same function of all lanes.
+      The same function, for the lanes of all devices.
     """
 
-    def of_device(params, setting, lanes):
-        lanes, stream, usage = roll_out(params, setting, lanes)
-        return lanes, stream, jax.lax.psum(usage, DATA_AXIS)
+    def of_device(params, curriculum, lanes):
+        lanes, trajectory, usage = roll_out(params, curriculum, lanes)
+        return lanes, trajectory, jax.lax.psum(usage, DATA_AXIS)
 
     everywhere, divided = PartitionSpec(), PartitionSpec(DATA_AXIS)
     places = {"in_specs": (everywhere, everywhere, divided), "out_specs": (divided, divided, everywhere)}
@@ -207,7 +259,7 @@ def on_each_device(roll_out: Callable, mesh: Mesh) -> Callable:
 
 
 def make_optimizer(config: LearnerConfig) -> optax.GradientTransformation:
-    """Returns AdamW with clipped gradients, its learning rate scheduled over the run's steps."""
+    """Returns AdamW with gradient clipping and a learning rate that is scheduled over the steps of a run."""
     num_steps = config.num_updates * config.epochs * config.minibatches
     return optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm),
@@ -222,20 +274,21 @@ def make_optimizer(config: LearnerConfig) -> optax.GradientTransformation:
 
 
 def take_epoch(optimizer, config: LearnerConfig, part_loss, batch: Batch, num_blocks, first_block, axis_name, carry, key):
-    """One pass over a batch: a step of the optimizer for each minibatch.
+    """Takes one epoch: a step of the optimizer for each minibatch of a batch.
 
     Args:
-      optimizer: of optax.
-      config: of the learner.
-      part_loss: `(totals, params, part) -> (loss, metrics)`.
-      batch: this device's lanes.
-      num_blocks, first_block: blocks of lanes on this device, and the index of the first among all.
-      axis_name: of the devices, if they are mapped over.
-      carry: params and optimizer state.
-      key: of the shuffle.
+      optimizer: optimizer of optax.
+      config: config of the learner.
+      part_loss: `(totals, params, microbatch) -> (loss, metrics)`.
+      batch: the lanes of this device.
+      num_blocks: number of blocks of lanes on this device.
+      first_block: index of the first of them among those of all devices.
+      axis_name: mapped axis of devices, if there is one.
+      carry: parameters and optimizer state.
+      key: random key of the shuffle.
 
     Returns:
-      The carry, and metrics `[minibatches]`.
+      The carry, and metrics, float32 `[minibatches]` by name.
     """
     lanes_a_device = batch.advantage.shape[0]
     size = lanes_a_device // num_blocks
@@ -244,7 +297,7 @@ def take_epoch(optimizer, config: LearnerConfig, part_loss, batch: Batch, num_bl
     num_parts = config.num_lanes // (config.minibatches * config.microbatch)
 
     def cut(x):
-        """`[lanes, ...]` to `[minibatches, parts, lanes of a part, ...]`; each part takes the same number of lanes from each block."""
+        """Reshapes `[lanes, ...]` to `[minibatches, microbatches, lanes, ...]`, with as many lanes from each block in every microbatch."""
         blocks = jax.vmap(lambda block, index: block[index])(x.reshape(num_blocks, size, *x.shape[1:]), order)
         blocks = blocks.reshape(num_blocks, config.minibatches, num_parts, -1, *x.shape[1:])
         return jnp.moveaxis(blocks, 0, 2).reshape(config.minibatches, num_parts, -1, *x.shape[1:])
@@ -272,7 +325,7 @@ def take_epoch(optimizer, config: LearnerConfig, part_loss, batch: Batch, num_bl
 
 
 def in_parts(function: Callable, batch: Any, num_parts: int) -> Any:
-    """Returns `function(batch)`, computed in `num_parts` parts along the first axis, so that each fits the processor's cache."""
-    # Every `num_parts`-th lane, not a run of lanes: where lanes are divided among devices, each has its share of every part.
+    """Returns `function(batch)`, computed in `num_parts` parts along the first axis to save memory."""
+    # A part takes every `num_parts`-th lane, so that it has lanes of every device.
     parts = jax.tree.map(lambda x: x.reshape(-1, num_parts, *x.shape[1:]).swapaxes(0, 1), batch)
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), jax.lax.map(function, parts))

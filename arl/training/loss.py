@@ -1,4 +1,10 @@
-"""The loss of a part of a batch, and what it adds to the whole."""
+"""The loss of a learner, computed per microbatch.
+
+    loss = policy loss + value_weight * value loss - entropy_weight * entropy + kl_weight * divergence from the reference
+
+Each term is a weighted sum over tokens, divided by a total over the whole minibatch, of all microbatches and devices. The losses of the
+microbatches, and their gradients, therefore add up to those of the minibatch.
+"""
 
 from typing import Any, NamedTuple
 
@@ -6,24 +12,25 @@ import jax
 import jax.numpy as jnp
 
 from arl import objectives, text
+from arl.models import LanguageModel
 from arl.rollout import masked_log_probs
 from arl.training.config import LearnerConfig
-from arl.types import Grammar, Kind, LanguageModel, Stream
+from arl.types import Grammar, Kind, Trajectory
 
 
 class Batch(NamedTuple):
-    """Lanes to learn from.
+    """Trajectories with what the loss needs.
 
     Attributes:
-      stream: what they did, `[B, T]`.
+      trajectory: `[B, T]`.
       advantage: float32 `[B, T]`.
-      target: float32 `[B, T]`, of the value head.
+      target: float32 `[B, T]`, targets of the value head.
       is_kept: bool `[B, T]`, the decisions that the policy learns from.
-      decides: bool `[B, T]`, the decisions over which divergence and entropy are means.
-      reference_log_prob: float32 `[B, T]`, nats, under the reference policy; zeros if there is none.
+      decides: bool `[B, T]`, the decisions over which the means of divergence and entropy are taken.
+      reference_log_prob: float32 `[B, T]`, nats, of the sampled token under the reference policy; zeros if there is none.
     """
 
-    stream: Stream
+    trajectory: Trajectory
     advantage: jax.Array
     target: jax.Array
     is_kept: jax.Array
@@ -32,7 +39,13 @@ class Batch(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What the sums over all microbatches and devices are divided by, float32 `[]` each: weights of policy, of decisions, and values."""
+    """Totals over a minibatch, of all microbatches and devices, by which the terms of the loss are divided.
+
+    Attributes:
+      policy: float32 `[]`, for the policy loss.
+      decisions: float32 `[]`, for divergence and entropy.
+      values: float32 `[]`, for the value loss.
+    """
 
     policy: jax.Array
     decisions: jax.Array
@@ -40,34 +53,34 @@ class Totals(NamedTuple):
 
 
 def count(batch: Batch, config: LearnerConfig) -> Totals:
-    """Returns the totals of a batch, or its part of them."""
+    """Returns the totals of a batch, to be added over microbatches and devices."""
     return Totals(
-        _weights(batch.is_kept, batch, config)[1], _weights(batch.decides, batch, config)[1], jnp.sum(batch.stream.is_written * 1.0)
+        _weights(batch.is_kept, batch, config)[1], _weights(batch.decides, batch, config)[1], jnp.sum(batch.trajectory.is_sampled * 1.0)
     )
 
 
 def score(
-    model: LanguageModel, grammar: Grammar, params: Any, stream: Stream, temperature: float
+    model: LanguageModel, grammar: Grammar, params: Any, trajectory: Trajectory, temperature: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Scores what was written under the distribution that it was sampled from, with other parameters.
+    """Scores the sampled tokens of a trajectory with new parameters, over the supports that they were sampled from.
 
     Args:
-      model: that wrote.
-      grammar: of the interaction.
-      params: to score with.
-      stream: `[B, T]`.
-      temperature: of decoding.
+      model: the model that wrote them.
+      grammar: grammar of the interaction.
+      params: parameters to score with.
+      trajectory: `[B, T]`.
+      temperature: temperature of the decoding.
 
     Returns:
-      float32 `[B, T]` each: log-prob of the sampled token, nats; entropy there, nats; value.
+      Log-prob of the sampled token, nats; entropy of its distribution, nats; and value, in the units of the scaled reward; float32 `[B, T]`
+      each.
     """
-    features = model.score(params, stream.token, stream.begin)
-    logits = model.logits(params, features, grammar.alphabet)
-    support = text.unpack(stream.support, len(grammar.alphabet))
+    features = model.score(params, trajectory.token, trajectory.context_start)
+    logits = model.logits(params, features, grammar.candidates)
+    support = text.unpack(trajectory.support, len(grammar.candidates))
     log_probs = masked_log_probs(logits, support, temperature)
-    log_prob = jnp.take_along_axis(log_probs, stream.written[..., None], -1)[..., 0]
-    entropy = -jnp.sum(jnp.where(support, jnp.exp(log_probs) * log_probs, 0.0), axis=-1)
-    return log_prob, entropy, model.value(params, features)
+    log_prob = jnp.take_along_axis(log_probs, trajectory.sampled[..., None], -1)[..., 0]
+    return log_prob, objectives.categorical_entropy(log_probs, support), model.value(params, features)
 
 
 def loss(
@@ -80,52 +93,47 @@ def loss(
     params: Any,
     batch: Batch,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Returns this part's share of the loss; shares, and their gradients, add up.
+    """Returns the share of a microbatch in the loss of its minibatch.
 
     Args:
-      model, grammar, temperature: see `score`.
-      config: which loss.
-      entropy_weight: float32 `[]`.
-      totals: of the whole batch.
-      params: of the model.
-      batch: a part of the batch.
+      model: the model.
+      grammar: grammar of the interaction.
+      config: config of the learner.
+      temperature: temperature of the decoding.
+      entropy_weight: float32 `[]`, weight of the entropy bonus.
+      totals: totals of the minibatch.
+      params: parameters of the model.
+      batch: the microbatch.
 
     Returns:
-      float32 `[]`, and metrics: sums that add up over parts, and `max_log_prob_gap`, of which the largest counts.
+      Loss, float32 `[]`; and metrics, float32 `[]` by name, which add up over microbatches, except `max_log_prob_gap`, a maximum.
     """
-    stream = batch.stream
-    log_prob, entropy, value = score(model, grammar, params, stream, temperature)
+    trajectory = batch.trajectory
+    log_prob, entropy, value = score(model, grammar, params, trajectory, temperature)
     weight, _ = _weights(batch.is_kept, batch, config)
     weight_all, _ = _weights(batch.decides, batch, config)
 
-    ratio_of = objectives.token_ratio if config.ratio == "token" else objectives.sequence_ratio
-    ends = () if config.ratio == "token" else (stream.ends_life,)
-    ratio = ratio_of(log_prob, stream.log_prob, batch.decides, *ends)
-    is_clipped = jnp.zeros_like(batch.is_kept)
-    if config.policy_loss == "ppo":
-        policy, is_clipped = objectives.ppo_clip(ratio, batch.advantage, batch.is_kept, low=config.clip_low, high=config.clip_high)
-    elif config.policy_loss == "policy_gradient":
-        policy = objectives.policy_gradient(ratio, batch.advantage, batch.is_kept)
-    else:
-        policy = jnp.where(batch.is_kept, -log_prob * batch.advantage, 0.0)
+    ratio = objectives.RATIOS[config.ratio](log_prob, trajectory.log_prob, batch.decides, trajectory.ends_episode)
+    policy_loss = objectives.POLICY_LOSSES[config.policy_loss]
+    policy, is_clipped = policy_loss(log_prob, ratio, batch.advantage, batch.is_kept, config.clip_low, config.clip_high)
     if config.value_clip:
-        values, _ = objectives.clipped_value_loss(value, stream.value, batch.target, stream.is_written, clip=config.value_clip)
+        values, _ = objectives.clipped_value_loss(value, trajectory.value, batch.target, trajectory.is_sampled, clip=config.value_clip)
     else:
-        values = objectives.value_loss(value, batch.target, stream.is_written)
+        values = objectives.value_loss(value, batch.target, trajectory.is_sampled)
 
     def mean(x):
         return objectives.weighted_mean(x, weight_all, totals.decisions)
 
     metrics = {
         "policy_loss": objectives.weighted_mean(policy, weight, totals.policy),
-        "value_loss": objectives.weighted_mean(values, stream.is_written * 1.0, totals.values),
+        "value_loss": objectives.weighted_mean(values, trajectory.is_sampled * 1.0, totals.values),
         "entropy": mean(entropy),
         "clip_share": objectives.weighted_mean(is_clipped, weight, totals.policy),
-        "kl_from_behaviour": mean(objectives.kl_k3(jax.lax.stop_gradient(stream.log_prob), log_prob, batch.decides)),
-        "max_log_prob_gap": jnp.max(jnp.where(stream.is_written, jnp.abs(log_prob - stream.log_prob), 0.0)),
+        "kl_from_behaviour": mean(objectives.kl_k3(jax.lax.stop_gradient(trajectory.log_prob), log_prob, batch.decides)),
+        "max_log_prob_gap": jnp.max(jnp.where(trajectory.is_sampled, jnp.abs(log_prob - trajectory.log_prob), 0.0)),
     }
     scales = jnp.array([config.entropy_scales.get(kind.name.lower(), 1.0) for kind in Kind], jnp.float32)
-    bonus = entropy_weight * mean(entropy * scales[stream.kind])
+    bonus = entropy_weight * mean(entropy * scales[trajectory.kind])
     total = metrics["policy_loss"] + config.value_weight * metrics["value_loss"] - bonus
     if config.kl_weight:
         estimator = objectives.KL_ESTIMATORS[config.kl_estimator]
@@ -136,8 +144,4 @@ def loss(
 
 
 def _weights(is_kept: jax.Array, batch: Batch, config: LearnerConfig) -> tuple[jax.Array, jax.Array]:
-    if config.aggregation == "token_mean":
-        return objectives.token_mean_weights(is_kept)
-    if config.aggregation == "sequence_mean":
-        return objectives.sequence_mean_weights(is_kept, batch.stream.ends_life)
-    return objectives.constant_weights(is_kept, config.constant_tokens)
+    return objectives.AGGREGATIONS[config.aggregation](is_kept, batch.trajectory.ends_episode, config.constant_tokens)

@@ -1,4 +1,4 @@
-"""What a stream says about training, as numbers that add up over devices."""
+"""Metrics of trajectories, computed from sums that add up over devices."""
 
 from collections.abc import Callable
 
@@ -6,104 +6,118 @@ import jax
 import jax.numpy as jnp
 
 from arl.rollout import Usage
-from arl.types import Kind, Size, Stream
+from arl.types import Kind, Size, Trajectory
 
 WRITTEN_KINDS = tuple(kind.name.lower() for kind in Kind if kind > Kind.OBSERVATION)
 
 
-def stream_metrics(stream: Stream, usage: Usage, total: Callable = lambda x: x) -> dict[str, jax.Array]:
-    """Returns means and counts over a batch of streams.
+def trajectory_metrics(trajectory: Trajectory, usage: Usage, total: Callable = lambda x: x) -> dict[str, jax.Array]:
+    """Returns metrics of a batch of trajectories.
 
-    The return is the reward of all slots by the number of lives that ended: exact where every stream holds whole lives, right in the long
-    run where lives cross streams.
+    Per episode means a sum over all positions divided by the number of episodes that ended. That is exact if trajectories hold whole
+    episodes, and right on average if episodes continue in the next trajectory.
 
     Args:
-      stream: `[B, T]`.
-      usage: what the rollout computed.
-      total: adds sums up over devices.
+      trajectory: `[B, T]`.
+      usage: work of the rollout.
+      total: adds a value up over devices.
 
     Returns:
-      float32 `[]` by name: `return` and `return/<component>` a life, `illegal_share` of segments, `turns` and `written` a life,
-      `unfinished_share` of lives, `useful_share` of computed slots, `tokens/<kind>`, the share of each kind in the tokens read,
-      `written/<kind>`, the tokens written in segments of a kind by the tokens read (a note that crosses a border is read as an
-      observation), and `entropy/<kind>`, the mean of minus the log-prob of what was written, nats (of an expert's words the
-      cross-entropy). Counts are `lives` that ended, `whole_lives` among them that began in the same stream, `tokens` read and `calls` of
-      the model.
+      float32 `[]` by name:
+
+      - `return`: environment's units per episode, undiscounted sum of all rewards.
+      - `return/<component>`: environment's units per episode, undiscounted sum of one component of the reward.
+      - `episodes`: count, episodes that ended.
+      - `whole_episodes`: count, episodes that ended and began in the same trajectory.
+      - `turns`: segments per episode.
+      - `sampled`: tokens per episode, sampled ones only.
+      - `illegal_share`: share of segments, those that the grammar rejected.
+      - `unfinished_share`: share of episodes, those that their trajectory cut off.
+      - `useful_share`: share of the tokens computed, those that are not padding.
+      - `tokens`: tokens, read in all.
+      - `calls`: count, calls of the model.
+      - `tokens/<kind>`: share of the tokens read, those of a kind. What a layer passes on to a later context is read as an observation.
+      - `sampled/<kind>`: sampled tokens in segments of a kind, per token read.
+      - `entropy/<kind>`: nats per token, mean negative log-prob of the sampled tokens of a kind; the cross-entropy if an expert writes.
     """
-    is_read = stream.token_kind > 0
+    is_read = trajectory.token_kind > 0
     sums = {
-        "lives": jnp.sum(stream.ends_life),
-        "whole_lives": jnp.sum(stream.ends_life & ((stream.life > 0) | (stream.turn[:, :1] == 0))),
-        "unfinished": jnp.sum(~jnp.take_along_axis(stream.ends_life, _last_event(stream)[:, None], axis=1)),
-        "segments": jnp.sum(stream.ends_segment),
-        "illegal": jnp.sum(stream.ends_segment & ~stream.is_legal),
-        "written": jnp.sum(stream.is_written),
+        "episodes": jnp.sum(trajectory.ends_episode),
+        "whole_episodes": jnp.sum(trajectory.ends_episode & ((trajectory.episode > 0) | (trajectory.turn[:, :1] == 0))),
+        "unfinished": jnp.sum(~jnp.take_along_axis(trajectory.ends_episode, _last_event(trajectory)[:, None], axis=1)),
+        "segments": jnp.sum(trajectory.ends_segment),
+        "illegal": jnp.sum(trajectory.ends_segment & ~trajectory.is_legal),
+        "sampled": jnp.sum(trajectory.is_sampled),
         "tokens": jnp.sum(is_read),
-        "slots": usage.num_slots,
+        "computed": usage.num_computed,
         "calls": usage.num_calls,
-        **{f"return/{name}": jnp.sum(value) for name, value in stream.reward._asdict().items()},
-        **{f"tokens/{kind.name.lower()}": jnp.sum(stream.token_kind == kind) for kind in Kind if kind},
+        **{f"return/{name}": jnp.sum(value) for name, value in trajectory.reward._asdict().items()},
+        **{f"tokens/{kind.name.lower()}": jnp.sum(trajectory.token_kind == kind) for kind in Kind if kind},
     }
     for kind in WRITTEN_KINDS:
-        is_kind = stream.is_written & (stream.kind == Kind[kind.upper()])
-        sums[f"written/{kind}"] = jnp.sum(is_kind)
-        sums[f"entropy/{kind}"] = jnp.sum(jnp.where(is_kind, -stream.log_prob, 0.0))
+        is_kind = trajectory.is_sampled & (trajectory.kind == Kind[kind.upper()])
+        sums[f"sampled/{kind}"] = jnp.sum(is_kind)
+        sums[f"entropy/{kind}"] = jnp.sum(jnp.where(is_kind, -trajectory.log_prob, 0.0))
     sums = total({name: value.astype(jnp.float32) for name, value in sums.items()})
-    lives = jnp.maximum(sums["lives"], 1.0)
-    returns = {name: value / lives for name, value in sums.items() if name.startswith("return/")}
+    episodes = jnp.maximum(sums["episodes"], 1.0)
+    returns = {name: value / episodes for name, value in sums.items() if name.startswith("return/")}
     return {
         "return": jnp.sum(jnp.stack(list(returns.values()))),
         **returns,
-        "lives": sums["lives"],
-        "whole_lives": sums["whole_lives"],
-        "turns": sums["segments"] / lives,
-        "written": sums["written"] / lives,
+        "episodes": sums["episodes"],
+        "whole_episodes": sums["whole_episodes"],
+        "turns": sums["segments"] / episodes,
+        "sampled": sums["sampled"] / episodes,
         "illegal_share": sums["illegal"] / jnp.maximum(sums["segments"], 1.0),
-        "unfinished_share": sums["unfinished"] / jnp.maximum(sums["lives"] + sums["unfinished"], 1.0),
-        "useful_share": sums["tokens"] / sums["slots"],
+        "unfinished_share": sums["unfinished"] / jnp.maximum(sums["episodes"] + sums["unfinished"], 1.0),
+        "useful_share": sums["tokens"] / sums["computed"],
         "tokens": sums["tokens"],
         "calls": sums["calls"],
         **{name: value / jnp.maximum(sums["tokens"], 1.0) for name, value in sums.items() if name.startswith("tokens/")},
-        **{f"written/{kind}": sums[f"written/{kind}"] / jnp.maximum(sums["tokens"], 1.0) for kind in WRITTEN_KINDS},
-        **{f"entropy/{kind}": sums[f"entropy/{kind}"] / jnp.maximum(sums[f"written/{kind}"], 1.0) for kind in WRITTEN_KINDS},
+        **{f"sampled/{kind}": sums[f"sampled/{kind}"] / jnp.maximum(sums["tokens"], 1.0) for kind in WRITTEN_KINDS},
+        **{f"entropy/{kind}": sums[f"entropy/{kind}"] / jnp.maximum(sums[f"sampled/{kind}"], 1.0) for kind in WRITTEN_KINDS},
     }
 
 
-def size_metrics(stream: Stream, size: Size, total: Callable = lambda x: x) -> dict[str, jax.Array]:
-    """Returns whether lives keep to the size that their interaction declares, from which streams and contexts are made.
+def size_metrics(trajectory: Trajectory, size: Size, total: Callable = lambda x: x) -> dict[str, jax.Array]:
+    """Returns a metric that tells whether episodes exceed the size that their interaction declares.
 
     Args:
-      stream: `[B, T]`.
-      size: of the interaction.
-      total: adds sums up over devices.
+      trajectory: `[B, T]`.
+      size: size of the interaction.
+      total: adds a value up over devices.
 
     Returns:
-      float32 `[]` by name: `beyond_size_share` of lanes in which a life wrote more segments than `size.turns`, or a context held more
-      tokens than `size.context`. It should be 0: else `size` is wrong, and returns are those of lives that were cut.
+      float32 `[]` by name:
+
+      - `beyond_size_share`: share of lanes, those in which an episode has more than `size.turns` segments or a context more than
+        `size.context` tokens. If it is not 0, `size` is wrong and returns are those of episodes that were cut off.
     """
-    position = jnp.arange(stream.token.shape[1])
-    is_beyond = stream.is_written & ((stream.turn >= size.turns) | (position - stream.begin >= size.context))
-    lanes, all_lanes = total(jnp.sum(jnp.any(is_beyond, axis=1) * 1.0)), total(jnp.float32(len(stream.token)))
+    position = jnp.arange(trajectory.token.shape[1])
+    is_beyond = trajectory.is_sampled & ((trajectory.turn >= size.turns) | (position - trajectory.context_start >= size.context))
+    lanes, all_lanes = total(jnp.sum(jnp.any(is_beyond, axis=1) * 1.0)), total(jnp.float32(len(trajectory.token)))
     return {"beyond_size_share": lanes / all_lanes}
 
 
 def imitation_metrics(log_prob: jax.Array, is_kept: jax.Array, total: Callable = lambda x: x) -> dict[str, jax.Array]:
-    """Returns how far a model is from its expert.
+    """Returns a metric of how well a model imitates its expert.
 
     Args:
       log_prob: float32 `[B, T]`, nats, of the expert's tokens under the model.
-      is_kept: bool `[B, T]`, those that it learns from.
-      total: adds sums up over devices.
+      is_kept: bool `[B, T]`, the tokens that it learns from.
+      total: adds a value up over devices.
 
     Returns:
-      float32 `[]` by name: `negative_log_likelihood`, nats a token.
+      float32 `[]` by name:
+
+      - `negative_log_likelihood`: nats per token, mean over the tokens that it learns from.
     """
     surprise, count = total(jnp.sum(jnp.where(is_kept, -log_prob, 0.0))), total(jnp.sum(is_kept * 1.0))
     return {"negative_log_likelihood": surprise / jnp.maximum(count, 1.0)}
 
 
-def _last_event(stream: Stream) -> jax.Array:
-    """Returns int32 `[B]`, the last slot of each lane at which something was decided or a life was closed."""
-    index = jnp.arange(stream.token.shape[1])
-    happened = stream.is_written | stream.ends_life
+def _last_event(trajectory: Trajectory) -> jax.Array:
+    """Returns int32 `[B]`, the last position of each lane at which a token was sampled or an episode ended."""
+    index = jnp.arange(trajectory.token.shape[1])
+    happened = trajectory.is_sampled | trajectory.ends_episode
     return jnp.max(jnp.where(happened, index, 0), axis=1)

@@ -1,4 +1,4 @@
-"""A state of training as named arrays on the host, and what can be wrong with them."""
+"""The training state as named arrays on the host, and checks of them."""
 
 import zlib
 from typing import Any
@@ -14,9 +14,9 @@ _LEARNED = ("params", "optimizer_state", "reference")
 
 
 def pack(state: TrainState) -> Arrays:
-    """Returns copies of the leaves of a state, by name, and their checksum; they outlive its buffers."""
-    # Arrays of no size cannot be stored, and need not be.
-    arrays = {_name(i): np.array(_data(leaf)) for i, leaf in enumerate(jax.tree.leaves(state)) if leaf.size}
+    """Returns copies of the leaves of a state, by name, and their checksum. They stay valid when its buffers are donated."""
+    # Empty arrays cannot be stored, and need not be.
+    arrays = {name: np.array(_data(leaf)) for name, leaf in _named(state) if leaf.size}
     return {**arrays, _CHECKSUM: np.asarray(_checksum(arrays))}
 
 
@@ -25,45 +25,53 @@ def unpack(like: TrainState, arrays: Arrays) -> TrainState:
 
     Args:
       like: a state of the same shapes, or its `jax.eval_shape`.
-      arrays: of `pack`; they are copied.
+      arrays: result of `pack`; they are copied.
 
     Returns:
       The state.
     """
-    leaves, treedef = jax.tree.flatten(like)
-    data = [jax.numpy.array(arrays[_name(i)], copy=True) if leaf.size else _zeros(leaf) for i, leaf in enumerate(leaves)]
-    whole = [jax.random.wrap_key_data(x) if _is_key(leaf) and leaf.size else x for leaf, x in zip(leaves, data, strict=True)]
-    return jax.tree.unflatten(treedef, whole)
+
+    def restored(name: str, leaf: Any) -> Any:
+        data = jax.numpy.array(arrays[name], copy=True) if leaf.size else _zeros(leaf)
+        return jax.random.wrap_key_data(data) if _is_key(leaf) and leaf.size else data
+
+    return jax.tree.unflatten(jax.tree.structure(like), [restored(name, leaf) for name, leaf in _named(like)])
 
 
 def is_intact(arrays: Arrays) -> bool:
-    """Returns whether every bit of `arrays` is as it was packed: a store does not notice one that was flipped."""
+    """Returns whether arrays are those that were packed, by their checksum; the store does not notice a flipped bit."""
     return _CHECKSUM in arrays and _checksum(arrays) == arrays[_CHECKSUM]
 
 
 def fits(like: TrainState, arrays: Arrays) -> bool:
-    """Returns whether `arrays` are those of a state of the same shapes and types as `like`."""
-    leaves = enumerate(jax.tree.leaves(like))
-    wanted = jax.eval_shape(lambda: {_name(i): _data(_zeros(leaf)) for i, leaf in leaves if leaf.size})
+    """Returns whether arrays are those of a state of the same shapes and types as `like`."""
+    wanted = jax.eval_shape(lambda: {name: _data(_zeros(leaf)) for name, leaf in _named(like) if leaf.size})
     found = {name: (array.shape, array.dtype) for name, array in arrays.items() if name != _CHECKSUM}
     return found == {name: (leaf.shape, leaf.dtype) for name, leaf in wanted.items()}
 
 
 def not_finite(like: TrainState, arrays: Arrays) -> str:
-    """Returns the name of the first array of what is learned that is not finite, such as "params/head"; "" if there is none.
+    """Finds an array of the parameters, optimizer state or reference that is not finite.
+
+    Lanes and curricula are not checked, because an environment may keep infinite numbers.
 
     Args:
       like: as `unpack`.
-      arrays: of `pack`. Those of lanes and settings are not looked at: what an environment keeps may well be infinite.
+      arrays: result of `pack`.
 
     Returns:
-      The name.
+      The name of the first one, such as "params/head"; "" if there is none.
     """
-    for i, (path, leaf) in enumerate(jax.tree.leaves_with_path(like)):
-        is_learned = path[0].name in _LEARNED and jax.numpy.issubdtype(leaf.dtype, np.inexact)
-        if is_learned and leaf.size and not np.isfinite(arrays[_name(i)]).all():
-            return jax.tree_util.keystr(path, simple=True, separator="/")
+    for name, leaf in _named(like):
+        is_learned = name.partition(".")[0] in _LEARNED and jax.numpy.issubdtype(leaf.dtype, np.inexact)
+        if is_learned and leaf.size and not np.isfinite(arrays[name]).all():
+            return name.replace(".", "/")
     return ""
+
+
+def is_former(arrays: Arrays) -> bool:
+    """Returns whether arrays were packed by an earlier version, which numbered them."""
+    return any(name.startswith("leaf0") for name in arrays)
 
 
 def _checksum(arrays: Arrays) -> np.uint32:
@@ -74,8 +82,9 @@ def _checksum(arrays: Arrays) -> np.uint32:
     return np.uint32(checksum)
 
 
-def _name(index: int) -> str:
-    return f"leaf{index:05d}"
+def _named(state: TrainState) -> list[tuple[str, Any]]:
+    """Returns the leaves of a state with the names of their places, such as "params.head": leaves of equal shapes cannot be confused."""
+    return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in jax.tree.leaves_with_path(state)]
 
 
 def _is_key(leaf: Any) -> bool:

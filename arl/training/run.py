@@ -1,4 +1,4 @@
-"""The host's part of training: it calls `update`, writes down what came of it, and stops when asked."""
+"""The training loop on the host: it calls `update`, writes metrics and checkpoints, and stops when asked."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ Observer = Callable[[int, dict[str, float], float], None]
 
 
 class TrainingError(Exception):
-    """Training cannot go on; the message says in one sentence what happened and what is left."""
+    """Training cannot go on. The message says in one sentence what happened and from which checkpoint to resume."""
 
 
 def run(
@@ -33,22 +33,22 @@ def run(
     observers: list[Observer],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
-    """Trains until a number of updates has been taken, or something asks it to stop. What it leaves can be resumed bit for bit.
+    """Trains until a number of updates has been taken or it is asked to stop. A run that is resumed gives the same bits.
 
     Args:
-      update: of a learner, compiled.
-      state: where to begin.
-      num_updates: updates in all, those before `state` included.
-      checkpoints: where states are saved.
-      checkpoint_every: updates between two of them.
-      observers: what is told of every update.
-      should_stop: asked after every update.
+      update: compiled update of a learner.
+      state: state to start from.
+      num_updates: number of updates in all, those before `state` included.
+      checkpoints: checkpoints of the run.
+      checkpoint_every: number of updates between two checkpoints.
+      observers: functions that are called after every update.
+      should_stop: called after every update; training stops if it returns True.
 
     Returns:
       The last state, which has been saved.
 
     Raises:
-      TrainingError: if a metric, or what has been learned, is not finite; that update is not saved.
+      TrainingError: if a metric, the parameters, optimizer state or reference are not finite; that update is not saved.
       CheckpointError: if a checkpoint could not be written.
     """
     has_warned = False
@@ -68,7 +68,7 @@ def run(
         if (step + 1) % checkpoint_every == 0 or step + 1 == num_updates or stops:
             try:
                 checkpoints.save(state)
-            except NotFiniteError as error:  # by the update's last step: what it measured before was still finite
+            except NotFiniteError as error:  # the last step of the update made them so; its metrics, measured before, were finite
                 raise _diverged(str(error), checkpoints, state) from error
         if stops:
             break
@@ -77,25 +77,29 @@ def run(
 
 def _beyond_size(step: int, share: float) -> str:
     return (
-        f"in update {step} lives of {share:.0%} of the lanes ran past the size that their interaction declares, and were cut; returns are "
-        "wrong until its size says how long a life can be (rollout.check_size finds what is wrong)"
+        f"in update {step} episodes in {share:.0%} of the lanes exceeded the size that their interaction declares, and were cut off, so "
+        "returns are wrong; correct its size, which `rollout.check_size` checks"
     )
 
 
 def _diverged(what: str, checkpoints: Checkpoints, like: TrainState) -> TrainingError:
     whole = checkpoints.newest_whole(like)
     rest = "no whole checkpoint had been saved before it" if whole is None else f"checkpoint {whole} is whole"
-    return TrainingError(f"{what}; {rest}; try a smaller learner.learning_rate")
+    return TrainingError(f"{what}; {rest}; try a smaller LearnerConfig.learning_rate")
 
 
 class MetricsFile:
-    """One line of JSON an update; the same run gives the same bytes."""
+    """Writes one line of JSON per update; the same run gives the same bytes."""
 
     def __init__(self, path: pathlib.Path, step: int):
-        """Opens a file for the updates from `step` on; what a run that was killed wrote beyond it is cut off.
+        """Opens a file for the updates from `step` on, and removes lines that a killed run wrote beyond it.
+
+        Args:
+          path: path of the file; created if it does not exist.
+          step: number of updates taken.
 
         Raises:
-          TrainingError: if the lines of the updates before `step` are not all there.
+          TrainingError: if a line of the updates before `step` is missing.
         """
         lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)[:step] if path.exists() else []
         whole = [index for index, line in enumerate(lines) if _update_of(line) == index]
@@ -116,7 +120,7 @@ class MetricsFile:
 
 
 def _update_of(line: str) -> int | None:
-    """Returns the number of the update that a line is about, None if it is not whole."""
+    """Returns the number of a line's update; None if the line is not whole."""
     try:
         return json.loads(line)["update"] if line.endswith("}\n") else None
     except (ValueError, KeyError, TypeError):
@@ -124,13 +128,13 @@ def _update_of(line: str) -> int | None:
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
-    """Returns the lines of the file at `path` that are whole."""
+    """Returns the whole lines of the metrics file at `path`."""
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether SIGTERM or Ctrl-C has come; a second one takes effect at once."""
+    """Yields a function that says whether SIGTERM or SIGINT has been received; a second one raises KeyboardInterrupt."""
     received: list[int] = []
 
     def note(number, frame):

@@ -1,8 +1,8 @@
-"""Named arrays in a folder, written and read one after another: what a checkpoint is made of.
+"""Storage of a checkpoint: named arrays in a folder, written and read one after another.
 
-They lie as Orbax's own handlers lay them (zarr arrays in an OCDBT store), so that its checkpoints can be read too. Those handlers work on
-all arrays at once: where a disk is full or a file is damaged, every array tells of its failure an event loop that the first one has closed,
-or a thread that dies of it, and nobody can catch these tracebacks. Here one exception is raised, to the caller.
+The format is that of Orbax's own handlers (zarr arrays in an OCDBT store), so checkpoints of either can be read by the other. Those
+handlers work on all arrays concurrently: on a full disk or a damaged file each array fails in an event loop that is already closed or in a
+thread of its own, where the error cannot be caught. Here one exception is raised in the caller.
 """
 
 import dataclasses
@@ -12,21 +12,23 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
+from arl.types import ArlError
+
 Arrays = dict[str, np.ndarray]
 """Arrays by name, each of any shape and type."""
 
 
 def write(folder: pathlib.Path, arrays: Arrays) -> None:
-    """Writes arrays to a folder; all of them appear there at once, or none does.
+    """Writes arrays to a folder atomically.
 
     Args:
-      folder: that is new.
-      arrays: none of them empty.
+      folder: a new folder.
+      arrays: arrays, none of them empty.
 
     Raises:
-      ValueError: of the store, if the folder cannot hold them.
+      ValueError: of the store, if they cannot be written.
     """
-    context = ts.Context()  # without it each array would open the store, and commit to it, on its own: thousands of files
+    context = ts.Context()  # shared: otherwise each array opens the store and commits to it on its own, which makes thousands of files
     with ts.Transaction(atomic=True) as transaction:
         for name, array in arrays.items():
             spec = {**_spec(folder, name), "metadata": {"compressor": {"id": "zstd"}, "chunks": array.shape}}
@@ -38,13 +40,14 @@ def read(folder: pathlib.Path) -> Arrays:
     """Returns the arrays that were written to a folder.
 
     Raises:
-      ValueError: of the store, if there are none, or what is there cannot be read.
+      ArlError: if there are none.
+      ValueError: of the store, if they cannot be read.
     """
     context = ts.Context()
     keys = ts.KvStore.open(_store(folder), context=context).result().list().result()
     names = sorted({key.decode().partition("/")[0] for key in keys})
     if not names:
-        raise ValueError(f"NOT_FOUND: there are no arrays in {folder}")
+        raise ArlError(f"NOT_FOUND: there are no arrays in {folder}")
     return {name: ts.open(_spec(folder, name), context=context, open=True).result().read().result() for name in names}
 
 
@@ -57,14 +60,14 @@ def _spec(folder: pathlib.Path, name: str) -> dict:
 
 
 class ArraysHandler(ocp.CheckpointHandler):
-    """Named arrays as an item of Orbax's checkpoints."""
+    """An Orbax handler of named arrays."""
 
     def save(self, directory, args: "ArraysSave") -> None:
         """Writes the arrays of `args` to `directory`."""
         write(pathlib.Path(directory), args.arrays)
 
     def restore(self, directory, args: "ArraysRestore") -> Arrays:
-        """Returns the arrays in `directory`; `args` ask for nothing more."""
+        """Returns the arrays in `directory`; `args` are not used."""
         del args
         return read(pathlib.Path(directory))
 
@@ -72,7 +75,11 @@ class ArraysHandler(ocp.CheckpointHandler):
 @ocp.args.register_with_handler(ArraysHandler, for_save=True)
 @dataclasses.dataclass
 class ArraysSave(ocp.args.CheckpointArgs):
-    """To save arrays, by name."""
+    """Arguments to save arrays.
+
+    Attributes:
+      arrays: arrays by name.
+    """
 
     arrays: Arrays
 
@@ -80,4 +87,4 @@ class ArraysSave(ocp.args.CheckpointArgs):
 @ocp.args.register_with_handler(ArraysHandler, for_restore=True)
 @dataclasses.dataclass
 class ArraysRestore(ocp.args.CheckpointArgs):
-    """To restore them."""
+    """Arguments to restore arrays."""

@@ -1,11 +1,12 @@
-"""A warm start: before an agent learns from rewards it imitates its expert, on the same parameters and in the same count of updates.
+"""A warm start: behaviour cloning of an expert, before an agent learns from rewards.
 
     warm = make_warm_start(interaction, model, rollout_config, config, num_updates=50, vocab_size=V)
     learner = make_learner(interaction, model, rollout_config, config, vocab_size=V, first_step=50)
     update = in_turn(50, jax.jit(warm.update), jax.jit(learner.update))
     state = run(update, learner.init(key), 50 + config.num_updates, ...)
 
-A state has one form all along: that of `learner`. Its step tells which part of the run it belongs to, and so does that of a checkpoint.
+Both parts of a run use the same state, that of `learner`, and count their updates together: the step of a state or checkpoint tells to
+which part it belongs.
 """
 
 import dataclasses
@@ -14,11 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from arl.models import LanguageModel
 from arl.rollout import Decoding, RolloutConfig
 from arl.training.config import LearnerConfig, Schedule
 from arl.training.learner import Learner, TrainState, make_learner, make_optimizer
 from arl.training.parallel import Update
-from arl.types import Interaction, LanguageModel, select
+from arl.types import ArlError, Interaction, select
 
 
 def make_warm_start(
@@ -30,33 +32,34 @@ def make_warm_start(
     num_updates: int,
     **options: Any,
 ) -> Learner:
-    """Returns the learner of a run's first updates, behaviour cloning: cross-entropy of what the expert writes, in lives that it lives.
+    """Returns a learner that clones an expert: it minimises the cross-entropy of the expert's tokens, in episodes that the expert plays.
 
-    It takes and gives the states of the learner that goes on: it leaves their lanes, and what `adapt` has learned, as they are. Its own
-    lanes are new at every update, so of a life that is longer than a stream only the beginning is imitated. The last of its updates makes
-    the optimizer anew, and takes the parameters that it has come to for the reference of a divergence. What the expert earned stands in
-    its metrics as `expert/return`, `expert/return/outcome` and so on.
+    It updates the states of the main learner, the one that follows, but leaves their lanes and learned curricula unchanged. Its lanes are
+    new in every update, so only the start of an episode that is longer than a trajectory is cloned. Its last update resets the optimizer,
+    and makes the parameters the reference of a divergence. Its metrics report the expert's return as `expert/return`,
+    `expert/return/outcome` and so on.
 
     Args:
-      interaction, model: as `make_learner`.
-      rollout_config: of the learner that goes on; what decoding would drop is not dropped here.
-      config: of the learner that goes on. Its batches, optimizer, aggregation and value loss hold here too; its learning rate is followed
-        over these updates, other schedules stand still where they begin.
-      num_updates: how many.
-      **options: as `make_learner`; those of the learner that goes on may be given, of which `estimate` and `first_step` are not looked at.
+      interaction: as `make_learner`.
+      model: as `make_learner`.
+      rollout_config: rollout config of the main learner; its decoding is replaced by one that drops no candidates.
+      config: config of the main learner. Batches, optimizer, aggregation and value loss are the same; the learning rate's schedule runs
+        over these updates, and other schedules keep their initial values.
+      num_updates: number of updates.
+      **options: as `make_learner`; those of the main learner may be given, as `estimate` and `first_step` are ignored.
 
     Returns:
       The learner.
 
     Raises:
-      ValueError: if there is no update, or no expert, and as `make_learner`.
+      ArlError: if `num_updates` is below 1, if there is no expert, and as `make_learner`.
     """
     if num_updates < 1:
-        raise ValueError(f"a warm start of {num_updates} updates is none; set it >= 1, or leave it out")
-    if interaction.expert is None:
-        raise ValueError("nobody can be imitated here; give the environment an expert, or leave the warm start out (warm_start=0)")
+        raise ArlError(f"num_updates is {num_updates}; set it >= 1, or leave the warm start out")
+    if not interaction.has_expert:
+        raise ArlError("there is no expert to imitate; give the environment an expert, or leave the warm start out (Config.warm_start=0)")
     options |= {"estimate": None, "first_step": 0}
-    imitated = interaction._replace(adapt=None)  # outcomes are the expert's, not the agent's
+    imitated = interaction._replace(adapt=None)  # the curriculum must adapt to the agent's outcomes, not the expert's
     cloning = make_learner(imitated, model, expert_rollout(rollout_config), cloning_config(config, num_updates), **options)
     optimizer = make_optimizer(config)
 
@@ -72,13 +75,13 @@ def make_warm_start(
 
 
 def expert_rollout(config: RolloutConfig) -> RolloutConfig:
-    """Returns a rollout's config under which the expert writes, and nothing is dropped that it may write."""
+    """Returns the config of a rollout in which the expert writes, with decoding that drops no candidates."""
     decoding = Decoding(temperature=config.decoding.temperature or 1.0, constrained=config.decoding.constrained)
     return dataclasses.replace(config, expert=True, decoding=decoding)
 
 
 def cloning_config(config: LearnerConfig, num_updates: int) -> LearnerConfig:
-    """Returns a learner's config for `num_updates` updates of behaviour cloning before it."""
+    """Returns the config for `num_updates` updates of behaviour cloning before a learner of config `config`."""
     begins = {name: float(schedule(0.0)) for name, schedule in config.schedules.items()}
     return dataclasses.replace(
         config,
@@ -94,16 +97,19 @@ def cloning_config(config: LearnerConfig, num_updates: int) -> LearnerConfig:
 
 
 def in_turn(num_updates: int, first: Update, then: Update) -> Update:
-    """Returns the update of a run in two parts: by the step of the state that it is given, on the host.
+    """Returns the update of a run in two parts, chosen on the host by the step of the state.
 
     Args:
-      num_updates: how many the first part has.
-      first: its update, compiled.
-      then: that of all the others, compiled.
+      num_updates: number of updates of the first part.
+      first: compiled update of the first part.
+      then: compiled update of the second part.
+
+    Returns:
+      The update.
     """
 
     def update(state: TrainState):
-        step = int(np.max(jax.device_get(state.step)))  # under `pmap`, or of several seeds, there are several: all the same
+        step = int(np.max(jax.device_get(state.step)))  # under `pmap` or for several seeds there are several, all equal
         return first(state) if step < num_updates else then(state)
 
     return update

@@ -1,98 +1,160 @@
-"""`act` over an environment of chance, against its account in plain Python."""
+"""`Act` over an environment of chance, against its account in plain Python."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import agents, envs, text
-from arl.types import Kind, Written
+from arl import envs, text
+from arl.agents import Act
+from arl.types import ArlError, Kind, Segment
 from tests import agents_fixtures as plain
 from tests import tiny
 
-
-def act(environment, illegal_penalty=0.125, forgets=False):
-    return "act", environment, {"illegal_penalty": illegal_penalty, "forgets": forgets}
-
-
 ENVIRONMENTS = {
-    "ends": plain.make_riddle(3),
-    "is cut": envs.time_limit(plain.make_riddle(5), 2),
-    "costs": envs.turn_cost(plain.make_riddle(3), 0.5),
+    "ends": (plain.make_riddle(3), {}),
+    "is cut": (plain.make_riddle(5), {"time_limit": 2}),
+    "costs": (plain.make_riddle(3), {"turn_cost": 0.5}),
 }
 
 
-@pytest.mark.parametrize("forgets", [False, True])
+def act(name="ends", resets_context=False):
+    """A recipe, as in `agents_fixtures`."""
+    environment, options = ENVIRONMENTS[name]
+    return "act", environment, {"illegal_penalty": 0.125, "resets_context": resets_context, **options}
+
+
+@pytest.mark.parametrize("resets_context", [False, True])
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_turns_are_those_of_the_environment(name, forgets):
-    recipe = act(ENVIRONMENTS[name], forgets=forgets)
-    lives = plain.live(recipe, plain.build(recipe), range(12))
-    illegal = ENVIRONMENTS[name].worst_reward - 0.125
-    assert any(turn.reward == illegal for life in lives for turn in life), "illegal texts are among them"
-    assert all(turn.forget == forgets and turn.kind == Kind.ACTION for life in lives for turn in life)
-    assert any(life[-1].terminated for life in lives) or name == "is cut"
+def test_turns_are_those_of_the_environment(name, resets_context):
+    recipe = act(name, resets_context)
+    episodes = plain.live(recipe, plain.build(recipe), range(12))
+    illegal = ENVIRONMENTS[name][0].worst_reward - recipe[2].get("turn_cost", 0.0) - 0.125
+    assert any(turn.reward == illegal for episode in episodes for turn in episode), "illegal texts are among them"
+    assert all(turn.reset_context == resets_context and turn.kind == Kind.ACTION for episode in episodes for turn in episode)
+    assert any(episode[-1].terminated for episode in episodes) or name == "is cut"
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_a_cut_turn_has_nothing_to_write_and_says_what_happened(name):
-    recipe = act(ENVIRONMENTS[name])
-    ends = [life[-1] for life in plain.live(recipe, plain.build(recipe), range(12), longest=True)]
-    assert all(turn.truncated and turn.budget == 0 and turn.read for turn in ends), "illegal turns count, so that no life goes on for ever"
+def test_a_truncated_turn_asks_for_nothing_and_says_what_happened(name):
+    recipe = act(name)
+    ends = [episode[-1] for episode in plain.live(recipe, plain.build(recipe), range(12), longest=True)]
+    assert all(turn.truncated and turn.budget == 0 and turn.read for turn in ends), (
+        "illegal turns count, so that no episode goes on for ever"
+    )
 
 
-@pytest.mark.parametrize("forgets", [False, True])
-def test_bounds_are_reached(forgets):
-    recipe = act(plain.make_riddle(3, full=True), forgets=forgets)
+@pytest.mark.parametrize(("max_steps", "time_limit", "wanted"), [(3, 0, 3), (3, 2, 2), (3, 5, 3), (None, 4, 4)])
+def test_the_shorter_of_time_limit_and_max_steps_truncates_an_attempt(max_steps, time_limit, wanted):
+    """Counted in actions, legal or not, and in the size of the episode."""
+    environment = plain.make_riddle(5)._replace(max_steps=max_steps)
+    interaction = tiny.make(environment, Act(time_limit=time_limit))
+    assert interaction.size.turns == wanted
+    state, _ = interaction.start(jax.random.key(0), {})
+    illegal = Segment(text.empty(interaction.size.written), jnp.int32(-1), jnp.bool_(False))
+    for count in range(1, wanted + 1):
+        state, turn = interaction.advance(jax.random.key(count), {}, state, illegal)
+        assert (bool(turn.truncated), bool(turn.terminated)) == (count == wanted, False)
+
+
+@pytest.mark.parametrize("resets_context", [False, True])
+def test_bounds_of_the_size_are_reached(resets_context):
+    recipe = ("act", plain.make_riddle(3, full=True), {"illegal_penalty": 0.125, "resets_context": resets_context})
     interaction = plain.build(recipe)
-    for life in plain.live(recipe, interaction, range(3), longest=True):
-        assert plain.extent(life) == (interaction.size.life, interaction.size.context)
-        assert len(life) - 1 == interaction.size.turns and max(len(turn.read) for turn in life) == interaction.size.read
+    for episode in plain.live(recipe, interaction, range(3), longest=True):
+        assert plain.extent(episode) == (interaction.size.episode, interaction.size.context)
+        assert len(episode) - 1 == interaction.size.turns and max(len(turn.read) for turn in episode) == interaction.size.read
 
 
 def test_an_illegal_text_is_no_step_whatever_string_it_resembles():
     """A string that exists in the grammar but not in this state is illegal: the state stays, the least is earned, the penalty charged."""
-    environment = envs.turn_cost(plain.make_riddle(3), 0.5)
-    interaction = agents.act(environment, illegal_penalty=0.25)
+    interaction = tiny.make(plain.make_riddle(3), Act(illegal_penalty=0.25, turn_cost=0.5))
     state, turn = interaction.start(jax.random.key(0), {})
     missing = int(jnp.argmin(turn.legal))
     said = text.pad(text.constant(plain.STRINGS[missing]), interaction.size.written)
-    written = plain.Written(said, jnp.int32(-1), jnp.bool_(False))
+    written = Segment(said, jnp.int32(-1), jnp.bool_(False))
     after, answer = interaction.advance(jax.random.key(1), {}, state, written)
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool(a == b), after[0], state[0])) and int(after[1]) == 1
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(a == b), after.environment, state.environment))
+    assert [int(num_turns) for num_turns in (*state.layers, *after.layers)] == [0, 1]
     assert (float(answer.reward.process), float(answer.reward.outcome)) == (-0.25, -0.5)
 
 
 @pytest.mark.parametrize("worst", [0.25, float("-inf"), float("nan")])
 def test_an_illegal_text_cannot_pay_or_cost_without_bound(worst):
-    with pytest.raises(ValueError, match="set it to the least that a step can earn, or to 0"):
-        agents.act(plain.make_riddle(3)._replace(worst_reward=worst))
+    with pytest.raises(ArlError, match="set it to the least that a step can earn, or to 0"):
+        tiny.make(plain.make_riddle(3)._replace(worst_reward=worst), Act())
 
 
-def test_expert_and_anchor_are_those_of_the_environment():
-    environment = envs.make_number_guess(tiny.TOKENIZER, 4, one_guess=True)
-    interaction = agents.act(environment)
+def test_the_expert_of_actions_is_that_of_the_environment():
+    """It writes the string of the action, and is asked in the environment's state; where there is none nobody is an expert."""
+    environment = tiny.make_guess()
+    interaction = tiny.make(environment, Act())
     state, _ = interaction.start(jax.random.key(0), {})
-    guess = environment.expert(jax.random.key(1), state[0])
-    assert plain.ids(interaction.expert(jax.random.key(1), state)) == text.token_ids(tiny.TOKENIZER, f" {int(guess)}")
-    assert int(interaction.anchor(state)) == int(environment.anchor(state[0]))
-    assert agents.act(tiny.make_walk()).expert is None and agents.act(tiny.make_walk()).anchor is None
+    guess = environment.expert(jax.random.key(1), state.environment)
+    said = interaction.experts[Kind.ACTION](jax.random.key(1), state, jnp.int32(0))
+    assert plain.ids(said) == text.token_ids(tiny.TOKENIZER, f" {int(guess)}")
+    assert interaction.has_expert and set(interaction.experts) == {Kind.ACTION}
+    assert tiny.make(tiny.make_walk(), Act()).experts == {} and not tiny.make(tiny.make_walk(), Act()).has_expert
+
+
+def test_experts_of_the_task_are_asked_in_the_environments_state_and_of_the_attempt():
+    """The task's own expert of actions goes before that of the environment; that of notes reflects too."""
+    say = lambda index: text.say_choice(tiny.make_guess().grammar, index)
+    experts = {
+        Kind.ACTION: lambda key, state, attempt: say((state.number + attempt) % 4),
+        Kind.NOTE: lambda key, state, attempt: say(state.number),
+    }
+    given = []
+    interaction = tiny.make(tiny.make_guess(), Act(turn_cost=0.5), experts=lambda limits: given.append(limits) or experts)
+    assert [(limits.num_steps, limits.step_cost, limits.num_attempts) for limits in given] == [(0, 0.5, 1)]
+    state, _ = interaction.start(jax.random.key(0), {})
+    number = int(state.environment.number)
+    for kind, wanted in [(Kind.ACTION, (number + 1) % 4), (Kind.NOTE, number), (Kind.REFLECTION, number)]:
+        said = interaction.experts[kind](jax.random.key(0), state, jnp.int32(1))
+        assert plain.ids(said) == text.token_ids(tiny.TOKENIZER, f" {wanted}")
+
+
+def test_the_state_is_the_environments_and_the_number_of_turns():
+    """So that the hash of a state is that of the environment's."""
+    environment = tiny.make_guess()
+    state, _ = tiny.make(environment, Act()).start(jax.random.key(0), {})
+    same = jax.tree.map(lambda a, b: bool(a == b), state.environment, environment.reset(jax.random.key(0)))
+    assert jax.tree.all(same) and len(state.layers) == 1 and int(state.layers[0]) == 0
+    assert int(environment.state_hash(state.environment)) == int(environment.state_hash(environment.reset(jax.random.key(0))))
 
 
 def test_an_environment_without_end_is_refused():
-    with pytest.raises(ValueError, match=r"time_limit\(environment, num_steps\)"):
-        agents.act(plain.make_riddle()._replace(max_steps=None))
+    with pytest.raises(ArlError, match=r"no bound on its steps; set Act\.time_limit >= 1"):
+        tiny.make(plain.make_riddle()._replace(max_steps=None), Act())
 
 
-def test_words_that_are_no_text_are_refused():
-    with pytest.raises(ValueError, match=r"describe returns str, not a Text.*arl\.text\.template"):
-        agents.act(plain.make_riddle()._replace(describe=lambda state: "Guess:"))
+def test_a_description_that_is_no_text_is_refused():
+    with pytest.raises(ArlError, match=r"describe returns str, not a Text.*arl\.text\.template"):
+        tiny.make(plain.make_riddle()._replace(describe=lambda state: "Guess:"), Act())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(illegal_penalty=-0.1), r"Act\.illegal_penalty is -0\.1; set it to a number >= 0"),
+        (dict(illegal_penalty=float("inf")), r"Act\.illegal_penalty is inf"),
+        (dict(turn_cost=float("nan")), r"Act\.turn_cost is nan; set it to a number >= 0"),
+        (dict(bits=-1.0), r"Act\.bits is -1\.0; set it to a number >= 0"),
+        (dict(discount=1.5), r"Act\.discount is 1\.5, .* between 0 and 1"),
+        (dict(time_limit=-1), r"Act\.time_limit is -1; set it >= 0"),
+        (dict(time_limit=2.0), r"Act\.time_limit is 2\.0; set it to a whole number"),
+    ],
+)
+def test_options_of_act_that_cannot_be_are_refused(options, words):
+    with pytest.raises(ArlError, match=words):
+        Act(**options)
 
 
 def lived(environment):
-    """Traces the first turns of a life."""
-    interaction = agents.act(environment)
+    """Traces the first turns of an episode."""
+    interaction = tiny.make(environment, Act())
     state, _ = interaction.start(jax.random.key(0), {})
-    silence = Written(text.empty(interaction.size.written), jnp.int32(0), jnp.bool_(True))
+    silence = Segment(text.empty(interaction.size.written), jnp.int32(0), jnp.bool_(True))
     return jax.eval_shape(lambda key: interaction.advance(key, {}, state, silence), jax.random.key(0))
 
 
@@ -112,9 +174,9 @@ def lived(environment):
     ],
 )
 def test_an_environment_whose_parts_do_not_fit_is_refused(wrong, words):
-    game = envs.make_number_guess(tiny.TOKENIZER, 4, one_guess=True)
+    game = tiny.make_guess()
     lived(game)
-    with pytest.raises(ValueError, match=words) as error:
+    with pytest.raises(ArlError, match=words) as error:
         lived(wrong(game))
     assert "\n" not in str(error.value)
 
@@ -130,29 +192,40 @@ def stepping(game, state=lambda state: state, step=lambda step: step):
 
 
 def test_an_expert_that_speaks_instead_of_acting_is_refused():
-    game = envs.make_number_guess(tiny.TOKENIZER, 4, one_guess=True)
-    interaction = agents.act(game._replace(expert=lambda key, state: text.say_choice(game.grammar, state.number)))
-    with pytest.raises(ValueError, match="no index of a legal string"):
-        interaction.expert(jax.random.key(0), interaction.start(jax.random.key(0), {})[0])
+    game = tiny.make_guess()
+    interaction = tiny.make(game._replace(expert=lambda key, state: text.say_choice(game.grammar, state.number)), Act())
+    with pytest.raises(ArlError, match="no index of a legal string"):
+        interaction.experts[Kind.ACTION](jax.random.key(0), interaction.start(jax.random.key(0), {})[0], jnp.int32(0))
 
 
-def test_what_is_paid_on_the_way_is_paid_for_legal_actions_alone():
-    """Such as the bits that an answer gave: a function of the states before and after."""
-    environment = envs.time_limit(envs.make_number_guess(tiny.TOKENIZER, 8), 5)
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_bits_are_paid_for_legal_actions_alone(scale):
+    """By the environment's states before and after; the answer to an illegal text tells nothing."""
 
     def bits(before, after):
-        return jnp.log2((before.inner.high - before.inner.low) / (after.inner.high - after.inner.low))
+        return jnp.log2((before.high - before.low) / (after.high - after.low))
 
-    interaction = agents.act(environment, illegal_penalty=0.25, discount=0.5, process=bits)
+    environment = envs.make_number_guess(tiny.TOKENIZER, 8)
+    interaction = tiny.make(environment, Act(illegal_penalty=0.25, discount=0.5, time_limit=5, bits=scale), bits=bits)
     state, _ = interaction.start(jax.random.key(0), {})
     low, high = 0, 8
     for guess in (3, 5):
         said = text.pad(text.constant(text.token_ids(tiny.TOKENIZER, f" {guess}")), interaction.size.written)
-        illegal = interaction.advance(jax.random.key(1), {}, state, plain.Written(said, jnp.int32(-1), jnp.bool_(False)))[1]
+        illegal = interaction.advance(jax.random.key(1), {}, state, Segment(said, jnp.int32(-1), jnp.bool_(False)))[1]
         assert (float(illegal.reward.process), float(illegal.discount)) == (-0.25, 0.5)
-        number = int(state[0].inner.number)
+        number = int(state.environment.number)
         now = (guess, guess + 1) if guess == number else (max(low, guess + 1), high) if number > guess else (low, min(high, guess))
-        state, turn = interaction.advance(jax.random.key(1), {}, state, plain.Written(said, jnp.int32(guess), jnp.bool_(True)))
-        assert float(turn.reward.process) == pytest.approx(float(np.log2((high - low) / (now[1] - now[0]))))
+        state, turn = interaction.advance(jax.random.key(1), {}, state, Segment(said, jnp.int32(guess), jnp.bool_(True)))
+        assert float(turn.reward.process) == pytest.approx(scale * float(np.log2((high - low) / (now[1] - now[0]))))
         assert (float(turn.reward.outcome), float(turn.discount)) == (-1.0, 0.5)
         low, high = now
+
+
+def test_bits_that_nobody_counts_are_refused():
+    with pytest.raises(ArlError, match=r"set Act\.bits=0, or take Mastermind or TwentyQuestions"):
+        tiny.make(tiny.make_guess(), Act(bits=1.0))
+
+
+def test_an_act_that_is_not_innermost_is_refused():
+    with pytest.raises(ArlError, match="innermost layer; put it first, and once"):
+        tiny.make(tiny.make_guess(), Act(), Act(name="again"))

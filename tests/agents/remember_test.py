@@ -1,4 +1,4 @@
-"""`remember`, alone and in random compositions, against its account in plain Python; the corridor, and what its notes are worth there."""
+"""`Remember`, alone and in random compositions, against its account in plain Python; the corridor, and what its notes are worth there."""
 
 import dataclasses
 import functools
@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import agents, envs, rollout, text
-from arl.agents.remember import remember
-from arl.envs.corridor import make_corridor
-from arl.types import Kind, LanguageModel, Text, Written
+from arl import agents, rollout, text
+from arl.agents import Act, Attempts, History, Nothing, Reflection, Remember, Think, Window
+from arl.envs import Corridor, make_corridor
+from arl.models import LanguageModel
+from arl.types import ArlError, Kind, Segment, Text
 from tests import agents_fixtures as plain
 from tests import tiny
 
@@ -25,59 +26,65 @@ DIGITS = [text.token_ids(tiny.TOKENIZER, f" {i}") for i in range(10)]
 
 
 class PlainRemember:
-    """`remember`, told again."""
+    """`Remember`, told again."""
 
     def __init__(self, inner, options):
-        self.inner, self.options = inner, {"symbols": None, "stop": False, "annealed": False, **options}
-        self.letters = plain._free(self.options["symbols"])
+        self.inner, self.options = inner, {"symbols": "any", "stop": False, "annealed": False, **options}
+        self.candidates = plain._free(self.options["symbols"])
 
     def start(self, key):
-        self.slots, self.count, self.doing = [[] for _ in range(self.options["num_slots"])], 0, "turn"
+        self.notes, self.count, self.doing = [[] for _ in range(self.options["num_notes"])], 0, "turn"
         turn = self.inner.start(key)
         self.attempt = turn.attempt
         return turn
 
     def _page(self):
-        many = len(self.slots) > 1
-        return sum([ASK + (DIGITS[i] if many else []) + note for i, note in enumerate(self.slots)], [])
+        many = len(self.notes) > 1
+        return sum([ASK + (DIGITS[i] if many else []) + note for i, note in enumerate(self.notes)], [])
 
     def _ask_note(self, read, **rest):
         self.doing = "note"
         return plain.Told(
-            read, Kind.NOTE, self.options["budget"], None, self.letters, self.options["stop"], attempt=self.attempt, **rest
+            read, Kind.NOTE, self.options["budget"], None, self.candidates, self.options["stop"], attempt=self.attempt, **rest
         )  # fmt: skip
 
     def advance(self, key, written, legal):
         key_inner, key_cut = jax.random.split(key)
-        if self.doing == "slot":
-            self.slot = DIGITS.index(written) if written in legal else 0
+        if self.doing == "place":
+            self.place = DIGITS.index(written) if written in legal else 0
             return self._ask_note([])
         if self.doing == "note":
-            self.slots[self.slot], self.doing = written, "turn"
-            forget = True
+            self.notes[self.place], self.doing = written, "turn"
+            reset_context = True
             if self.options["annealed"]:
-                forget = self.held.forget or bool(jax.random.uniform(key_cut) >= plain.SETTING[self.options["name"]]["keep"])
+                reset_context = self.held.reset_context or bool(
+                    jax.random.uniform(key_cut) >= plain.CURRICULUM[self.options["name"]]["keep"]
+                )
             self.attempt = self.held.attempt
-            return dataclasses.replace(self.held, read=self._page() + self.held.read, forget=forget, reward=0.0, discount=1.0)
+            return dataclasses.replace(self.held, read=self._page() + self.held.read, reset_context=reset_context, reward=0.0, discount=1.0)
         turn = self.inner.advance(key_inner, written, legal)
         self.count += 1
         if self.count % self.options["every"] or turn.terminated or turn.truncated:
             self.attempt = turn.attempt
-            return dataclasses.replace(turn, read=(self._page() if turn.forget else []) + turn.read)
+            return dataclasses.replace(turn, read=(self._page() if turn.reset_context else []) + turn.read)
         self.held, paid = turn, {"reward": turn.reward, "discount": turn.discount}
-        if len(self.slots) == 1:
-            self.slot = 0
+        if len(self.notes) == 1:
+            self.place = 0
             return self._ask_note(ASK, **paid)
-        self.doing = "slot"
-        return plain.Told(ASK, Kind.CONTROL, 1, DIGITS[: len(self.slots)], attempt=self.attempt, **paid)
+        self.doing = "place"
+        return plain.Told(ASK, Kind.CONTROL, 1, DIGITS[: len(self.notes)], attempt=self.attempt, **paid)
 
 
 def build(recipe):
+    return tiny.make(*parts(recipe))
+
+
+def parts(recipe):
+    """The environment of a recipe, and its layers from the inside out."""
     maker, inner, options = recipe
     if maker == "act":
-        return agents.act(inner, **options)
-    makers = {"think": agents.think, "attempts": agents.attempts, "remember": remember}
-    return makers[maker](build(inner), tiny.TOKENIZER, **options)
+        return [inner, Act(**options)]
+    return [*parts(inner), {"think": Think, "attempts": Attempts, "remember": Remember}[maker](**options)]
 
 
 def account(recipe):
@@ -89,7 +96,7 @@ def account(recipe):
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
-    """The shared account of lives knows these notes, and that one digit ends a choice of a slot."""
+    """The shared account of episodes knows these notes, and that one digit ends a choice of a place."""
     is_final = plain._is_final
     monkeypatch.setattr(plain, "plain", account)
     monkeypatch.setattr(
@@ -97,33 +104,33 @@ def known(monkeypatch):
     )
 
 
-def recipe(inner=None, *, steps=3, full=False, forgets=False, num_slots=1, budget=2, every=1, symbols=tiny.SYMBOLS, **options):
-    inner = inner or ("act", plain.make_riddle(steps, full), {"illegal_penalty": 0.125, "discount": 0.75, "forgets": forgets})
-    return "remember", inner, dict(num_slots=num_slots, budget=budget, every=every, symbols=symbols, name="level 0", **options)
+def recipe(inner=None, *, steps=3, full=False, resets_context=False, num_notes=1, budget=2, every=1, symbols=tiny.SYMBOLS, **options):
+    inner = inner or ("act", plain.make_riddle(steps, full), {"illegal_penalty": 0.125, "discount": 0.75, "resets_context": resets_context})
+    return "remember", inner, dict(num_notes=num_notes, budget=budget, every=every, symbols=symbols, name="level 0", **options)
 
 
 def random_recipe(seed, full=False):
-    """One or two combinators over `act`, `remember` among them, in every order."""
+    """One or two layers over `Act`, `Remember` among them, in every order."""
     draw = random.Random(seed)
-    environment = plain.make_riddle(draw.choice([2, 3, 4]), full)
+    environment, limit = plain.make_riddle(draw.choice([2, 3, 4]), full), 0
     if draw.random() < 0.3:
-        environment = envs.time_limit(plain.make_riddle(5, full), draw.choice([2, 3]))
-    options = {"illegal_penalty": draw.choice([0.125, 1.0]), "discount": draw.choice([1.0, 0.75]), "forgets": draw.random() < 0.4}
-    composed = ("act", environment, options)
+        environment, limit = plain.make_riddle(5, full), draw.choice([2, 3])
+    options = {"illegal_penalty": draw.choice([0.125, 1.0]), "discount": draw.choice([1.0, 0.75]), "resets_context": draw.random() < 0.4}
+    composed = ("act", environment, {"time_limit": limit, **options})
     orders = [["remember"], ["think", "remember"], ["remember", "think"], ["attempts", "remember"], ["remember", "attempts"]]
     for level, maker in enumerate(draw.choice([*orders, ["remember", "remember"], ["think", "attempts", "remember"]])):
-        symbols, stop = draw.choice([list(tiny.SYMBOLS), None]), draw.random() < 0.5
+        symbols, stop = draw.choice([tiny.SYMBOLS, "any"]), draw.random() < 0.5
         name = f"level {level % 2}"
         if maker == "think":
             composed = ("think", composed, {"budget": draw.choice([1, 3]), "symbols": symbols, "stop": stop})
         elif maker == "attempts":
-            carries = [agents.nothing(), agents.window(draw.choice([1, 9])), agents.history()]
-            carries.append(agents.reflection(2, symbols=tiny.SYMBOLS, stop=stop, annealed=draw.random() < 0.5))
-            carries = [carry for carry in carries if carry.forgets or not build(composed).size.forgets]
-            composed = ("attempts", composed, {"carry": draw.choice(carries), "discount": 0.5, "num_attempts": 2, "name": name})
+            memories = [Nothing(), Window(draw.choice([1, 9])), History()]
+            memories.append(Reflection(2, tiny.SYMBOLS, stop=stop, annealed=draw.random() < 0.5))
+            memories = [memory for memory in memories if memory.resets_context or not build(composed).size.context_resets]
+            composed = ("attempts", composed, {"memory": draw.choice(memories), "discount": 0.5, "num_attempts": 2, "name": name})
         else:
             every = draw.randint(1, min(4, build(composed).size.turns - 1))
-            memory = dict(num_slots=draw.choice([1, 2, 3]), budget=draw.choice([1, 3]), every=every, symbols=symbols, stop=stop)
+            memory = dict(num_notes=draw.choice([1, 2, 3]), budget=draw.choice([1, 3]), every=every, symbols=symbols, stop=stop)
             composed = ("remember", composed, {**memory, "annealed": draw.random() < 0.3, "name": name})
     return composed
 
@@ -133,90 +140,90 @@ def random_recipe(seed, full=False):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_random_compositions_are_what_they_say(seed):
-    """Each text, budget, kind, reward, discount, attempt and forgetting of whole lives, illegal texts and slots among them."""
+    """Each text, budget, kind, reward, discount, attempt and reset of whole episodes, illegal texts and places among them."""
     composed = random_recipe(seed)
     plain.live(composed, build(composed), range(4))
 
 
 KINDS = {
-    "one slot": dict(),
-    "slots": dict(num_slots=3),
-    "every second turn": dict(every=2, num_slots=2),
-    "annealed": dict(annealed=True, num_slots=2),
+    "one note": dict(),
+    "notes": dict(num_notes=3),
+    "every second turn": dict(every=2, num_notes=2),
+    "annealed": dict(annealed=True, num_notes=2),
     "with an end": dict(stop=True, budget=3),
-    "any text": dict(symbols=None),
+    "any text": dict(symbols="any"),
 }
 
 
-@pytest.mark.parametrize("forgets", [False, True])
+@pytest.mark.parametrize("resets_context", [False, True])
 @pytest.mark.parametrize("name", KINDS)
-def test_each_memory_is_what_it_says(name, forgets):
-    composed = recipe(forgets=forgets, steps=4, **KINDS[name])
-    lives = plain.live(composed, build(composed), range(6))
-    num_slots, every = KINDS[name].get("num_slots", 1), KINDS[name].get("every", 1)
-    for life in lives:
-        kinds = [turn.kind for turn in life[:-1]]
+def test_each_memory_is_what_it_says(name, resets_context):
+    composed = recipe(resets_context=resets_context, steps=4, **KINDS[name])
+    episodes = plain.live(composed, build(composed), range(6))
+    num_notes, every = KINDS[name].get("num_notes", 1), KINDS[name].get("every", 1)
+    for episode in episodes:
+        kinds = [turn.kind for turn in episode[:-1]]
         num_actions = kinds.count(Kind.ACTION)
         assert kinds.count(Kind.NOTE) == (num_actions - 1) // every
-        assert kinds.count(Kind.CONTROL) == (kinds.count(Kind.NOTE) if num_slots > 1 else 0)
-    assert any(turn.kind == Kind.NOTE for life in lives for turn in life)
+        assert kinds.count(Kind.CONTROL) == (kinds.count(Kind.NOTE) if num_notes > 1 else 0)
+    assert any(turn.kind == Kind.NOTE for episode in episodes for turn in episode)
 
 
-def follow(life, num_slots):
-    """Yields each turn that follows a segment, that segment's turn, and what stands in the slots, None where nothing was written."""
-    slots, slot = [None] * num_slots, 0
-    for before, turn in zip(life, life[1:], strict=False):
+def follow(episode, num_notes):
+    """Yields each turn that follows a segment, that segment's turn, and the notes, None where nothing was written."""
+    notes, place = [None] * num_notes, 0
+    for before, turn in zip(episode, episode[1:], strict=False):
         if before.kind == Kind.CONTROL:
-            slot = DIGITS.index(before.written) if before.written in before.legal else 0
+            place = DIGITS.index(before.written) if before.written in before.legal else 0
         if before.kind == Kind.NOTE:
-            slots[slot] = before.written
-        yield before, turn, slots
+            notes[place] = before.written
+        yield before, turn, notes
 
 
 def test_notes_alone_cross_the_cut_and_stand_in_their_order():
-    composed = recipe(steps=4, num_slots=3, stop=True)
-    for life in plain.live(composed, build(composed), range(8)):
-        for before, turn, slots in follow(life, 3):
+    composed = recipe(steps=4, num_notes=3, stop=True)
+    for episode in plain.live(composed, build(composed), range(8)):
+        for before, turn, notes in follow(episode, 3):
             if before.kind == Kind.NOTE:
-                page = sum([ASK + DIGITS[i] + (slots[i] or []) for i in range(3)], [])
-                assert turn.forget and turn.read[: len(page)] == page and turn.reward == 0 and turn.discount == 1
+                page = sum([ASK + DIGITS[i] + (notes[i] or []) for i in range(3)], [])
+                assert turn.reset_context and turn.read[: len(page)] == page and turn.reward == 0 and turn.discount == 1
             else:
-                assert not turn.forget
+                assert not turn.reset_context
 
 
 def test_what_was_held_back_is_read_after_the_cut_and_paid_before():
-    """The rewards of the life without notes, each with the segment that earned it; what was said is said once, in the same order."""
-    composed = recipe(steps=4, every=2, num_slots=2)
-    for seed, life in enumerate(plain.live(composed, build(composed), range(8))):
+    """The rewards of the episode without notes, each with the segment that earned it; what was said is said once, in the same order."""
+    composed = recipe(steps=4, every=2, num_notes=2)
+    for seed, episode in enumerate(plain.live(composed, build(composed), range(8))):
         bare, key, turns = account(composed[1]), jax.random.key(seed), []
         turns.append(bare.start(key))
-        for index, said in enumerate(life[:-1]):
+        for index, said in enumerate(episode[:-1]):
             key = jax.random.fold_in(key, index + 1)
             if said.kind == Kind.ACTION:
                 turns.append(bare.advance(jax.random.split(key)[0], said.written, turns[-1].legal))
-        paid = [after.reward for before, after in zip(life, life[1:], strict=False) if before.kind == Kind.ACTION]
-        assert paid == [turn.reward for turn in turns[1:]] and sum(paid) == sum(turn.reward for turn in life)
+        paid = [after.reward for before, after in zip(episode, episode[1:], strict=False) if before.kind == Kind.ACTION]
+        assert paid == [turn.reward for turn in turns[1:]] and sum(paid) == sum(turn.reward for turn in episode)
         weights = [turn.discount for turn in turns[1:]]
-        assert np.prod([turn.discount for turn in life]) == np.prod(weights) < 1
-        said = [turn for turn in life if turn.kind == Kind.ACTION]
+        assert np.prod([turn.discount for turn in episode]) == np.prod(weights) < 1
+        said = [turn for turn in episode if turn.kind == Kind.ACTION]
         assert all(a.read[len(a.read) - len(b.read) :] == b.read for a, b in zip(said, turns, strict=True) if not b.terminated)
 
 
-def test_a_life_that_has_ended_asks_for_no_note():
-    for environment, end in [(plain.make_riddle(2), "terminated"), (envs.time_limit(plain.make_riddle(5), 2), "truncated")]:
-        inner = ("act", environment, {"illegal_penalty": 0.125, "forgets": False})
+def test_an_episode_that_has_ended_asks_for_no_note():
+    for environment, limit, end in [(plain.make_riddle(2), 0, "terminated"), (plain.make_riddle(5), 2, "truncated")]:
+        inner = ("act", environment, {"time_limit": limit, "illegal_penalty": 0.125, "resets_context": False})
         composed = recipe(inner, every=1)
-        lives = plain.live(composed, build(composed), range(8))
-        assert all(life[-1].kind == Kind.ACTION for life in lives) and any(getattr(life[-1], end) for life in lives)
+        episodes = plain.live(composed, build(composed), range(8))
+        assert all(episode[-1].kind == Kind.ACTION for episode in episodes) and any(getattr(episode[-1], end) for episode in episodes)
 
 
 def test_notes_outlive_a_forgetting_within():
-    """Wherever the context begins anew in a life, cut or not, the page stands first."""
-    composed = recipe(steps=4, every=2, forgets=True)
+    """Wherever the context begins anew in an episode, cut or not, the page stands first."""
+    composed = recipe(steps=4, every=2, resets_context=True)
     seen = 0
-    for life in plain.live(composed, build(composed), range(8)):
-        for before, turn, (note,) in follow(life, 1):
-            if turn.forget and not turn.terminated:
+    for episode in plain.live(composed, build(composed), range(8)):
+        for before, turn, (note,) in follow(episode, 1):
+            if turn.reset_context and not turn.terminated:
                 page = ASK + (note or [])
                 assert turn.read[: len(page)] == page
                 seen += before.kind == Kind.ACTION and note is not None
@@ -225,17 +232,17 @@ def test_notes_outlive_a_forgetting_within():
 
 @pytest.mark.parametrize(("keep", "share"), [(0.0, 1.0), (1.0, 0.0), (0.25, 0.75)])
 def test_the_cut_follows_its_schedule_and_notes_are_read_all_the_same(keep, share):
-    interaction = remember(
-        agents.act(tiny.make_walk()), tiny.TOKENIZER, num_slots=1, budget=1, every=1, symbols=tiny.SYMBOLS, annealed=True, name="memory"
-    )
-    setting = {"memory": {"keep": jnp.float32(keep)}}
+    interaction = tiny.make(tiny.make_walk(), Act(), Remember(1, 1, 1, tiny.SYMBOLS, annealed=True, name="memory"))
+    curriculum = {"memory": {"keep": jnp.float32(keep)}}
 
     def cut(key):
-        state, turn = interaction.start(key, setting)
+        state, turn = interaction.start(key, curriculum)
         for index, said in enumerate([tiny.WORDS[1], tiny.SYMBOLS[2]]):
             said = text.pad(text.encode(tiny.TOKENIZER, said), interaction.size.written)
-            state, turn = interaction.advance(jax.random.fold_in(key, index), setting, state, Written(said, jnp.int32(1), jnp.bool_(True)))
-        return turn.forget, turn.read
+            state, turn = interaction.advance(
+                jax.random.fold_in(key, index), curriculum, state, Segment(said, jnp.int32(1), jnp.bool_(True))
+            )
+        return turn.reset_context, turn.read
 
     found, read = jax.jit(jax.vmap(cut))(jax.random.split(jax.random.key(0), 2000))
     assert abs(float(found.mean()) - share) <= 4 * (share * (1 - share) / 2000) ** 0.5
@@ -244,10 +251,10 @@ def test_the_cut_follows_its_schedule_and_notes_are_read_all_the_same(keep, shar
 
 
 def test_notes_belong_to_the_attempt_that_they_sum_up():
-    inner = ("act", plain.make_riddle(1), {"illegal_penalty": 0.125, "forgets": False})
-    composed = recipe(("attempts", inner, {"num_attempts": 3, "carry": agents.history(), "discount": 0.5, "name": "level 1"}))
-    (life, *_) = plain.live(composed, build(composed), range(3))
-    assert [(turn.kind, turn.attempt) for turn in life[:5]] == [
+    inner = ("act", plain.make_riddle(1), {"illegal_penalty": 0.125, "resets_context": False})
+    composed = recipe(("attempts", inner, {"num_attempts": 3, "memory": History(), "discount": 0.5, "name": "level 1"}))
+    (episode, *_) = plain.live(composed, build(composed), range(3))
+    assert [(turn.kind, turn.attempt) for turn in episode[:5]] == [
         (Kind.ACTION, 0), (Kind.NOTE, 0), (Kind.ACTION, 1), (Kind.NOTE, 1), (Kind.ACTION, 2),
     ]  # fmt: skip
 
@@ -257,36 +264,39 @@ def test_notes_belong_to_the_attempt_that_they_sum_up():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_bounds_of_random_compositions_are_true(seed):
-    """Texts as long as they can be, every budget used up, and no life that ends early."""
+    """Texts as long as they can be, every budget used up, and no episode that ends early."""
     composed = random_recipe(seed, full=True)
     interaction = build(composed)
     size = interaction.size
-    for life in plain.live(composed, interaction, range(2), longest=True):
-        tokens, context = plain.extent(life)
-        assert tokens <= size.life and context <= size.context and len(life) - 1 <= size.turns
-        assert max(len(turn.read) for turn in life) <= size.read and max(turn.budget for turn in life) <= size.written
-        assert sum(turn.forget for turn in life[1:]) <= size.forgets
+    for episode in plain.live(composed, interaction, range(2), longest=True):
+        tokens, context = plain.extent(episode)
+        assert tokens <= size.episode and context <= size.context and len(episode) - 1 <= size.turns
+        assert max(len(turn.read) for turn in episode) <= size.read and max(turn.budget for turn in episode) <= size.written
+        assert sum(turn.reset_context for turn in episode[1:]) <= size.context_resets
 
 
-@pytest.mark.parametrize("num_slots", [1, 2])
-@pytest.mark.parametrize("forgets", [False, True])
-def test_the_bound_of_a_life_is_reached(forgets, num_slots):
-    """Texts and notes as long as can be, no early end; what slots that were never written would hold is all that is missing."""
-    composed = recipe(full=True, steps=4, every=2, forgets=forgets, num_slots=num_slots)
+@pytest.mark.parametrize("num_notes", [1, 2])
+@pytest.mark.parametrize("resets_context", [False, True])
+def test_the_bound_of_an_episode_is_reached(resets_context, num_notes):
+    """Texts and notes as long as can be, no early end; what notes that were never written would hold is all that is missing."""
+    composed = recipe(full=True, steps=4, every=2, resets_context=resets_context, num_notes=num_notes)
     interaction = build(composed)
-    for life in plain.live(composed, interaction, range(2), longest=True):
-        tokens, context = plain.extent(life)
-        missing = sum(2 * slots.count(None) for _, turn, slots in follow(life, num_slots) if turn.forget)
-        assert tokens + missing == interaction.size.life
-        assert len(life) - 1 == interaction.size.turns and sum(turn.forget for turn in life[1:]) == interaction.size.forgets
-        if num_slots == 1 and not forgets:
+    for episode in plain.live(composed, interaction, range(2), longest=True):
+        tokens, context = plain.extent(episode)
+        missing = sum(2 * notes.count(None) for _, turn, notes in follow(episode, num_notes) if turn.reset_context)
+        assert tokens + missing == interaction.size.episode
+        assert (
+            len(episode) - 1 == interaction.size.turns
+            and sum(turn.reset_context for turn in episode[1:]) == interaction.size.context_resets
+        )
+        if num_notes == 1 and not resets_context:
             assert context == interaction.size.context
 
 
-def test_the_window_does_not_grow_with_the_life():
+def test_the_window_does_not_grow_with_the_episode():
     windows = {build(recipe(steps=steps, every=3)).size.context for steps in (8, 20, 200)}
     longest = build(recipe(steps=200, every=3, annealed=True)).size
-    assert len(windows) == 1 and longest.context == longest.life > 10 * max(windows)
+    assert len(windows) == 1 and longest.context == longest.episode > 10 * max(windows)
 
 
 # ---------------------------------------------------------------- the corridor: the cue has left the context
@@ -295,20 +305,18 @@ DOORS = [" left", " right"]
 LENGTH, EVERY = 24, 4
 
 
-def corridor(num_slots=1, length=LENGTH):
-    inner = agents.act(make_corridor(tiny.TOKENIZER, length))
-    note = lambda key, state: text.lookup(text.stack([text.token_ids(tiny.TOKENIZER, door) for door in DOORS]), state[0].cue)
-    return remember(inner, tiny.TOKENIZER, num_slots=num_slots, budget=1, every=EVERY, symbols=DOORS, expert_note=note)
+def corridor(num_notes=1, length=LENGTH):
+    return agents.make_agent(Corridor(length).make(tiny.TOKENIZER), (Act(), Remember(num_notes, 1, EVERY)))
 
 
 def walk(interaction, writer, seeds):
-    """Lives with a writer, `(live context, kind) -> ids`; returns pay, longest context, and the context before the last choice, each."""
+    """Episodes with a writer, `(live context, kind) -> ids`; returns pay, longest context, and the context before the last choice, each."""
 
     @jax.jit
     def advance(key, state, turn, said):
         choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
         is_legal &= turn.legal[jnp.maximum(choice, 0)]
-        return interaction.advance(key, {}, state, Written(said, jnp.where(is_legal, choice, -1), is_legal))
+        return interaction.advance(key, {}, state, Segment(said, jnp.where(is_legal, choice, -1), is_legal))
 
     start, found = jax.jit(interaction.start), []
     for seed in seeds:
@@ -319,7 +327,7 @@ def walk(interaction, writer, seeds):
             written = writer(context, int(turn.kind), np.asarray(turn.legal))
             state, turn = advance(jax.random.key(0), state, turn, text.pad(text.constant(written), interaction.size.written))
             longest = max(longest, len(context) + len(written))
-            context = ([] if turn.forget else context + written) + plain.ids(turn.read)
+            context = ([] if turn.reset_context else context + written) + plain.ids(turn.read)
             paid += float(turn.reward.outcome)
         found.append((paid, longest, at_last))
     return found
@@ -335,56 +343,64 @@ def copy_the_first_word(context, kind, legal):
 
 def test_a_copied_cue_is_found_again_although_it_has_left_the_context():
     interaction = corridor()
-    assert agents.act(make_corridor(tiny.TOKENIZER, LENGTH)).size.life >= 4 * interaction.size.context
+    assert tiny.make(make_corridor(tiny.TOKENIZER, LENGTH), Act()).size.episode >= 4 * interaction.size.context
     goal = text.token_ids(tiny.TOKENIZER, "Goal")
     for paid, longest, at_last in walk(interaction, copy_the_first_word, range(20)):
         assert paid == 1.0 and longest <= interaction.size.context and goal[0] not in at_last
 
 
-def test_of_many_slots_the_first_is_read_first():
-    interaction = corridor(num_slots=2, length=9)
+def test_of_many_notes_the_first_is_read_first():
+    interaction = corridor(num_notes=2, length=9)
 
     def write(context, kind, legal):
-        asks = context[0] in ASK  # then the name of slot 0 and its note follow
+        asks = context[0] in ASK  # then the name of note 0 and what it says follow
         return copy_the_first_word([0, context[2 if asks else 1]], kind, legal)
 
     assert all(paid == 1.0 for paid, _, _ in walk(interaction, write, range(10)))
 
 
 def test_an_expert_remembers():
-    for num_slots in (1, 3):
-        interaction = corridor(num_slots, length=13)
-        expert, parse = jax.jit(interaction.expert), jax.jit(functools.partial(text.parse, interaction.grammar))
+    for num_notes in (1, 3):
+        interaction = corridor(num_notes, length=13)
+        assert interaction.has_expert and set(interaction.writes) == {Kind.ACTION, Kind.NOTE, *([Kind.CONTROL] if num_notes > 1 else [])}
+        experts = {kind: jax.jit(expert) for kind, expert in interaction.experts.items()}
+        parse = jax.jit(functools.partial(text.parse, interaction.grammar))
         state, turn = interaction.start(jax.random.key(3), {})
         advance, paid, chosen = jax.jit(interaction.advance), 0.0, []
         while not turn.terminated:
-            said = expert(jax.random.key(0), state)
+            said = experts[Kind(int(turn.kind))](jax.random.key(0), state, jnp.int32(0))
             if turn.kind == Kind.NOTE:
-                assert plain.ids(said) == text.token_ids(tiny.TOKENIZER, DOORS[int(state.inner[0].cue)])
+                assert plain.ids(said) == text.token_ids(tiny.TOKENIZER, DOORS[int(state.environment.cue)])
             choice, is_legal = parse(turn.grammar, said)
             assert is_legal and turn.legal[choice]
             chosen += [int(choice)] if turn.kind == Kind.CONTROL else []
-            state, turn = advance(jax.random.key(0), {}, state, Written(said, choice, is_legal))
+            said = text.pad(said, interaction.size.written)
+            state, turn = advance(jax.random.key(0), {}, state, Segment(said, choice, is_legal))
             paid += float(turn.reward.outcome)
-        assert paid == 1.0 and chosen == ([] if num_slots == 1 else [0, 1, 2])
+        assert paid == 1.0 and chosen == ([] if num_notes == 1 else [0, 1, 2])
 
 
 @pytest.mark.parametrize(("stop", "wanted"), [(True, []), (False, [" 0", " 0"])])
 def test_an_expert_without_a_note_writes_the_shortest(stop, wanted):
-    interaction = remember(tiny.attempts(tiny.guess(), 2), tiny.TOKENIZER, num_slots=1, budget=2, every=1, symbols=tiny.SYMBOLS, stop=stop)
+    interaction, inner = tiny.guess(Attempts(2), Remember(1, 2, 1, tiny.SYMBOLS, stop=stop)), tiny.guess()
     state, turn = interaction.start(jax.random.key(0), {})
-    assert plain.ids(interaction.expert(jax.random.key(0), state)) == plain.ids(tiny.guess().expert(jax.random.key(0), state.inner.inner))
+
+    def write(kind):
+        return plain.ids(interaction.experts[kind](jax.random.key(0), state, jnp.int32(0)))
+
+    bare = inner.start(jax.random.key(0), {})[0]
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, state.environment, bare.environment))
+    assert write(Kind.ACTION) == plain.ids(inner.experts[Kind.ACTION](jax.random.key(0), bare, jnp.int32(0)))
     said = text.pad(text.encode(tiny.TOKENIZER, " 1"), interaction.size.written)
-    state, turn = interaction.advance(jax.random.key(0), {}, state, Written(said, jnp.int32(1), jnp.bool_(True)))
+    state, turn = interaction.advance(jax.random.key(0), {}, state, Segment(said, jnp.int32(1), jnp.bool_(True)))
     assert turn.kind == Kind.NOTE
-    assert plain.ids(interaction.expert(jax.random.key(0), state)) == [t for x in wanted for t in text.token_ids(tiny.TOKENIZER, x)]
-    assert int(interaction.anchor(state)) == int(tiny.guess().anchor(state.inner.inner))
+    assert write(Kind.NOTE) == [t for x in wanted for t in text.token_ids(tiny.TOKENIZER, x)]
 
 
 def test_adapt_passes_through():
-    inner = agents.act(tiny.make_walk())._replace(adapt=lambda setting, outcomes: {**setting, "seen": outcomes})
-    memory = remember(inner, tiny.TOKENIZER, num_slots=2, budget=1, every=1)
-    assert memory.adapt({}, 3) == {"seen": 3} and memory.expert is None and memory.anchor is None
+    inner = tiny.make(tiny.make_walk(), Act())._replace(adapt=lambda curriculum, outcomes: {**curriculum, "seen": outcomes})
+    memory = tiny.wrap(Remember(2, 1, 1), inner)
+    assert memory.adapt({}, 3) == {"seen": 3} and not memory.has_expert and Kind.ACTION not in memory.experts
 
 
 # ---------------------------------------------------------------- interventions
@@ -394,88 +410,86 @@ def other_notes(notes, lengths):
     return Text(jnp.asarray(notes, jnp.int32)[:, None, None], jnp.asarray(lengths, jnp.int32)[:, None])
 
 
-@pytest.mark.parametrize("num_slots", [1, 2])
-def test_notes_of_other_lives_are_believed(num_slots):
-    """Who hears always the same other note chooses its door, whatever the cue was; the note is written all the same, in its own slot."""
+@pytest.mark.parametrize("num_notes", [1, 2])
+def test_notes_of_other_episodes_are_believed(num_notes):
+    """Who hears always the same other note chooses its door, whatever the cue was; the note is written all the same, in its own place."""
     right = text.token_ids(tiny.TOKENIZER, " right")
-    interaction = agents.replace_segments(corridor(num_slots, length=9), Kind.NOTE, other_notes(right, [1]))
+    interaction = agents.replace_segments(corridor(num_notes, length=9), Kind.NOTE, other_notes(right, [1]))
 
     def write(context, kind, legal):
-        place = 1 if num_slots == 1 or context[0] not in ASK else 2
+        place = 1 if num_notes == 1 or context[0] not in ASK else 2
         return copy_the_first_word([0, context[place]], kind, legal)
 
     found = walk(interaction, write, range(12))
-    cues = [int(interaction.start(jax.random.key(seed), {})[0].inner.inner[0].cue) for seed in range(12)]
+    cues = [int(interaction.start(jax.random.key(seed), {})[0].environment.cue) for seed in range(12)]
     assert [paid for paid, _, _ in found] == [float(cue == 1) for cue in cues] and set(cues) == {0, 1}
 
 
-def test_blank_notes_leave_only_the_names_of_slots():
+def test_blank_notes_leave_only_the_names_of_notes():
     blank = other_notes([0], [0])
-    for num_slots in (1, 2):
-        composed = recipe(steps=4, num_slots=num_slots, budget=1)
+    for num_notes in (1, 2):
+        composed = recipe(steps=4, num_notes=num_notes, budget=1)
         interaction = agents.replace_segments(build(composed), Kind.NOTE, blank)
-        state, turn = interaction.start(jax.random.key(0), plain.SETTING)
-        page = ASK if num_slots == 1 else ASK + DIGITS[0] + ASK + DIGITS[1]
-        texts = [plain.STRINGS[0], *([DIGITS[1]] if num_slots > 1 else []), DIGITS[2]]
+        state, turn = interaction.start(jax.random.key(0), plain.CURRICULUM)
+        page = ASK if num_notes == 1 else ASK + DIGITS[0] + ASK + DIGITS[1]
+        texts = [plain.STRINGS[0], *([DIGITS[1]] if num_notes > 1 else []), DIGITS[2]]
         for index, said in enumerate(texts):
             said = text.pad(text.constant(said), interaction.size.written)
-            written = Written(said, jnp.int32(-1 if index == 0 else 1), jnp.bool_(index > 0))
-            state, turn = interaction.advance(jax.random.key(1), plain.SETTING, state, written)
-        assert turn.forget and plain.ids(turn.read) == page + text.token_ids(tiny.TOKENIZER, "Move:")
+            written = Segment(said, jnp.int32(-1 if index == 0 else 1), jnp.bool_(index > 0))
+            state, turn = interaction.advance(jax.random.key(1), plain.CURRICULUM, state, written)
+        assert turn.reset_context and plain.ids(turn.read) == page + text.token_ids(tiny.TOKENIZER, "Move:")
 
 
 # ---------------------------------------------------------------- rolled out
 
 
 ROLLED = {
-    "remember slots": lambda: remember(agents.act(tiny.make_walk(6)), tiny.TOKENIZER, num_slots=3, budget=3, every=1, stop=True),
-    "attempts at thinking with memory": lambda: tiny.attempts(
-        remember(tiny.think(agents.act(tiny.make_walk(4)), budget=1), tiny.TOKENIZER, num_slots=1, budget=2, every=2, symbols=tiny.SYMBOLS),
-        2,
-        carry=tiny.NOTE,
+    "remember notes": lambda: tiny.make(tiny.make_walk(6), Act(), Remember(3, 3, 1, "any", stop=True)),
+    "attempts at thinking with memory": lambda: tiny.make(
+        tiny.make_walk(4), Act(), Think(1), Remember(1, 2, 2, tiny.SYMBOLS), Attempts(2, tiny.NOTE)
     ),
 }
 
 
-def longest_context(stream):
-    index = np.arange(stream.token.shape[1])
-    return int(np.where(stream.token_kind > 0, index - stream.begin + 1, 0).max())
+def longest_context(trajectory):
+    index = np.arange(trajectory.token.shape[1])
+    return int(np.where(trajectory.token_kind > 0, index - trajectory.context_start + 1, 0).max())
 
 
 @pytest.mark.parametrize("name", ROLLED)
-def test_streams_tell_what_the_interaction_said(name, monkeypatch):
+def test_trajectories_tell_what_the_interaction_said(name, monkeypatch):
     monkeypatch.setitem(tiny.COMPOSITIONS, name, ROLLED[name])
     lane_keys, task_keys = tiny.keys(4)
-    _, stream, _ = tiny.roll(name, lane_keys, task_keys)
+    _, trajectory, _ = tiny.roll(name, lane_keys, task_keys)
     size = tiny.agent(name).size
-    assert longest_context(stream) <= size.context < size.life
+    assert longest_context(trajectory) <= size.context < size.episode
     for lane in range(4):
-        told = tiny.retell(name, stream, lane, lane_keys[lane], task_keys[lane])
-        slots = jax.tree.map(lambda x, lane=lane: x[lane], stream)
+        told = tiny.retell(name, trajectory, lane, lane_keys[lane], task_keys[lane])
+        slots = jax.tree.map(lambda x, lane=lane: x[lane], trajectory)
         is_read = slots.token_kind > 0
-        assert slots.token[is_read].tolist() == told["token"] and slots.begin[is_read].tolist() == told["begin"]
+        assert slots.token[is_read].tolist() == told["token"] and slots.context_start[is_read].tolist() == told["context_start"]
         assert slots.token_kind[is_read].tolist() == told["kind"] and slots.is_legal[slots.ends_segment].tolist() == told["is_legal"]
         np.testing.assert_allclose(tiny.total(slots.reward)[slots.ends_segment], told["reward"], rtol=1e-6)
-        assert (slots.kind[slots.is_written] == Kind.NOTE).any() and slots.attempt[slots.ends_segment].tolist() == told["attempt"]
+        assert (slots.kind[slots.is_sampled] == Kind.NOTE).any() and slots.attempt[slots.ends_segment].tolist() == told["attempt"]
 
 
-@pytest.mark.parametrize("num_slots", [1, 2])
-def test_streams_are_those_of_the_plain_account(num_slots):
-    composed = recipe(steps=5, every=2, num_slots=num_slots, stop=True)
+@pytest.mark.parametrize("num_notes", [1, 2])
+def test_trajectories_are_those_of_the_plain_account(num_notes):
+    composed = recipe(steps=5, every=2, num_notes=num_notes, stop=True)
     interaction, keys = build(composed), tiny.keys(4)
-    shape = tiny.config(interaction, stream_length=2 * interaction.size.life + 1, restarts=True)
+    shape = tiny.config(interaction, trajectory_length=2 * interaction.size.episode + 1, restarts=True)
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
-    lanes = rollout.start_lanes(interaction, plain.SETTING, shape, *keys)
-    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, tiny.model(), shape, tiny.params(), plain.SETTING, lanes)[1])
-    stream = jax.tree.map(np.asarray, roll(lanes))
-    assert longest_context(stream) <= interaction.size.context
+    lanes = rollout.start_lanes(interaction, plain.CURRICULUM, shape, *keys)
+    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, tiny.model(), shape, tiny.params(), plain.CURRICULUM, lanes)[1])
+    trajectory = jax.tree.map(np.asarray, roll(lanes))
+    assert longest_context(trajectory) <= interaction.size.context
     for lane in range(4):
-        slots = jax.tree.map(lambda x, lane=lane: x[lane], stream)
-        assert slots.ends_life.sum() >= 2
-        for life in range(2):
-            told = plain.retell(composed, stream, interaction.grammar.alphabet, lane, keys[0][lane], keys[1][lane], life)
-            here = (slots.token_kind > 0) & (slots.life == life)
-            assert slots.token[here].tolist() == told["token"] and slots.begin[here].tolist() == told["begin"]
+        slots = jax.tree.map(lambda x, lane=lane: x[lane], trajectory)
+        assert slots.ends_episode.sum() >= 2
+        for episode in range(2):
+            told = plain.retell(composed, trajectory, interaction.grammar.candidates, lane, keys[0][lane], keys[1][lane], episode)
+            here = (slots.token_kind > 0) & (slots.episode == episode)
+            assert slots.token[here].tolist() == told["token"] and slots.context_start[here].tolist() == told["context_start"]
             assert tiny.total(slots.reward)[slots.ends_segment & here].tolist() == told["reward"]
             assert slots.discount[slots.ends_segment & here].tolist() == told["discount"]
 
@@ -489,37 +503,37 @@ class Ring(NamedTuple):
 def copying_model() -> LanguageModel:
     """Writes the second token of its live context wherever it may, as `copy_the_first_word`; it remembers no more than the ring holds."""
 
-    def read(params: Any, tokens, position, begin, is_valid, cache, lane):
+    def read(params: Any, tokens, position, context_start, is_valid, cache, lane):
         rows = jnp.arange(tokens.shape[0]) if lane is None else lane
         slots = cache.token.shape[1]
         token = cache.token.at[rows[:, None], jnp.where(is_valid, position % slots, slots)].set(tokens, mode="drop")
-        return jnp.take_along_axis(token[rows], (begin + 1) % slots, 1)[..., None], Ring(token)
+        return jnp.take_along_axis(token[rows], (context_start + 1) % slots, 1)[..., None], Ring(token)
 
     return LanguageModel(
         init=lambda key: {},
         empty_cache=lambda num_lanes, num_slots: Ring(jnp.zeros((num_lanes, num_slots), jnp.int32)),
         read=read,
-        score=lambda params, tokens, begin: tokens[..., None],
-        logits=lambda params, features, alphabet: 40.0 * (features == jnp.asarray(alphabet)),
+        score=lambda params, tokens, context_start: tokens[..., None],
+        logits=lambda params, features, candidates: 40.0 * (features == jnp.asarray(candidates)),
         value=lambda params, features: jnp.zeros(features.shape[:-1]),
     )
 
 
 @pytest.mark.parametrize("notes", ["own", "of another"])
 def test_a_model_that_copies_walks_the_corridor_in_a_cache_shorter_than_it(notes):
-    """End to end; who hears another life's note goes where that one should have gone."""
+    """End to end; who hears another episode's note goes where that one should have gone."""
     interaction, (lane_keys, task_keys) = corridor(), tiny.keys(8)
-    cues = np.asarray(jax.jit(jax.vmap(lambda key: interaction.start(key, {})[0].inner[0].cue))(task_keys))
+    cues = np.asarray(jax.jit(jax.vmap(lambda key: interaction.start(key, {})[0].environment.cue))(task_keys))
     assert set(cues) == {0, 1}
     if notes == "of another":
         interaction = agents.replace_segments(interaction, Kind.NOTE, other_notes(text.token_ids(tiny.TOKENIZER, DOORS[1]), [1]))
     shape, model = tiny.config(interaction), copying_model()
-    assert 3 * shape.num_slots < interaction.size.life
+    assert 3 * shape.num_slots < interaction.size.episode
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
     lanes = rollout.start_lanes(interaction, {}, shape, lane_keys, task_keys)
-    stream = jax.tree.map(np.asarray, jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, {}, {}, lanes)[1])(lanes))
-    assert stream.ends_life.sum() == 8 and longest_context(stream) <= interaction.size.context
-    assert stream.reward.outcome.sum(1).tolist() == ([1.0] * 8 if notes == "own" else (cues == 1).tolist())
+    trajectory = jax.tree.map(np.asarray, jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, {}, {}, lanes)[1])(lanes))
+    assert trajectory.ends_episode.sum() == 8 and longest_context(trajectory) <= interaction.size.context
+    assert trajectory.reward.outcome.sum(1).tolist() == ([1.0] * 8 if notes == "own" else (cues == 1).tolist())
 
 
 # ---------------------------------------------------------------- refusals
@@ -528,26 +542,26 @@ def test_a_model_that_copies_walks_the_corridor_in_a_cache_shorter_than_it(notes
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(num_slots=0), "num_slots >= 1"),
-        (dict(budget=0), "budget >= 1"),
-        (dict(every=0), "at least 1 and below 3"),
-        (dict(every=3), "at least 1 and below 3"),
-        (dict(ask=""), "set ask"),
-        (dict(symbols=["not one token"]), "must be one token"),
+        (dict(num_notes=0), "Remember.num_notes >= 1"),
+        (dict(budget=0), "Remember.budget >= 1"),
+        (dict(every=0), "Remember.every to at least 1 and below 3"),
+        (dict(every=3), "Remember.every to at least 1 and below 3"),
+        (dict(ask=""), "set Remember.ask"),
+        (dict(symbols=("not one token",)), "must be one token"),
     ],
 )
 def test_what_cannot_be_is_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        remember(agents.act(tiny.make_walk()), tiny.TOKENIZER, **{**dict(num_slots=1, budget=1, every=1), **options})
+    with pytest.raises(ArlError, match=words):
+        tiny.make(tiny.make_walk(), Act(), Remember(**{**dict(num_notes=1, budget=1, every=1), **options}))
 
 
 def test_a_history_over_a_memory_is_refused():
-    with pytest.raises(ValueError, match="carry a window or a reflection"):
-        tiny.attempts(build(recipe()), carry=agents.history())
+    with pytest.raises(ArlError, match="set Attempts.memory to a Window or a Reflection"):
+        tiny.make(*parts(recipe()), Attempts(2, History()))
 
 
 def test_a_context_shorter_than_the_window_is_refused():
     interaction = corridor()
     shape = tiny.config(interaction, context_length=interaction.size.context - 1)
-    with pytest.raises(ValueError, match=f"context_length >= {interaction.size.context}"):
+    with pytest.raises(ArlError, match=f"context_length >= {interaction.size.context}"):
         rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))

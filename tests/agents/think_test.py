@@ -1,79 +1,108 @@
-"""`think`, against its account in plain Python, and what it costs."""
+"""`Think`, against its account in plain Python, and what it costs."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 
-from arl import agents, text
-from arl.types import Kind
+from arl import text
+from arl.agents import Act, Think
+from arl.types import ArlError, Kind, Segment
 from tests import agents_fixtures as plain
 from tests import tiny
 
 
-def recipe(inner=None, budget=3, symbols=tiny.SYMBOLS, stop=True, full=False, forgets=False):
-    inner = inner or ("act", plain.make_riddle(3, full), {"illegal_penalty": 0.125, "forgets": forgets})
-    return "think", inner, {"budget": budget, "symbols": symbols and list(symbols), "stop": stop}
+def recipe(inner=None, budget=3, symbols=tiny.SYMBOLS, stop=True, full=False, resets_context=False, **options):
+    inner = inner or ("act", plain.make_riddle(3, full), {"illegal_penalty": 0.125, "resets_context": resets_context})
+    return "think", inner, {"budget": budget, "symbols": symbols, "stop": stop, **options}
 
 
 @pytest.mark.parametrize("stop", [False, True])
-@pytest.mark.parametrize("symbols", [tiny.SYMBOLS, None], ids=["few symbols", "any text"])
+@pytest.mark.parametrize("symbols", [tiny.SYMBOLS, "any"], ids=["few symbols", "any text"])
 def test_a_thought_stands_before_every_action(symbols, stop):
     composed = recipe(symbols=symbols, stop=stop)
-    for life in plain.live(composed, plain.build(composed), range(8)):
-        kinds = [turn.kind for turn in life[:-1]]
+    for episode in plain.live(composed, plain.build(composed), range(8)):
+        kinds = [turn.kind for turn in episode[:-1]]
         assert kinds == [Kind.THINK, Kind.ACTION] * (len(kinds) // 2)
-        assert stop or all(len(turn.written) == 3 for turn in life[:-1] if turn.kind == Kind.THINK)
+        assert stop or all(len(turn.written) == 3 for turn in episode[:-1] if turn.kind == Kind.THINK)
 
 
-def test_rewards_are_those_of_the_life_without_thoughts():
+def test_rewards_are_those_of_the_episode_without_thoughts():
     """The same actions under the same keys earn the same, each once: what follows a thought is free."""
     composed = recipe()
-    for seed, life in enumerate(plain.live(composed, plain.build(composed), range(8))):
+    for seed, episode in enumerate(plain.live(composed, plain.build(composed), range(8))):
         account, earned = plain.plain(composed[1]), 0.0
-        assert all(turn.reward == 0 for turn, before in zip(life[1:], life, strict=False) if before.kind == Kind.THINK)
+        assert all(turn.reward == 0 for turn, before in zip(episode[1:], episode, strict=False) if before.kind == Kind.THINK)
         key, turn = jax.random.key(seed), account.start(jax.random.key(seed))
-        for index, said in enumerate(life[:-1]):
+        for index, said in enumerate(episode[:-1]):
             key = jax.random.fold_in(key, index + 1)
             if said.kind == Kind.ACTION:
                 turn = account.advance(key, said.written, turn.legal)
                 earned += turn.reward
-        assert earned == sum(turn.reward for turn in life)
+        assert earned == sum(turn.reward for turn in episode)
 
 
-@pytest.mark.parametrize("forgets", [False, True])
-def test_bounds_are_true(forgets):
-    composed = recipe(full=True, forgets=forgets, stop=False)
+@pytest.mark.parametrize("resets_context", [False, True])
+def test_bounds_of_the_size_are_true(resets_context):
+    composed = recipe(full=True, resets_context=resets_context, stop=False)
     interaction = plain.build(composed)
-    for life in plain.live(composed, interaction, range(3), longest=True):
-        tokens, context = plain.extent(life)
-        assert tokens == interaction.size.life and context <= interaction.size.context
-        assert len(life) - 1 == interaction.size.turns and max(len(turn.read) for turn in life) <= interaction.size.read
+    for episode in plain.live(composed, interaction, range(3), longest=True):
+        tokens, context = plain.extent(episode)
+        assert tokens == interaction.size.episode and context <= interaction.size.context
+        assert len(episode) - 1 == interaction.size.turns and max(len(turn.read) for turn in episode) <= interaction.size.read
 
 
-def test_a_cut_life_is_not_thought_about():
+def test_a_truncated_episode_is_not_thought_about():
     composed = recipe()
-    ends = [life[-1] for life in plain.live(composed, plain.build(composed), range(3), longest=True)]
+    ends = [episode[-1] for episode in plain.live(composed, plain.build(composed), range(3), longest=True)]
     assert all(turn.truncated and turn.kind == Kind.ACTION and turn.budget == 0 for turn in ends)
     assert all(turn.read[-1:] != text.token_ids(tiny.TOKENIZER, " think") for turn in ends)
 
 
-def test_thoughts_about_thoughts():
-    composed = recipe(recipe(budget=2, stop=False), budget=1)
-    for life in plain.live(composed, plain.build(composed), range(4)):
-        kinds = [turn.kind for turn in life[:-1]]
+def test_two_layers_of_thoughts_think_twice_before_every_action():
+    composed = recipe(recipe(budget=2, stop=False), budget=1, name="outer")
+    for episode in plain.live(composed, plain.build(composed), range(4)):
+        kinds = [turn.kind for turn in episode[:-1]]
         assert kinds == [Kind.THINK, Kind.THINK, Kind.ACTION] * (len(kinds) // 3)
 
 
-def test_an_expert_ends_its_thought_at_once():
-    interaction = tiny.think(tiny.guess(), budget=2)
+def test_an_expert_ends_its_thought_at_once_and_acts_as_without_thoughts():
+    interaction, inner = tiny.guess(Think(2)), tiny.guess()
     state, turn = interaction.start(jax.random.key(0), {})
-    assert turn.kind == Kind.THINK and plain.ids(interaction.expert(jax.random.key(0), state)) == []
-    said = plain.Written(text.empty(interaction.size.written), turn.grammar * 0, turn.grammar > 0)
+    assert turn.kind == Kind.THINK and interaction.has_expert
+    assert plain.ids(interaction.experts[Kind.THINK](jax.random.key(0), state, jnp.int32(0))) == []
+    said = Segment(text.empty(interaction.size.written), turn.grammar * 0, turn.grammar > 0)
     state, turn = interaction.advance(jax.random.key(0), {}, state, said)
-    wanted = tiny.guess().expert(jax.random.key(0), state.inner)
-    assert turn.kind == Kind.ACTION and plain.ids(interaction.expert(jax.random.key(0), state)) == plain.ids(wanted)
-    assert int(interaction.anchor(state)) == int(tiny.guess().anchor(state.inner))
+    inner_state, _ = state.pop()
+    wanted = inner.experts[Kind.ACTION](jax.random.key(0), inner_state, jnp.int32(0))
+    found = interaction.experts[Kind.ACTION](jax.random.key(0), state, jnp.int32(0))
+    assert turn.kind == Kind.ACTION and plain.ids(found) == plain.ids(wanted)
 
 
-def test_a_thought_without_tokens_is_refused():
-    with pytest.raises(ValueError, match="budget >= 1"):
-        agents.think(tiny.guess(), tiny.TOKENIZER, budget=0)
+def test_the_environments_state_stands_still_while_a_thought_is_written():
+    """So does the hash of its state."""
+    interaction, environment = tiny.guess(Think(2)), tiny.make_guess()
+    state, turn = interaction.start(jax.random.key(0), {})
+    said = Segment(text.empty(interaction.size.written), turn.grammar * 0, turn.grammar > 0)
+    after, _ = interaction.advance(jax.random.key(0), {}, state, said)
+    assert int(environment.state_hash(after.environment)) == int(environment.state_hash(environment.reset(jax.random.key(0))))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(a == b), after.environment, state.environment))
+
+
+def test_symbols_of_the_task_are_those_that_are_worth_noting():
+    by_name = tiny.make(tiny.make_walk(), Act(), Think(2, "task"), note_symbols=tiny.SYMBOLS)
+    by_hand = tiny.make(tiny.make_walk(), Act(), Think(2, tiny.SYMBOLS))
+    whole = tiny.make(tiny.make_walk(), Act(), Think(2, "any"), note_symbols=tiny.SYMBOLS)
+    assert by_name.grammar.candidates.tolist() == by_hand.grammar.candidates.tolist()
+    assert len(whole.grammar.candidates) > len(by_hand.grammar.candidates)
+
+
+@pytest.mark.parametrize("symbols", ["12", "everything"])
+def test_symbols_that_are_another_string_are_refused(symbols):
+    with pytest.raises(ArlError, match="set it to 'task', 'any', or a tuple of strings of one token"):
+        tiny.guess(Think(2, symbols))
+
+
+@pytest.mark.parametrize(("budget", "words"), [(0, r"set Think\.budget >= 1"), (1.5, r"Think\.budget is 1\.5; set it to a whole number")])
+def test_a_thought_without_tokens_is_refused(budget, words):
+    with pytest.raises(ArlError, match=words):
+        Think(budget)

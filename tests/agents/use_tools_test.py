@@ -1,4 +1,4 @@
-"""`use_tools`: the language of calls against an enumeration, turns against an account in plain Python, streams, losses, and tasks."""
+"""`UseTools`: the language of calls against an enumeration, turns against an account in plain Python, trajectories, losses, and tasks."""
 
 import collections
 import dataclasses
@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from arl import agents, envs, rollout, text
+from arl.agents import Act, Attempts, Reflection, Think, UseTools, imagine
 from arl.agents import calls as language
-from arl.agents.calls import Tool
-from arl.agents.tools import calculator, environment_state, imagine, table
-from arl.agents.use_tools import use_tools
-from arl.envs import arithmetic, ledger
+from arl.envs import arithmetic, calculator, ledger, table
+from arl.models import LanguageModel
+from arl.task import Task, Tool
 from arl.training import LearnerConfig, Schedule, loss
 from arl.training import credit as credits
-from arl.types import Kind, LanguageModel, Text, Written, select
+from arl.types import ArlError, Kind, Segment, Text, select
 from tests import agents_fixtures as plain
 from tests import tiny
 from tests.second_tokenizer import second_tokenizer
@@ -30,18 +30,12 @@ from tests.second_tokenizer import second_tokenizer
 ANSWERS = [" lower", " higher lower", " yes\n", ":"]
 WORD = text.template(tiny.TOKENIZER, "{word}", word=text.choice(ANSWERS))
 PAIR = text.template(tiny.TOKENIZER, " is {number} right right right right", number=text.number(0, 3))
-HINT = Tool(" hint", ((" 0", " 1", " 2"),), lambda key, state, n: WORD(word=(secret(state) + n[0]) % 4), WORD.capacity)
+HINT = Tool(" hint", ((" 0", " 1", " 2"),), lambda key, state, n: WORD(word=(state.secret + n[0]) % 4), WORD.capacity)
 CHANCE = Tool(" key", (), lambda key, state, n: WORD(word=jax.random.randint(key, (), 0, 4)), WORD.capacity)
 LONG = Tool(
     " row", ((" up", " up up"), (" X",), (" left", " left left")), lambda key, state, n: PAIR(number=2 * n[0] + n[2]), PAIR.capacity
 )
 TOOLS = [HINT, CHANCE, LONG]
-
-
-def secret(state):
-    """That of a riddle, with a time limit or without."""
-    riddle = environment_state(state)
-    return riddle.inner.secret if hasattr(riddle, "inner") else riddle.secret
 
 
 ASK, GO_ON = text.token_ids(tiny.TOKENIZER, " so"), text.token_ids(tiny.TOKENIZER, " action")
@@ -59,7 +53,7 @@ BUDGET = 6  # " row up up X left left"
 
 
 class PlainUseTools:
-    """`use_tools`, told again."""
+    """`UseTools`, told again."""
 
     def __init__(self, inner, options):
         self.inner, self.options, self.held = inner, options, None
@@ -81,7 +75,7 @@ class PlainUseTools:
         account = self.inner
         while hasattr(account, "inner"):
             account = account.inner
-        riddle = getattr(account.state, "inner", account.state)
+        riddle = account.state
         name, *rest = tiny.TOKENIZER.decode(written).split()
         if name == "row":
             return text.token_ids(tiny.TOKENIZER, f" is {2 * (rest.count('up') - 1) + rest.count('left') - 1} right right right right")
@@ -91,7 +85,7 @@ class PlainUseTools:
     def advance(self, key, written, legal):
         if self.held is None:
             return self._hold(self.inner.advance(key, written, legal))
-        turn = dataclasses.replace(self.held, forget=False, reward=0.0, discount=1.0)
+        turn = dataclasses.replace(self.held, reset_context=False, reward=0.0, discount=1.0)
         if written == GO_ON:
             self.held = None
             return dataclasses.replace(turn, read=[])
@@ -105,31 +99,27 @@ class PlainUseTools:
         return dataclasses.replace(turn, read=said + GO_ON)
 
 
-BUILD, PLAIN = plain.build, plain.plain
+PLAIN = plain.plain
 
 
 @pytest.fixture(autouse=True)
 def recipes_with_tools(monkeypatch):
-    def build(recipe):
-        maker, inner, options = recipe
-        return use_tools(plain.build(inner), tiny.TOKENIZER, TOOLS, **options) if maker == "use_tools" else BUILD(recipe)
-
     def account(recipe):
         maker, inner, options = recipe
         return PlainUseTools(plain.plain(inner), options) if maker == "use_tools" else PLAIN(recipe)
 
-    monkeypatch.setattr(plain, "build", build)
+    monkeypatch.setattr(plain, "LAYERS", {**plain.LAYERS, "use_tools": functools.partial(UseTools, tuple(TOOLS))})
     monkeypatch.setattr(plain, "plain", account)
     monkeypatch.setattr(tiny, "COMPOSITIONS", {**tiny.COMPOSITIONS, **COMPOSITIONS})
 
 
-def recipe(inner=None, max_calls=2, full=False, forgets=False, steps=3):
-    inner = inner or ("act", plain.make_riddle(steps, full), {"illegal_penalty": 0.125, "forgets": forgets, "discount": 0.75})
-    return "use_tools", inner, {"max_calls": max_calls, **OPTIONS}
+def recipe(inner=None, max_calls=2, full=False, resets_context=False, steps=3, name=""):
+    inner = inner or ("act", plain.make_riddle(steps, full), {"illegal_penalty": 0.125, "resets_context": resets_context, "discount": 0.75})
+    return "use_tools", inner, {"max_calls": max_calls, "name": name, **OPTIONS}
 
 
 def insert(inner, depth, max_calls):
-    """A recipe with tools so many combinators above the action."""
+    """A recipe with tools so many layers above the action."""
     levels = []
     while isinstance(inner[1], tuple) and isinstance(inner[1][0], str):
         levels.append(inner)
@@ -155,7 +145,7 @@ def random_recipe(seed, full=False):
 
 
 def test_the_language_is_that_of_all_its_strings():
-    """State by state against the trie of an enumeration: the same letters, ends and forced runs; each string is read as it was said."""
+    """State by state against the trie of an enumeration: the same candidates, ends and forced runs; each string is read as it was said."""
     names = [(" action", 0, ())] + [(string, i + 1, which) for i, tool in enumerate(TOOLS) for string, which in strings(tool)]
     wanted = text.legal_strings(tiny.TOKENIZER, [name for name, *_ in names])
     calls = language.make_calls(tiny.TOKENIZER, TOOLS, " action")
@@ -164,7 +154,7 @@ def test_the_language_is_that_of_all_its_strings():
     pairs, seen = [(wanted.root, found.root)], set()
 
     def edges(grammar, state):
-        return {int(grammar.alphabet[i]): int(grammar.next_state[state, i]) for i in np.flatnonzero(grammar.next_state[state])}
+        return {int(grammar.candidates[i]): int(grammar.next_state[state, i]) for i in np.flatnonzero(grammar.next_state[state])}
 
     while pairs:
         a, b = pair = pairs.pop()
@@ -205,19 +195,19 @@ def test_a_calculator_of_8100_calls_has_a_state_for_each_factor():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_random_compositions_are_what_they_say(seed):
-    """Each text, budget, kind, reward, discount, attempt and forgetting of whole lives, with illegal calls among them."""
+    """Each text, budget, kind, reward, discount, attempt and reset of whole episodes, with illegal calls among them."""
     composed = random_recipe(seed)
     plain.live(composed, plain.build(composed), range(3))
 
 
 @pytest.mark.parametrize("max_calls", [1, 3])
-@pytest.mark.parametrize("forgets", [False, True])
-def test_calls_stand_before_every_action(forgets, max_calls):
-    composed = recipe(forgets=forgets, max_calls=max_calls)
+@pytest.mark.parametrize("resets_context", [False, True])
+def test_calls_stand_before_every_action(resets_context, max_calls):
+    composed = recipe(resets_context=resets_context, max_calls=max_calls)
     counts = collections.Counter()
-    for life in plain.live(composed, plain.build(composed), range(12)):
+    for episode in plain.live(composed, plain.build(composed), range(12)):
         num_calls, heard = 0, []
-        for turn, after in itertools.pairwise(life):
+        for turn, after in itertools.pairwise(episode):
             heard += turn.read
             if turn.kind == Kind.ACTION:
                 assert heard[-1:] == GO_ON, "an action always follows the same word"
@@ -226,22 +216,22 @@ def test_calls_stand_before_every_action(forgets, max_calls):
             elif turn.written != GO_ON:
                 num_calls += 1
                 wanted = -0.25 if turn.written in CALLS else -0.5
-                assert after.reward == wanted and after.discount == 1 and not after.forget
+                assert after.reward == wanted and after.discount == 1 and not after.reset_context
             heard += turn.written
     assert set(counts) == set(range(max_calls + 1))
 
 
 def test_tools_upon_tools_and_thoughts_in_both_orders():
-    inner = ("act", plain.make_riddle(2), {"illegal_penalty": 0.125, "forgets": False})
-    thought = {"budget": 2, "symbols": list(tiny.SYMBOLS), "stop": False}
+    inner = ("act", plain.make_riddle(2), {"illegal_penalty": 0.125, "resets_context": False})
+    thought = {"budget": 2, "symbols": tiny.SYMBOLS, "stop": False}
     orders = {
         "think first": (recipe(("think", inner, thought), 1), [Kind.THINK, Kind.TOOL, Kind.ACTION]),
         "call first": (("think", recipe(inner, 1), thought), [Kind.TOOL, Kind.THINK, Kind.ACTION]),
-        "twice": (recipe(recipe(inner, 1), 1), [Kind.TOOL, Kind.TOOL, Kind.ACTION]),
+        "twice": (recipe(recipe(inner, 1), 1, name="outer"), [Kind.TOOL, Kind.TOOL, Kind.ACTION]),
     }
     for composed, wanted in orders.values():
-        for life in plain.live(composed, plain.build(composed), range(3)):
-            kinds = [turn.kind for turn in life[:-1]]
+        for episode in plain.live(composed, plain.build(composed), range(3)):
+            kinds = [turn.kind for turn in episode[:-1]]
             assert kinds == wanted * (len(kinds) // 3) and kinds
 
 
@@ -252,17 +242,17 @@ def test_bounds_of_random_compositions_are_true(seed, monkeypatch):
     composed = random_recipe(seed, full=True)
     interaction = plain.build(composed)
     size = interaction.size
-    for life in plain.live(composed, interaction, range(2)):
-        tokens, context = plain.extent(life)
-        assert tokens <= size.life and context <= size.context and len(life) - 1 <= size.turns
-        assert max(len(turn.read) for turn in life) <= size.read and max(turn.budget for turn in life) <= size.written
-        assert sum(turn.forget for turn in life[1:]) <= size.forgets
+    for episode in plain.live(composed, interaction, range(2)):
+        tokens, context = plain.extent(episode)
+        assert tokens <= size.episode and context <= size.context and len(episode) - 1 <= size.turns
+        assert max(len(turn.read) for turn in episode) <= size.read and max(turn.budget for turn in episode) <= size.written
+        assert sum(turn.reset_context for turn in episode[1:]) <= size.context_resets
 
 
 def write_longest(draw, turn):
     if turn.kind == Kind.TOOL:
         return max(CALLS, key=len)
-    return [draw.choice(turn.symbols or plain.LETTERS) for _ in range(turn.budget)]
+    return [draw.choice(turn.symbols or plain.CANDIDATES) for _ in range(turn.budget)]
 
 
 @pytest.mark.parametrize("max_calls", [1, 3])
@@ -271,121 +261,117 @@ def test_bounds_are_reached(max_calls, monkeypatch):
     composed = recipe(full=True, max_calls=max_calls)
     interaction = plain.build(composed)
     size = interaction.size
-    for life in plain.live(composed, interaction, range(3)):
-        assert plain.extent(life) == (size.life, size.context) and len(life) - 1 == size.turns
-        assert max(len(turn.read) for turn in life) == size.read and max(turn.budget for turn in life) == size.written
+    for episode in plain.live(composed, interaction, range(3)):
+        assert plain.extent(episode) == (size.episode, size.context) and len(episode) - 1 == size.turns
+        assert max(len(turn.read) for turn in episode) == size.read and max(turn.budget for turn in episode) == size.written
 
 
 def test_what_is_kept_by_attempts_stands_before_calls():
-    inner = recipe(forgets=True, steps=2)
-    carry = agents.reflection(2, symbols=tiny.SYMBOLS)
-    composed = ("attempts", inner, {"num_attempts": 2, "carry": carry, "discount": 0.5, "name": "level 0"})
-    for life in plain.live(composed, plain.build(composed), range(4)):
+    inner = recipe(resets_context=True, steps=2)
+    memory = Reflection(2, tiny.SYMBOLS)
+    composed = ("attempts", inner, {"num_attempts": 2, "memory": memory, "discount": 0.5, "name": "level 0"})
+    for episode in plain.live(composed, plain.build(composed), range(4)):
         kept = []
-        for turn, before in zip(life[1:], life, strict=False):
+        for turn, before in zip(episode[1:], episode, strict=False):
             kept = text.token_ids(tiny.TOKENIZER, " note") + before.written if before.kind == Kind.REFLECTION else kept
-            assert turn.terminated or not turn.forget or turn.read[: len(kept)] == kept
-        assert {Kind.REFLECTION, Kind.TOOL} <= {turn.kind for turn in life}
+            assert turn.terminated or not turn.reset_context or turn.read[: len(kept)] == kept
+        assert {Kind.REFLECTION, Kind.TOOL} <= {turn.kind for turn in episode}
 
 
-def test_adapt_and_anchor_pass_through():
-    inner = tiny.guess()._replace(adapt=lambda setting, outcomes: {**setting, "seen": outcomes})
-    interaction = use_tools(inner, tiny.TOKENIZER, [CHANCE], max_calls=1)
-    state, _ = interaction.start(jax.random.key(0), {})
-    assert interaction.adapt({}, 3) == {"seen": 3} and int(interaction.anchor(state)) == int(inner.anchor(state.inner))
-    silent = use_tools(agents.act(tiny.make_walk()), tiny.TOKENIZER, [CHANCE], max_calls=1)
-    assert silent.expert is None and silent.anchor is None and silent.adapt is None
+def test_adapt_passes_through():
+    inner = tiny.guess()._replace(adapt=lambda curriculum, outcomes: {**curriculum, "seen": outcomes})
+    assert tiny.wrap(UseTools((CHANCE,)), inner).adapt({}, 3) == {"seen": 3} and tiny.guess(UseTools((CHANCE,))).has_expert
+    silent = tiny.make(tiny.make_walk(), Act(), UseTools((CHANCE,)))
+    assert not silent.has_expert and Kind.ACTION not in silent.experts and silent.adapt is None
 
 
-# ---------------------------------------------------------------- streams and losses
+# ---------------------------------------------------------------- trajectories and losses
 
 
 def walk_tools():
     """The tools of the walk: its own step, a sum of two numbers, chance."""
-    return [imagine(tiny.TOKENIZER, tiny.make_walk()), LONG, CHANCE]
+    return imagine(tiny.TOKENIZER, tiny.make_walk()), LONG, CHANCE
 
 
 COMPOSITIONS = {
-    "tools": lambda: use_tools(agents.act(tiny.make_walk()), tiny.TOKENIZER, walk_tools(), max_calls=2, **OPTIONS),
-    "tools forget": lambda: use_tools(agents.act(tiny.make_walk(), forgets=True), tiny.TOKENIZER, walk_tools(), max_calls=1, **OPTIONS),
-    "thoughts and tools in attempts": lambda: tiny.attempts(
-        tiny.think(
-            use_tools(agents.act(tiny.make_walk(2)), tiny.TOKENIZER, walk_tools()[1:], max_calls=2), budget=2, symbols=list(tiny.SYMBOLS)
-        ),
-        2,
-        carry=tiny.NOTE,
+    "walk with tools": lambda: tiny.make(tiny.make_walk(), Act(), UseTools(walk_tools(), 2, **OPTIONS)),
+    "walk with tools resets": lambda: tiny.make(tiny.make_walk(), Act(resets_context=True), UseTools(walk_tools(), 1, **OPTIONS)),
+    "thoughts and tools in attempts": lambda: tiny.make(
+        tiny.make_walk(2), Act(), UseTools(walk_tools()[1:], 2), Think(2, tiny.SYMBOLS), Attempts(2, tiny.NOTE)
     ),
 }
 
 
 def roll(name):
-    """Eight lives of a composition: keys of lanes and of tasks, the stream on the host."""
+    """Eight episodes of a composition: keys of lanes and of tasks, the trajectory on the host."""
     keys = tiny.keys(8)
-    return *keys, _streams(name)
+    return *keys, _trajectories(name)
 
 
 @functools.cache
-def _streams(name):
+def _trajectories(name):
     interaction, model, params = tiny.agent(name), tiny.model(), tiny.params()
     shape = tiny.config(interaction)
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
-    lanes = rollout.start_lanes(interaction, tiny.SETTING, shape, *tiny.keys(8))
-    run = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, tiny.SETTING, lanes)[1])
+    lanes = rollout.start_lanes(interaction, tiny.CURRICULUM, shape, *tiny.keys(8))
+    run = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, tiny.CURRICULUM, lanes)[1])
     return jax.tree.map(np.asarray, run(lanes))
 
 
 @pytest.mark.parametrize("name", COMPOSITIONS)
-def test_a_stream_tells_what_the_interaction_said(name):
+def test_a_trajectory_tells_what_the_interaction_said(name):
     """Tokens, contexts, kinds, rewards, legality; what tools say stands in it as observations."""
-    lane_keys, task_keys, stream = roll(name)
+    lane_keys, task_keys, trajectory = roll(name)
     num_calls = num_passes = 0
     for lane in range(8):
-        told = tiny.retell(name, stream, lane, lane_keys[lane], task_keys[lane])
-        slots = jax.tree.map(lambda x, lane=lane: x[lane], stream)
+        told = tiny.retell(name, trajectory, lane, lane_keys[lane], task_keys[lane])
+        slots = jax.tree.map(lambda x, lane=lane: x[lane], trajectory)
         is_read = slots.token_kind > 0
         assert slots.token[is_read].tolist() == told["token"] and slots.token_kind[is_read].tolist() == told["kind"]
-        assert slots.begin[is_read].tolist() == told["begin"]
+        assert slots.context_start[is_read].tolist() == told["context_start"]
         np.testing.assert_allclose(tiny.total(slots.reward)[slots.ends_segment], told["reward"], rtol=1e-6)
-        assert slots.is_legal[slots.ends_segment].tolist() == told["is_legal"] and slots.ends_life.sum() == 1
+        assert slots.is_legal[slots.ends_segment].tolist() == told["is_legal"] and slots.ends_episode.sum() == 1
         is_tool = slots.kind[slots.ends_segment] == Kind.TOOL
         passes = np.array([words == text.token_ids(tiny.TOKENIZER, " action") for words in told["text"]])
         assert all(legal for legal, tool in zip(told["is_legal"], is_tool, strict=True) if tool), "the grammar masks what is sampled"
         num_calls, num_passes = num_calls + (is_tool & ~passes).sum(), num_passes + passes.sum()
         price = slots.reward.efficiency[slots.ends_segment]
         assert price.tolist() == (-0.25 * (is_tool & ~passes) * (name != "thoughts and tools in attempts")).tolist()
-    assert num_calls > 8 and num_passes > 2
+    assert num_calls > 8 and num_passes > 1
 
 
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_no_loss_stands_on_what_a_tool_says(name):
     """The gradient of the whole loss by the logits of each slot: none before a token that was read, some before one that was written."""
-    stream = jax.tree.map(jnp.asarray, roll(name)[-1])
-    grammar, shape = tiny.agent(name).grammar, stream.token.shape
+    trajectory = jax.tree.map(jnp.asarray, roll(name)[-1])
+    grammar, shape = tiny.agent(name).grammar, trajectory.token.shape
     free = LanguageModel(
         init=lambda key: None,
         empty_cache=lambda *_: None,
         read=lambda *_: (None, None),
-        score=lambda params, tokens, begin: None,
-        logits=lambda params, features, alphabet: params["logits"],
+        score=lambda params, tokens, context_start: None,
+        logits=lambda params, features, candidates: params["logits"],
         value=lambda params, features: params["value"],
     )
-    params = {"logits": jax.random.normal(jax.random.key(0), (*shape, len(grammar.alphabet))), "value": jnp.zeros(shape)}
-    decides = credits.is_decision(stream)
+    params = {"logits": jax.random.normal(jax.random.key(0), (*shape, len(grammar.candidates))), "value": jnp.zeros(shape)}
+    decides = credits.is_decision(trajectory)
     advantage = 1.0 + jax.random.uniform(jax.random.key(1), shape)
-    batch = loss.Batch(stream, advantage, advantage, decides, decides, stream.log_prob - 1.0)
+    batch = loss.Batch(trajectory, advantage, advantage, decides, decides, trajectory.log_prob - 1.0)
     config = LearnerConfig(entropy=Schedule(0.1), kl_weight=0.1, policy_loss="policy_gradient")
     totals = loss.count(batch, config)
     total = lambda p: loss.loss(free, grammar, config, 1.0, jnp.float32(0.1), totals, p, batch)[0]
     gradient = jax.jit(jax.grad(total))(params)
     learns = np.abs(np.asarray(gradient["logits"])).sum(-1) > 0
     values = np.asarray(gradient["value"]) != 0
-    kind = np.asarray(stream.token_kind)
-    goes_on = np.asarray(stream.begin)[:, 1:] <= np.arange(shape[1] - 1)  # what was written last before all is forgotten is not read
+    kind = np.asarray(trajectory.token_kind)
+    goes_on = np.asarray(trajectory.context_start)[:, 1:] <= np.arange(
+        shape[1] - 1
+    )  # what was written last before all is forgotten is not read
     is_said = (kind[:, 1:] == Kind.OBSERVATION) & goes_on  # what tools and the environment say, and the words that ask
     before_said, before_call = learns[:, :-1] & is_said, learns[:, :-1] & (kind[:, 1:] == Kind.TOOL)
     assert is_said.sum() > 40 and not before_said.any() and not (values[:, :-1] & is_said).any()
     assert before_call.sum() > 8, "what was written of a call is learned from"
-    forced = (kind[:, 1:] == Kind.TOOL) & ~np.asarray(stream.is_written)[:, :-1]
+    forced = (kind[:, 1:] == Kind.TOOL) & ~np.asarray(trajectory.is_sampled)[:, :-1]
     assert forced.any() and not (learns[:, :-1] & forced).any(), "the words that the grammar forces are not"
 
 
@@ -397,14 +383,14 @@ def compiled(interaction):
     return jax.jit(interaction.start), jax.jit(interaction.advance), jax.jit(functools.partial(text.parse, interaction.grammar))
 
 
-def live(interaction, tokenizer, policy, num_lives):
-    """Lives lives by a policy from the string read and written so far, and the kind of the segment, to a string.
+def live(interaction, tokenizer, policy, num_episodes):
+    """Plays episodes by a policy from the string read and written so far, and the kind of the segment, to a string.
 
     Yields:
-      Of each life everything read and written as a string, its tokens, the rewards and the kinds of the turns.
+      Of each episode everything read and written as a string, its tokens, the rewards and the kinds of the turns.
     """
     start, advance, parse = compiled(interaction)
-    for key in jax.random.split(jax.random.key(0), num_lives):
+    for key in jax.random.split(jax.random.key(0), num_episodes):
         state, turn = start(key, {})
         ids, rewards, kinds = plain.ids(turn.read), [], []
         while not (turn.terminated or turn.truncated):
@@ -412,7 +398,7 @@ def live(interaction, tokenizer, policy, num_lives):
             said = Text(jnp.asarray(words + [0] * (interaction.size.written - len(words)), jnp.int32), jnp.int32(len(words)))
             choice, is_legal = parse(turn.grammar, said)
             kinds.append(int(turn.kind))
-            state, turn = advance(jax.random.fold_in(key, len(ids)), {}, state, Written(said, choice, is_legal))
+            state, turn = advance(jax.random.fold_in(key, len(ids)), {}, state, Segment(said, choice, is_legal))
             ids += words + plain.ids(turn.read)
             rewards.append(turn.reward)
         yield text.to_string(tokenizer, ids), ids, rewards, kinds
@@ -436,7 +422,7 @@ def looks_up(heard, kind):
 
 
 def tool_user(environment, tool, tokenizer=tiny.TOKENIZER, **options):
-    return use_tools(agents.act(environment), tokenizer, [tool], **{"max_calls": 1, "ask": " try", **options})
+    return agents.make_agent(Task(environment, tokenizer), (Act(), UseTools((tool,), **{"ask": " try", **options})))
 
 
 TOKENIZERS = pytest.mark.parametrize("load", [text.load_tokenizer, second_tokenizer], ids=["small", "gpt2"])
@@ -489,8 +475,8 @@ def test_who_looks_up_and_copies_is_always_right(load, num_hops):
         assert text.check_text(tokenizer, text.constant(ids)) == []
 
 
-def lives(interaction, num_lanes, write, num_turns):
-    """Outcomes of many lives in which `write(key, state, turn)` writes."""
+def episodes(interaction, num_lanes, write, num_turns):
+    """Outcomes of many episodes in which `write(key, state, turn)` writes."""
 
     def one(key):
         state, turn = interaction.start(key, {})
@@ -499,7 +485,7 @@ def lives(interaction, num_lanes, write, num_turns):
             key_write, key_advance = jax.random.split(jax.random.fold_in(key, index))
             said = text.pad(write(key_write, state, turn), interaction.size.written)
             choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
-            state, turn = interaction.advance(key_advance, {}, state, Written(said, choice, is_legal))
+            state, turn = interaction.advance(key_advance, {}, state, Segment(said, choice, is_legal))
             total += jnp.where(is_over, 0.0, turn.reward.outcome)
             is_over |= turn.terminated
         return total, is_over
@@ -512,58 +498,72 @@ def lives(interaction, num_lanes, write, num_turns):
 def test_without_calls_all_are_at_chance_and_an_expert_that_calls_is_always_right():
     """Two look-ups are needed; the expert's calls are its own, what it then acts is the environment's."""
     environment = ledger.make_ledger(tiny.TOKENIZER, 12, 2)
-    tool = table(tiny.TOKENIZER, ledger.look_up, 12)
-    write_row = language.say_call(tiny.TOKENIZER, tool)
 
-    def expert_call(key, state, num_calls):
-        at = environment_state(state)
-        row = jnp.where(num_calls == 0, at.row, ledger.look_up(at, at.row))
-        return text.only_if(num_calls < 2, write_row(row[None]))
+    def expert(key, state, num_calls):
+        row = jnp.where(num_calls == 0, state.row, ledger.look_up(state, state.row))
+        return num_calls < 2, row[None]
 
-    interaction = tool_user(environment, tool, max_calls=3, expert_call=expert_call)
+    interaction = tool_user(environment, table(tiny.TOKENIZER, ledger.look_up, 12)._replace(expert=expert), max_calls=3)
     go_on, capacity = text.encode(tiny.TOKENIZER, " action"), interaction.size.written
 
     def guess(key, state, turn):
         said = text.say_choice(environment.grammar, jax.random.randint(key, (), 0, 12))
         return select(turn.kind == Kind.TOOL, text.pad(go_on, capacity), text.pad(said, capacity))
 
+    def follow_experts(key, state, turn):
+        call, action = (text.pad(interaction.experts[kind](key, state, jnp.int32(0)), capacity) for kind in (Kind.TOOL, Kind.ACTION))
+        return select(turn.kind == Kind.TOOL, call, action)
+
     wanted = ledger.random_return(12)
-    outcome = lives(interaction, 4000, guess, 2)
+    outcome = episodes(interaction, 4000, guess, 2)
     assert abs(outcome.mean() - wanted) < 4 * (wanted * (1 - wanted) / 4000) ** 0.5
-    assert (lives(interaction, 200, lambda key, state, turn: interaction.expert(key, state), 4) == 1).all()
+    assert (episodes(interaction, 200, follow_experts, 4) == 1).all()
 
 
 def test_an_expert_goes_on_at_once_unless_it_is_told_what_to_call():
-    interaction = use_tools(tiny.guess(), tiny.TOKENIZER, [CHANCE], max_calls=2, go_on=" action")
+    interaction, inner = tiny.guess(UseTools((CHANCE,), 2, go_on=" action")), tiny.guess()
     state, turn = interaction.start(jax.random.key(0), {})
-    said = interaction.expert(jax.random.key(1), state)
+    said = interaction.experts[Kind.TOOL](jax.random.key(1), state, jnp.int32(0))
     assert turn.kind == Kind.TOOL and plain.ids(said) == GO_ON
-    state, turn = interaction.advance(jax.random.key(2), {}, state, Written(said, jnp.int32(0), jnp.bool_(True)))
+    said = text.pad(said, interaction.size.written)
+    state, turn = interaction.advance(jax.random.key(2), {}, state, Segment(said, jnp.int32(0), jnp.bool_(True)))
     assert turn.kind == Kind.ACTION
-    assert plain.ids(interaction.expert(jax.random.key(1), state)) == plain.ids(tiny.guess().expert(jax.random.key(1), state.inner))
+    found, wanted = (
+        agent.experts[Kind.ACTION](jax.random.key(1), at, jnp.int32(0)) for agent, at in ((interaction, state), (inner, state.pop()[0]))
+    )
+    assert plain.ids(found) == plain.ids(wanted)
+
+
+def test_an_expert_calls_nothing_whose_answer_it_knows_from_an_earlier_attempt():
+    """It is told how many attempts it remembers."""
+    tool = HINT._replace(expert=lambda key, state, num_calls: (num_calls == 0, jnp.ones(1, jnp.int32)))
+    interaction = tiny.make(plain.make_riddle(), Act(), UseTools((tool,), 2))
+    state, _ = interaction.start(jax.random.key(0), {})
+    said = [interaction.experts[Kind.TOOL](jax.random.key(0), state, jnp.int32(attempt)) for attempt in (0, 1)]
+    assert [plain.ids(x) for x in said] == [text.token_ids(tiny.TOKENIZER, " hint 1"), GO_ON]
 
 
 # ---------------------------------------------------------------- the environment's own step, imagined
 
 
 def test_an_imagined_move_says_what_the_move_will_say_and_changes_nothing():
-    environment = envs.time_limit(tiny.make_walk(3), 3)
-    interaction = use_tools(agents.act(environment), tiny.TOKENIZER, [imagine(tiny.TOKENIZER, environment)], max_calls=2, ask=" try")
+    environment = tiny.make_walk(3)
+    interaction = tiny.make(environment, Act(time_limit=3), UseTools(("imagine",), 2, ask=" try"), can_imagine=True)
     start, advance, parse = compiled(interaction)
     first = start(jax.random.key(0), {})
 
     def write(state, turn, string):
         said = text.pad(text.encode(tiny.TOKENIZER, string), interaction.size.written)
-        return advance(jax.random.key(1), {}, state, Written(said, *parse(turn.grammar, said)))
+        return advance(jax.random.key(1), {}, state, Segment(said, *parse(turn.grammar, said)))
 
     asked = text.token_ids(tiny.TOKENIZER, " try")
     for action, word in enumerate(tiny.WORDS):
         state, turn = write(*first, f" if{word}")
-        same = jax.tree.map(lambda a, b: bool((a == b).all()), state.inner, first[0].inner)
+        same = jax.tree.map(lambda a, b: bool((a == b).all()), state.pop()[0], first[0].pop()[0])
         assert jax.tree.all(same) and turn.kind == Kind.TOOL and tiny.total(turn.reward) == 0
         imagined = plain.ids(turn.read)
         if action == 0:  # it does not exist in the first step
-            assert imagined == plain.ids(environment.describe(first[0].inner[0])) + asked
+            assert imagined == plain.ids(environment.describe(first[0].environment)) + asked
             continue
         state, turn = write(*write(state, turn, " action"), word)
         assert plain.ids(turn.read) == imagined and float(turn.reward.outcome) == action + 0.5
@@ -573,10 +573,10 @@ def test_imagined_chance_is_another_chance():
     """It is drawn as the environment draws it."""
     environment = envs.make_bandit(tiny.TOKENIZER)
     tool = imagine(tiny.TOKENIZER, environment)
-    state = agents.act(environment).start(jax.random.key(0), {})[0]
+    state = environment.reset(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 64)
     found = jax.vmap(lambda key: tool.call(key, state, jnp.zeros(1, jnp.int32)))(keys)
-    wanted = jax.vmap(lambda key: environment.describe(environment.step(key, state[0], jnp.int32(0))[0]))(keys)
+    wanted = jax.vmap(lambda key: environment.describe(environment.step(key, state, jnp.int32(0))[0]))(keys)
     assert np.asarray(found.ids).tolist() == np.asarray(wanted.ids).tolist() and len(np.unique(np.asarray(found.ids), axis=0)) > 1
 
 
@@ -592,8 +592,8 @@ def simple(name, *arguments):
     [
         ([], {}, "at least one of each"),
         ([CHANCE], {"max_calls": 0}, "at least one of each"),
-        ([CHANCE], {"price": -0.5}, "set price and illegal_penalty >= 0"),
-        ([CHANCE], {"illegal_penalty": -0.5}, "set price and illegal_penalty >= 0"),
+        ([CHANCE], {"price": -0.5}, "which charges nothing; set it to a number >= 0"),
+        ([CHANCE], {"illegal_penalty": -0.5}, "which charges nothing; set it to a number >= 0"),
         ([simple(" action", (" 0", " 1"))], {}, "give each tool, and go_on, its own word"),
         ([simple(" key"), simple(" key", (" 1",))], {}, "' key' cannot be told from the beginning of ' key'"),
         ([simple(" row up", (" 1",)), simple(" row")], {}, "' row' cannot be told from the beginning of ' row up'"),
@@ -604,14 +604,34 @@ def simple(name, *arguments):
         ([simple(" 0")], {"ask": " hint"}, "' 0' is a call and an action as well"),
         ([CHANCE], {"go_on": " 3"}, "' 3' is a call and an action as well"),
         ([simple(" row", (tiny.TOKENIZER.eos_token,))], {}, "stop token"),
-        (CHANCE, {}, "' key' itself; put it into a list"),
+        (CHANCE, {}, "UseTools.tools is one tool; put it into a tuple"),
         ([CHANCE._replace(arguments=(" left", " up"))], {}, "a tuple of strings for each"),
     ],
 )
 def test_what_cannot_be_is_refused(tools, options, words):
-    with pytest.raises(ValueError, match=words) as error:
-        use_tools(tiny.guess(), tiny.TOKENIZER, tools, **{"max_calls": 1, **options})
+    with pytest.raises(ArlError, match=words) as error:
+        tiny.guess(UseTools(tools if isinstance(tools, Tool) else tuple(tools), **options))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("tools", "known", "words"),
+    [
+        (("hint",), {}, "no tool hint; leave UseTools out"),
+        (("hint",), {"tools": {"key": CHANCE}, "can_imagine": True}, "no tool hint; set UseTools.tools to some of key, imagine"),
+        (("imagine",), {"tools": {"key": CHANCE}}, "take imagine out of UseTools.tools"),
+        (("key",), {"tools": {"key": CHANCE._replace(num_calls=2)}}, "after 2 calls; set UseTools.max_calls to as many"),
+        ("key", {"tools": {"key": CHANCE}}, "UseTools.tools is one tool; put it into a tuple"),
+    ],
+)
+def test_a_tool_that_the_task_does_not_offer_is_refused(tools, known, words):
+    with pytest.raises(ArlError, match=words):
+        tiny.make(tiny.make_guess(), Act(), UseTools(tools), **known)
+
+
+def test_a_tool_is_no_list_of_tools():
+    with pytest.raises(ArlError, match="' key' itself; put it into a list"):
+        language.make_calls(tiny.TOKENIZER, CHANCE, " action")
 
 
 @pytest.mark.parametrize(
@@ -622,17 +642,17 @@ def test_what_cannot_be_is_refused(tools, options, words):
     ],
 )
 def test_an_answer_that_is_no_text_or_has_no_room_is_refused_where_it_is_compiled(tool, words):
-    interaction = use_tools(tiny.guess(), tiny.TOKENIZER, [tool, LONG], max_calls=1)
+    interaction = tiny.guess(UseTools((tool, LONG)))
     state, _ = interaction.start(jax.random.key(0), {})
-    written = Written(text.empty(interaction.size.written), jnp.int32(0), jnp.bool_(True))
-    with pytest.raises(ValueError, match=words):
+    written = Segment(text.empty(interaction.size.written), jnp.int32(0), jnp.bool_(True))
+    with pytest.raises(ArlError, match=words):
         jax.eval_shape(lambda: interaction.advance(jax.random.key(0), {}, state, written))
 
 
 def test_a_call_that_is_an_action_only_as_a_whole_is_refused():
-    with pytest.raises(ValueError, match="' left down' is a call and an action as well; give the tool, or go_on, another word"):
-        use_tools(agents.act(tiny.make_walk()), tiny.TOKENIZER, [simple(" left", (" up", " down"))], max_calls=1)
-    use_tools(agents.act(tiny.make_walk()), tiny.TOKENIZER, [simple(" left", (" up", " left"))], max_calls=1)
+    with pytest.raises(ArlError, match="' left down' is a call and an action as well; give the tool, or go_on, another word"):
+        tiny.make(tiny.make_walk(), Act(), UseTools((simple(" left", (" up", " down")),)))
+    tiny.make(tiny.make_walk(), Act(), UseTools((simple(" left", (" up", " left")),)))
 
 
 def test_free_text_clashes_with_nothing():
@@ -642,8 +662,8 @@ def test_free_text_clashes_with_nothing():
 
 
 def test_two_tokenizers_are_refused():
-    with pytest.raises(ValueError, match="build both with one tokenizer"):
-        use_tools(tiny.guess(), second_tokenizer(), [simple(" key")], max_calls=1)
+    with pytest.raises(ArlError, match="build both with one tokenizer"):
+        UseTools((simple(" key"),)).wrap(tiny.guess(), Task(tiny.make_guess(), second_tokenizer()))
 
 
 @pytest.mark.parametrize(
@@ -657,5 +677,5 @@ def test_two_tokenizers_are_refused():
     ],
 )
 def test_tools_that_cannot_be_are_refused(make, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ArlError, match=words):
         make()

@@ -1,4 +1,4 @@
-"""The notebook of capabilities runs from top to bottom, and each of its agents lives as it says."""
+"""The notebook of capabilities runs from top to bottom, and each of its agents does what it says."""
 
 from tests.colabs import notebooks
 
@@ -15,5 +15,6 @@ def test_cognition_runs_and_prints_what_it_stores():
     printed = notebooks.printed(*notebooks.code(notebook))
     for said in ("(TOOL)", "(NOTE)", "(REFLECTION)", "(THINK)", "(CONTROL)", "the context begins anew", " correct"):
         assert said in printed, said
-    assert "of the way from random to the optimum" in printed
+    assert "normalised score: 0 is random, 1 is optimal" in printed
+    assert "after 21 updates, normalised score " in printed
     assert "stopped before the 80 updates" in printed

@@ -138,13 +138,13 @@ def test_paid_at_the_end_and_once(tokenizer):
         assert [bool(x.terminated) for x in answers] == [False] * 3 + [True] and not any(float(x.reward) for x in answers)
 
 
-def test_question_and_what_was_written_are_the_anchor(tokenizer):
+def test_question_and_what_was_written_are_the_state_hash(tokenizer):
     environment = make_arithmetic(tokenizer)
     parts = [
         (left, right, written, count) for left in (10, 11, 99) for right in (10, 98, 99) for count in range(5) for written in (0, 7, 9)
     ]
     states = ArithmeticState(*(jnp.asarray(x, jnp.int32) for x in zip(*parts, strict=True)))
-    assert len(set(np.asarray(jax.vmap(environment.anchor)(states)).tolist())) == len(parts)
+    assert len(set(np.asarray(jax.vmap(environment.state_hash)(states)).tolist())) == len(parts)
 
 
 @pytest.mark.parametrize(

@@ -161,12 +161,12 @@ def test_levels_are_drawn_uniformly(tokenizer):
     assert abs(np.corrcoef(drawn.T)[0, 1]) < 4 / np.sqrt(4500)
 
 
-def test_counts_are_the_anchor(tokenizer):
+def test_counts_are_the_state_hash(tokenizer):
     environment = bandit.make_bandit(tokenizer, 2, 4)
     tables = [x for x in itertools.product(range(5), repeat=4) if sum(x) <= 4]
     wins, losses = np.array(tables)[:, :2], np.array(tables)[:, 2:]
     state = lambda i: bandit.BanditState(jnp.zeros(2), jnp.asarray(wins[i], jnp.int32), jnp.asarray(losses[i], jnp.int32), jnp.int32(1))
-    assert len({int(environment.anchor(state(i))) for i in range(len(tables))}) == len(tables)
+    assert len({int(environment.state_hash(state(i))) for i in range(len(tables))}) == len(tables)
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_a_batch_is_its_lanes(tokenizer):
 
     def run(key):
         state, answer = environment.step(key, environment.reset(key), environment.expert(key, environment.reset(key)))
-        return state, answer, environment.describe(state), environment.anchor(state), environment.legal(state)
+        return state, answer, environment.describe(state), environment.state_hash(state), environment.legal(state)
 
     keys = jax.random.split(jax.random.key(1), 5)
     one, batch = jax.jit(run), jax.jit(jax.vmap(run))(keys)
@@ -173,17 +173,17 @@ def test_a_batch_is_its_lanes(tokenizer):
         assert jax.tree.all(jax.tree.map(lambda a, b, i=lane: np.array_equal(a, b[i]), one(keys[lane]), batch))
 
 
-def test_what_was_seen_is_the_anchor(tokenizer):
+def test_what_was_seen_is_the_state_hash(tokenizer):
     environment = make_combination_lock(tokenizer, 2, 3)
-    anchors, codes = {}, list(itertools.product(range(3), repeat=2))
+    state_hashes, codes = {}, list(itertools.product(range(3), repeat=2))
     for code, entered in itertools.product(codes, codes):
         for count in range(3):
             shown = jnp.asarray([digit if i < count else 0 for i, digit in enumerate(entered)], jnp.int32)
             state = CombinationLockState(jnp.asarray(code, jnp.int32), shown, jnp.int32(count))
             seen = entered[:count] + (tuple(a == b for a, b in zip(code, entered)) if count == 2 else ())
-            anchors.setdefault(seen, set()).add(int(environment.anchor(state)))
-    assert all(len(found) == 1 for found in anchors.values())
-    assert len(set.union(*anchors.values())) == len(anchors)
+            state_hashes.setdefault(seen, set()).add(int(environment.state_hash(state)))
+    assert all(len(found) == 1 for found in state_hashes.values())
+    assert len(set.union(*state_hashes.values())) == len(state_hashes)
 
 
 @pytest.mark.parametrize("length, num_digits, names", [(0, 6, "length"), (9, 6, "length"), (2, 1, "num_digits")])

@@ -94,12 +94,12 @@ def test_a_batch_is_its_lanes_and_the_same_key_the_same_corridor(tokenizer):
         assert jax.tree.all(jax.tree.map(lambda a, b, i=lane: np.array_equal(a, b[i]), alone, batch))
 
 
-def test_place_and_cue_are_the_anchor(tokenizer):
+def test_place_and_cue_are_the_state_hash(tokenizer):
     environment = corridor.make_corridor(tokenizer, 5, 3)
     state = environment.reset(jax.random.key(0))
     states = [state._replace(cue=jnp.int32(cue), num_steps=jnp.int32(t)) for cue in range(3) for t in range(6)]
-    assert len({int(environment.anchor(x)) for x in states}) == len(states)
-    assert environment.anchor(states[0]) == environment.anchor(states[0]._replace(signs=jnp.zeros(5, jnp.int32)))
+    assert len({int(environment.state_hash(x)) for x in states}) == len(states)
+    assert environment.state_hash(states[0]) == environment.state_hash(states[0]._replace(signs=jnp.zeros(5, jnp.int32)))
 
 
 @pytest.mark.parametrize("options, says", [(dict(length=0), "set length to at least 1"), (dict(num_cues=1), "set it to 2, ..., 100")])

@@ -1,4 +1,4 @@
-"""What holds for every environment: the contract of `arl.types.Environment`, and texts that are what the tokenizer gives."""
+"""What holds for every environment: the contract of `arl.task.Environment`, and texts that are what the tokenizer gives."""
 
 import functools
 from typing import NamedTuple
@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import agents, envs, text
-from arl.envs import make_bandit, make_frozen_lake, make_number_guess, time_limit, turn_cost
-from arl.types import Written
+from arl import envs, text
+from arl.agents import Act
+from arl.envs import make_bandit, make_frozen_lake, make_number_guess
+from arl.types import Segment
+from tests import tiny
 from tests.second_tokenizer import second_tokenizer, third_tokenizer
 
 MAKERS = {
@@ -35,7 +37,6 @@ MAKERS = {
     "ledger": lambda t: envs.make_ledger(t, 16, 2),
     "shifting_controls": lambda t: envs.make_shifting_controls(t, 4, 9),
     "restless_bandit": envs.make_restless_bandit,
-    "wrapped": lambda t: time_limit(turn_cost(make_number_guess(t, 8), 0.1), 4),
 }
 NUM_LANES, NUM_STEPS = 16, 12
 
@@ -72,7 +73,7 @@ def walk(environment):
         return (
             environment.describe(state),
             environment.legal(state),
-            environment.anchor(state),
+            environment.state_hash(state),
             environment.expert(jax.random.key(0), state),
         )
 
@@ -111,7 +112,7 @@ def test_types_are_those_of_the_contract_and_stay(environment):
     assert shape(lambda x: x, answer) == (((), jnp.float32), ((), jnp.bool_), ((), jnp.bool_))
     assert shape(environment.legal, state) == ((environment.grammar.num_choices,), jnp.bool_)
     assert shape(environment.expert, key, state) == ((), jnp.int32)
-    assert shape(environment.anchor, state) == ((), jnp.uint32)
+    assert shape(environment.state_hash, state) == ((), jnp.uint32)
     (_, ids_type), length = shape(environment.describe, state)
     assert ids_type == jnp.int32 and length == ((), jnp.int32)
 
@@ -133,7 +134,7 @@ def test_an_end_is_an_end(environment, lanes):
     if environment.max_steps is not None and environment.max_steps <= NUM_STEPS:
         assert (terminated | truncated)[:, environment.max_steps - 1 :].all()
     over = terminated[:, :-1]
-    assert len(np.unique(reward[:, 1:][over])) <= 1  # nothing but the turn's cost
+    assert not reward[:, 1:][over].any()
     moves = [x for x in jax.tree.leaves(states) if jnp.issubdtype(x.dtype, jnp.floating)]  # what a lane was given stays
     assert all(np.array_equal(x[:, 0], x[:, -1]) for x in moves)
 
@@ -198,7 +199,7 @@ def outcomes_of_texts(interaction, share_illegal, keys):
         action = jax.random.categorical(key_action, jnp.where(turn.legal, 0.0, -jnp.inf))
         is_legal = jax.random.uniform(key_kind) >= share_illegal
         said = text.pad(text.say_choice(interaction.grammar, action), interaction.size.written)
-        state, turn = interaction.advance(key_step, {}, state, Written(said, jnp.where(is_legal, action, -1), is_legal))
+        state, turn = interaction.advance(key_step, {}, state, Segment(said, jnp.where(is_legal, action, -1), is_legal))
         earned = jnp.where(is_over, 0.0, turn.reward.outcome)
         return (state, turn, is_over | turn.terminated | turn.truncated), earned
 
@@ -211,8 +212,15 @@ def outcomes_of_texts(interaction, share_illegal, keys):
 
 
 def test_illegal_texts_never_beat_legal_ones(environment):
+    check_illegal_texts(tiny.make(environment, Act(time_limit=0 if environment.max_steps else 8)))
+
+
+def test_illegal_texts_cost_a_turn_too(tokenizer):
+    check_illegal_texts(tiny.make(make_number_guess(tokenizer, 8), Act(time_limit=4, turn_cost=0.1)))
+
+
+def check_illegal_texts(interaction):
     """Nobody gains by what is not in the language: neither always, in any single episode, nor now and then, on average."""
-    interaction = agents.act(environment if environment.max_steps else time_limit(environment, 8))
     keys, play = jax.random.split(jax.random.key(11), 256), jax.jit(functools.partial(outcomes_of_texts, interaction))
     legal, mixed, illegal = (np.asarray(play(share, keys)) for share in (0.0, 0.5, 1.0))
     assert (illegal <= legal.min() + 1e-6).all()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from arl import text
 from arl.envs import frozen_lake as lake
+from arl.envs import lake_maps
 
 OWN = ("FHFF", "SFFG", "GFHF")
 LAKES = [("4x4", True), ("4x4", False), ("8x8", True), (OWN, True), (OWN, False)]
@@ -22,13 +23,13 @@ def gymnasium_lake(map, is_slippery):
 
 
 def test_given_maps_are_those_of_gymnasium():
-    assert {name: list(rows) for name, rows in lake.MAPS.items()} == reference.MAPS
+    assert {name: list(rows) for name, rows in lake_maps.MAPS.items()} == reference.MAPS
     assert [reference.LEFT, reference.DOWN, reference.RIGHT, reference.UP] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("map, is_slippery", LAKES)
 def test_every_transition_of_the_oracle_is_that_of_gymnasium(map, is_slippery):
-    probability, reward = lake.transitions(map, is_slippery)
+    probability, reward = lake_maps.transitions(map, is_slippery)
     for tile, moves in gymnasium_lake(map, is_slippery).P.items():
         for action, outcomes in moves.items():
             expected = np.zeros(probability.shape[2])
@@ -67,7 +68,7 @@ def test_slips_are_equally_likely(tokenizer):
 
 def test_oracle_and_baseline_are_the_best_and_the_mean_of_all_policies():
     map, horizon = ("SF", "HG"), 3
-    probability, reward = lake.transitions(map, True)
+    probability, reward = lake_maps.transitions(map, True)
     returns = []
     for choices in itertools.product(range(4), repeat=2 * horizon):  # an action for each ice tile and move
         value = np.zeros(4)
@@ -181,11 +182,11 @@ def test_a_given_map_is_shown_on_demand(tokenizer):
     assert text.to_string(tokenizer, hidden.describe(hidden.reset(jax.random.key(0)))) == "At 0 0:"
 
 
-def test_the_same_place_has_the_same_anchor(tokenizer):
+def test_the_same_place_has_the_same_state_hash(tokenizer):
     environment = lake.make_frozen_lake(tokenizer, "4x4", num_random_maps=3)
     state = lambda m, t, n: lake.FrozenLakeState(jnp.int32(m), jnp.int32(t), jnp.int32(n))
-    anchors = [int(environment.anchor(state(m, t, n))) for n in (0, 5) for m in range(3) for t in range(16)]
-    assert anchors[:48] == anchors[48:] and len(set(anchors)) == 48
+    state_hashes = [int(environment.state_hash(state(m, t, n))) for n in (0, 5) for m in range(3) for t in range(16)]
+    assert state_hashes[:48] == state_hashes[48:] and len(set(state_hashes)) == 48
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import functools
 import numpy as np
 import pytest
 
-from arl.envs import frozen_lake, hidden_lake
+from arl.envs import hidden_lake, lake_maps
 
 POOL = ("SFFF", "FHFH", "FFFH", "HFFG"), ("SFFF", "FFHF", "HFFF", "FFFG"), ("SHFF", "FFFF", "FHHF", "FFFG")
 SMALL = ("SFG", "FFF"), ("SHG", "FFF"), ("SFG", "HFF")  # one of two ways is closed, or none
@@ -11,7 +11,7 @@ SMALL = ("SFG", "FFF"), ("SHG", "FFF"), ("SFG", "HFF")  # one of two ways is clo
 
 def brute_force(maps, horizon, num_attempts):
     """Value of the game over all sequences of moves; what is known is what was seen, a set of (tile, letter)."""
-    letters = [frozen_lake.read_map(m) for m in maps]
+    letters = [lake_maps.read_map(m) for m in maps]
     num_rows, num_columns = letters[0].shape
 
     def look(true, place):
@@ -54,13 +54,13 @@ def test_a_closed_form():
     assert hidden_lake.optimal_return([("SF", "HG"), ("SH", "FG")], 2, 3) == pytest.approx(2.5, abs=1e-5)
 
 
-@pytest.mark.parametrize("maps", [SMALL, POOL, tuple(frozen_lake.random_maps(8))])
+@pytest.mark.parametrize("maps", [SMALL, POOL, tuple(lake_maps.random_maps(8))])
 def test_plans_earn_the_optimum_and_agree_until_something_differs(maps):
     horizon, num_attempts = 8, 3
     plans, earned, seen = hidden_lake.plans(maps, horizon, num_attempts), 0, {}
     for true, m in enumerate(maps):
-        letters = frozen_lake.read_map(m)
-        next_tile, history = frozen_lake.neighbours(letters), []
+        letters = lake_maps.read_map(m)
+        next_tile, history = lake_maps.neighbours(letters), []
         for attempt in range(num_attempts):
             tile = 0
             for move in plans[true, attempt]:
@@ -68,15 +68,15 @@ def test_plans_earn_the_optimum_and_agree_until_something_differs(maps):
                 tile = next_tile[tile, move]
                 letter = letters.flat[tile]
                 history.append((move, letter))
-                if letter in (frozen_lake.HOLE, frozen_lake.GOAL):
-                    earned += letter == frozen_lake.GOAL
+                if letter in (lake_maps.HOLE, lake_maps.GOAL):
+                    earned += letter == lake_maps.GOAL
                     break
     assert earned / len(maps) == pytest.approx(hidden_lake.optimal_return(maps, horizon, num_attempts), abs=1e-5)
 
 
 def test_what_cannot_be_told_apart_is_refused():
     with pytest.raises(ValueError, match="take fewer"):
-        hidden_lake.solve(frozen_lake.random_maps(17), 8, 2)
+        hidden_lake.solve(lake_maps.random_maps(17), 8, 2)
     for horizon, num_attempts in ((0, 1), (8, 0), (101, 2)):
         with pytest.raises(ValueError, match="1 to 200 moves"):
             hidden_lake.solve(POOL, horizon, num_attempts)

@@ -106,12 +106,12 @@ def test_paid_once(tokenizer):
             assert int(state.answer) == said
 
 
-def test_what_is_asked_and_answered_is_the_anchor(tokenizer):
+def test_what_is_asked_and_answered_is_the_state_hash(tokenizer):
     environment = make_ledger(tokenizer, 8)
     start = environment.reset(jax.random.key(0))
-    anchors = {int(environment.anchor(start._replace(row=jnp.int32(r), answer=jnp.int32(a)))) for r in range(8) for a in range(3)}
-    assert len(anchors) == 24
-    assert environment.anchor(start._replace(table=start.table[::-1])) == environment.anchor(start)
+    state_hashes = {int(environment.state_hash(start._replace(row=jnp.int32(r), answer=jnp.int32(a)))) for r in range(8) for a in range(3)}
+    assert len(state_hashes) == 24
+    assert environment.state_hash(start._replace(table=start.table[::-1])) == environment.state_hash(start)
 
 
 @pytest.mark.parametrize(

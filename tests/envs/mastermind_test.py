@@ -217,7 +217,7 @@ def test_a_batch_is_its_lanes(tokenizer):
     def run(key):
         first, _ = environment.step(key, environment.reset(key), jnp.int32(1))
         state, answer = environment.step(key, first, environment.expert(key, first))
-        seen = environment.describe(state), environment.anchor(state), environment.legal(state)
+        seen = environment.describe(state), environment.state_hash(state), environment.legal(state)
         return state, answer, seen, mastermind.bits(first, state)
 
     keys = jax.random.split(jax.random.key(1), 5)
@@ -226,16 +226,16 @@ def test_a_batch_is_its_lanes(tokenizer):
         assert jax.tree.all(jax.tree.map(lambda a, b, i=lane: np.array_equal(a, b[i]), one(keys[lane]), batch))
 
 
-def test_what_is_known_is_the_anchor(tokenizer):
-    """The same anchor for the same set of codes, another for every other set, whatever was hidden or said."""
+def test_what_is_known_is_the_state_hash(tokenizer):
+    """The same state hash for the same set of codes, another for every other set, whatever was hidden or said."""
     environment = make_mastermind(tokenizer)
     play = jax.jit(jax.vmap(functools.partial(follow, environment), in_axes=(0, 0, None)), static_argnums=2)
     code, first = (x.ravel() for x in np.meshgrid(np.arange(64), np.arange(0, 64, 3)))
     states, _, _, _ = play(code, first, 3)
     states = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), states)
-    anchors = np.asarray(jax.vmap(environment.anchor)(states)).tolist()
+    state_hashes = np.asarray(jax.vmap(environment.state_hash)(states)).tolist()
     sets = [row.tobytes() for row in np.asarray(states.possible)]
-    assert len(set(zip(sets, anchors))) == len(set(sets)) == len(set(anchors)) > 500
+    assert len(set(zip(sets, state_hashes))) == len(set(sets)) == len(set(state_hashes)) > 500
 
 
 @pytest.mark.parametrize("num_pegs, num_colors", [(0, 4), (3, 0), (2, 27), (3, 1), (4, 6)])

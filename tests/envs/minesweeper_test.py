@@ -8,6 +8,7 @@ import pytest
 
 from arl import text
 from arl.envs import minesweeper as mines
+from arl.envs import minesweeper_oracle
 from tests.second_tokenizer import second_tokenizer
 
 
@@ -228,7 +229,7 @@ def test_a_turn_is_three_tokens(tokenizer):
 
 
 @pytest.mark.parametrize("size, num_mines", [(3, 2), (4, 2)])
-def test_what_is_shown_is_the_anchor(tokenizer, size, num_mines):
+def test_what_is_shown_is_the_state_hash(tokenizer, size, num_mines):
     environment = mines.make_minesweeper(tokenizer, size, num_mines)
     boards, counts = mines.all_boards(size, num_mines)
     generator = np.random.default_rng(0)
@@ -236,13 +237,13 @@ def test_what_is_shown_is_the_anchor(tokenizer, size, num_mines):
     opened = generator.random(board.shape) < 0.5
     shown = np.where(opened, np.where(board, 10, 1 + board.astype(int) @ mines.neighbours(size)), 0)
     states = mines.MinesweeperState(jnp.asarray(board), jnp.asarray(opened), jnp.zeros(3000, jnp.int32))
-    anchor = np.asarray(jax.vmap(environment.anchor)(states))
-    assert len(np.unique(anchor)) == len(np.unique(shown, axis=0)) == len(np.unique(np.c_[shown, anchor], axis=0))
+    state_hash = np.asarray(jax.vmap(environment.state_hash)(states))
+    assert len(np.unique(state_hash)) == len(np.unique(shown, axis=0)) == len(np.unique(np.c_[shown, state_hash], axis=0))
 
 
 def test_a_batch_is_its_lanes(tokenizer):
     environment = mines.make_minesweeper(tokenizer, 5, 4)
-    look = lambda state: (environment.describe(state), environment.expert(jax.random.key(0), state), environment.anchor(state))
+    look = lambda state: (environment.describe(state), environment.expert(jax.random.key(0), state), environment.state_hash(state))
 
     def run(key):
         state = environment.reset(key)
@@ -267,6 +268,6 @@ def test_bad_arguments(tokenizer, size, num_mines, says):
 
 
 def test_a_board_too_large_to_solve_has_a_bound():
-    assert math.comb(36, 5) > mines.MAX_SOLVED
+    assert math.comb(36, 5) > minesweeper_oracle.MAX_SOLVED
     with pytest.raises(ValueError, match="bound_return"):
         mines.optimal_return(6, 5)

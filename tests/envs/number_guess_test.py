@@ -164,10 +164,10 @@ def test_text_of_an_episode(tokenizer):
         assert heard == expected
 
 
-def test_what_is_known_is_the_anchor(tokenizer):
+def test_what_is_known_is_the_state_hash(tokenizer):
     environment = guess.make_number_guess(tokenizer, 9)
     states = [guess.NumberGuessState(jnp.int32(0), jnp.int32(a), jnp.int32(b), jnp.int32(0)) for a in range(9) for b in range(a + 1, 10)]
-    assert len({int(environment.anchor(state)) for state in states}) == len(states)
+    assert len({int(environment.state_hash(state)) for state in states}) == len(states)
 
 
 def test_bad_arguments(tokenizer):

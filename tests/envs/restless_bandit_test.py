@@ -201,7 +201,7 @@ def test_filter_agrees_with_all_paths(shift_probability, pay_probability):
 
 def test_what_is_hidden_is_not_used(tokenizer):
     environment = make_restless_bandit(tokenizer, 6)
-    look = jax.jit(lambda s: (environment.expert(jax.random.key(0), s), environment.anchor(s), environment.describe(s)))
+    look = jax.jit(lambda s: (environment.expert(jax.random.key(0), s), environment.state_hash(s), environment.describe(s)))
     for pulled, paid in (((0, 0, 1, 0), (1, 0, 1, 1)), ((), ()), ((1, 1, 1, 0, 0, 0), (1, 1, 0, 0, 0, 1))):
         seen = [look(state_of(pulled, paid, 6, best)) for best in itertools.product((0, 1), repeat=7)]
         assert all(jax.tree.all(jax.tree.map(np.array_equal, seen[0], other)) for other in seen[1:])
@@ -275,21 +275,21 @@ def test_text_of_an_episode(load):
     assert text.check_text(tokenizer, whole) == []
 
 
-def test_evidence_is_the_anchor(tokenizer):
+def test_evidence_is_the_state_hash(tokenizer):
     environment = make_restless_bandit(tokenizer, 5)
-    anchors = {}
+    state_hashes = {}
     for count in range(6):
         for pulled in itertools.product((0, 1), repeat=count):
             for paid in itertools.product((0, 1), repeat=count):
                 evidence = tuple(arm == 1 - won for arm, won in zip(pulled, paid))
-                anchors.setdefault(evidence, set()).add(int(environment.anchor(state_of(pulled, paid, 5))))
-    assert all(len(x) == 1 for x in anchors.values())  # the same evidence, the same decision
-    assert len(set.union(*anchors.values())) == len(anchors) == 63
+                state_hashes.setdefault(evidence, set()).add(int(environment.state_hash(state_of(pulled, paid, 5))))
+    assert all(len(x) == 1 for x in state_hashes.values())  # the same evidence, the same decision
+    assert len(set.union(*state_hashes.values())) == len(state_hashes) == 63
 
 
-def test_anchor_of_a_long_episode_tells_the_latest_answers(tokenizer):
+def test_state_hash_of_a_long_episode_tells_the_latest_answers(tokenizer):
     environment = make_restless_bandit(tokenizer, 40)
-    last = lambda paid: int(environment.anchor(state_of((0,) * 40, (0,) * 38 + paid, 40)))
+    last = lambda paid: int(environment.state_hash(state_of((0,) * 40, (0,) * 38 + paid, 40)))
     assert len({last(paid) for paid in itertools.product((0, 1), repeat=2)}) == 4
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from arl import text
 from arl.envs import shifting_controls as controls
+from arl.envs import shifting_controls_bounds as bounds
 from arl.training import adaptation
 from tests.second_tokenizer import second_tokenizer
 
@@ -107,7 +108,7 @@ def exact_returns(game):
 def test_what_the_filter_earns_is_the_best_that_anybody_can(game):
     best, greedy = exact_returns(game)
     mean, half_width = controls.adaptive_return(**game)
-    assert greedy == pytest.approx(best) and best < controls.informed_return(game["num_steps"])
+    assert greedy == pytest.approx(best) and best < bounds.informed_return(game["num_steps"])
     assert abs(mean - greedy) <= 2 * half_width
 
 
@@ -127,10 +128,10 @@ def test_all_players_earn_what_is_computed(tokenizer, episodes, uniform, agrees,
     expert = play(environment.expert, 2000)
     assert abs(expert.mean() - mean) <= 2 * half_width + 4 * expert.std() / np.sqrt(2000)
     assert agrees(play(uniform(environment), 4000), controls.random_return())
-    assert agrees(play(lambda key, state: state.asked[state.num_steps], 4000), controls.fixed_rewards(**game).sum())
+    assert agrees(play(lambda key, state: state.asked[state.num_steps], 4000), bounds.fixed_rewards(**game).sum())
     knows = lambda key, state: jnp.argmax(state.controls[state.num_steps] == state.asked[state.num_steps])
-    assert np.all(play(knows, 500) == controls.informed_return())
-    assert controls.fixed_rewards(**game).sum() < mean - half_width < controls.informed_return()
+    assert np.all(play(knows, 500) == bounds.informed_return())
+    assert bounds.fixed_rewards(**game).sum() < mean - half_width < bounds.informed_return()
 
 
 @pytest.mark.parametrize("game", GAMES.values(), ids=GAMES)
@@ -138,16 +139,16 @@ def test_fixed_strategy_in_closed_form(game):
     course, chance = paths(**game)
     table = controls.permutations(game["num_actions"])
     is_kept = (table == np.arange(game["num_actions"])).mean(1)  # how often a word moves as it says
-    np.testing.assert_allclose(controls.fixed_rewards(**game), chance @ is_kept[course], atol=1e-12)
+    np.testing.assert_allclose(bounds.fixed_rewards(**game), chance @ is_kept[course], atol=1e-12)
 
 
 def test_the_filter_falls_at_the_shift_and_recovers_and_a_fixed_strategy_does_not():
-    reward, is_shift = controls.play_filter(starts_plain=True, num_games=20_000)
+    reward, is_shift = bounds.play_filter(starts_plain=True, num_games=20_000)
     assert is_shift.dtype == bool and np.all(is_shift.sum(1) == 1)
     since_shift = adaptation.since_shift(is_shift)
     curve = np.array([reward[since_shift == t].mean() for t in range(-5, 7)])
     assert curve[:5].min() > 0.9 and curve[5] < 0.4 and np.all(np.diff(curve[5:]) > 0) and curve[-1] > 0.9
-    assert controls.fixed_rewards(starts_plain=True)[-1] < 0.25
+    assert bounds.fixed_rewards(starts_plain=True)[-1] < 0.25
 
 
 def test_change_is_believed_as_often_as_it_happens(tokenizer):
@@ -227,7 +228,7 @@ def test_a_turn_is_five_tokens(tokenizer):
 
 
 def test_expert_uses_what_is_seen_alone(tokenizer):
-    """Other controls that moved every word written to the same place give the same belief, action and anchor."""
+    """Other controls that moved every word written to the same place give the same belief, action and state hash."""
     environment = controls.make_shifting_controls(tokenizer, 4, 6)
     state = environment.reset(jax.random.key(0))._replace(controls=jnp.array([[0, 1, 2, 3]] * 6), asked=jnp.array([0, 1, 0, 1, 3, 2]))
     other = state._replace(controls=jnp.array([[0, 1, 3, 2]] * 6), is_shift=~state.is_shift)
@@ -235,10 +236,10 @@ def test_expert_uses_what_is_seen_alone(tokenizer):
         (state, _), (other, _) = (environment.step(jax.random.key(1), x, jnp.int32(word)) for x in (state, other))
         assert np.array_equal(controls.posterior(state), controls.posterior(other))
         assert environment.expert(jax.random.key(1), state) == environment.expert(jax.random.key(1), other)
-        assert environment.anchor(state) == environment.anchor(other)
+        assert environment.state_hash(state) == environment.state_hash(other)
 
 
-def test_what_was_seen_and_is_asked_is_the_anchor(tokenizer):
+def test_what_was_seen_and_is_asked_is_the_state_hash(tokenizer):
     environment = controls.make_shifting_controls(tokenizer, 3, 4)
     table, histories, states = controls.permutations(3), [], []
     state = environment.reset(jax.random.key(0))
@@ -250,9 +251,9 @@ def test_what_was_seen_and_is_asked_is_the_anchor(tokenizer):
                     course_padded, words_padded = [*course, *[0] * (4 - num_steps)], [*words, *[0] * (4 - num_steps)]
                     states.append((table[course_padded], words_padded, num_steps, [asked] * 4))
     course, words, num_steps, asked = (jnp.asarray(np.array(x), jnp.int32) for x in zip(*states, strict=True))
-    anchor = lambda c, w, n, a: environment.anchor(state._replace(controls=c, words=w, num_steps=n, asked=a))
-    anchors = np.asarray(jax.vmap(anchor)(course, words, num_steps, asked)).tolist()
-    assert len(set(anchors)) == len(set(histories)) == len(set(zip(anchors, histories, strict=True)))
+    state_hash = lambda c, w, n, a: environment.state_hash(state._replace(controls=c, words=w, num_steps=n, asked=a))
+    state_hashes = np.asarray(jax.vmap(state_hash)(course, words, num_steps, asked)).tolist()
+    assert len(set(state_hashes)) == len(set(histories)) == len(set(zip(state_hashes, histories, strict=True)))
 
 
 def test_a_batch_is_its_lanes_and_the_same_key_the_same_game(tokenizer):

@@ -175,7 +175,7 @@ def test_a_batch_is_its_lanes(tokenizer):
         first = environment.reset(key)
         state, answer = environment.step(key, first, environment.expert(key, first))
         said = environment.describe(first), environment.describe(state)
-        return state, answer, said, environment.anchor(state), environment.legal(state), questions.bits(first, state)
+        return state, answer, said, environment.state_hash(state), environment.legal(state), questions.bits(first, state)
 
     keys = jax.random.split(jax.random.key(1), 5)
     one, batch = jax.jit(run), jax.jit(jax.vmap(run))(keys)
@@ -183,7 +183,7 @@ def test_a_batch_is_its_lanes(tokenizer):
         assert jax.tree.all(jax.tree.map(lambda a, b, i=lane: np.array_equal(a, b[i]), one(keys[lane]), batch))
 
 
-def test_what_is_known_is_the_anchor(tokenizer):
+def test_what_is_known_is_the_state_hash(tokenizer):
     environment = make_twenty_questions(tokenizer, 3, 2)
     tables = list(itertools.permutations(range(4), 3))
     cases = list(itertools.product(tables, itertools.product((False, True), repeat=3)))
@@ -193,10 +193,10 @@ def test_what_is_known_is_the_anchor(tokenizer):
         jnp.asarray([possible for _, possible in cases]),
         jnp.zeros(len(cases), jnp.int32),
     )
-    anchors = np.asarray(jax.vmap(environment.anchor)(states)).tolist()
-    assert len(set(anchors)) == len(cases) == 24 * 8
+    state_hashes = np.asarray(jax.vmap(environment.state_hash)(states)).tolist()
+    assert len(set(state_hashes)) == len(cases) == 24 * 8
     other = states._replace(target=states.target + 1, answer=states.answer + YES)  # neither is knowledge
-    assert np.asarray(jax.vmap(environment.anchor)(other)).tolist() == anchors
+    assert np.asarray(jax.vmap(environment.state_hash)(other)).tolist() == state_hashes
 
 
 @pytest.mark.parametrize("num_objects, num_attributes, name", [(1, 4, "num_objects"), (11, 4, "num_objects"), (6, 2, "num_attributes")])

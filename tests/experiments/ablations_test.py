@@ -7,15 +7,15 @@ import sys
 
 import pytest
 
-from experiments import rows
 from experiments.config import override
 from experiments.folder import told
-from experiments.presets import PRESETS, get_preset
+from experiments.presets import PRESETS, ROWS, get_preset
+from experiments.tables import table
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
     "--config.learner.num_updates=2 --config.learner.num_lanes=32 --config.learner.minibatches=1 --config.learner.microbatch=8 "
-    "--config.evaluation.num_lives=16 --config.environment.restless_bandit.num_pulls=4 --config.warm_start=1"
+    "--config.evaluation.num_episodes=16 --config.environment.num_pulls=4 --config.warm_start=1"
 ).split()
 
 
@@ -25,19 +25,19 @@ def ablate(*arguments):
 
 
 def test_every_row_names_presets_and_two_arms():
-    for arms in rows.ROWS.values():
+    for arms in ROWS.values():
         assert len(arms) >= 2 and set(arms) <= set(PRESETS)
 
 
 SUMMARY = {
-    "fraction": 0.875,
+    "normalised_score": 0.875,
     "warm_start": 20,
-    "fraction_after_warm_start": 0.5,
+    "normalised_score_after_warm_start": 0.5,
     "outcome_by_attempt": [1.0],
     "seconds": 7.0,
     "score": 1.0,
     "return": 1.0,
-    "ceiling": -2.5,
+    "optimal": -2.5,
     "actions": 2.75,
     "ablations": {},
     "token_shares": {"action": 0.5},
@@ -46,7 +46,7 @@ SUMMARY = {
 
 def test_what_some_summaries_tell_stands_in_their_line():
     asking = SUMMARY | {"bits_a_question": {"agent": 1.25, "expert": 1.5}, "return": 0.5, "token_shares": {"action": 0.1, "tool": 0.25}}
-    line = rows.table({"mastermind": [asking, asking | {"fraction": 0.5, "seconds": 9.0}]}).splitlines()[-1]
+    line = table({"mastermind": [asking, asking | {"normalised_score": 0.5, "seconds": 9.0}]}).splitlines()[-1]
     assert line == (
         "| `mastermind` | 20: 50% | 2 | 68.8% (50.0%) |  |  | 2.75 questions (optimum 2.50); 1.25 bits a question (expert 1.50); "
         "return 0.50; tool 25% of tokens | 8 |"
@@ -54,37 +54,37 @@ def test_what_some_summaries_tell_stands_in_their_line():
 
 
 def test_what_each_attempt_earned_stands_in_the_line_of_several():
-    lives = [SUMMARY | {"outcome_by_attempt": [0.25, first]} for first in (0.5, 1.0, 0.75)]
-    assert "| 0.25, 0.75 |" in rows.table({"combination_lock": lives}).splitlines()[-1]
+    episodes = [SUMMARY | {"outcome_by_attempt": [0.25, first]} for first in (0.5, 1.0, 0.75)]
+    assert "| 0.25, 0.75 |" in table({"combination_lock": episodes}).splitlines()[-1]
 
 
 def test_a_row_makes_what_is_missing_and_nothing_twice(tmp_path):
     """One arm has been made before, the other has not."""
     folder = tmp_path / "restless"
-    made = folder / "restless_bandit-3"
-    made.mkdir(parents=True)
-    (made / "metrics.jsonl").write_text('{"expert/return/outcome": 1.0}\n' * 20 + '{"return/outcome": 1.5}\n' * 2)
-    summary = {**SUMMARY, "floor": 1.0, "ceiling": 1.8, "ablations": {"shuffled": 0.25, "by an expert": 0.9}}
+    done = folder / "restless_bandit-3"
+    done.mkdir(parents=True)
+    (done / "metrics.jsonl").write_text('{"expert/return/outcome": 1.0}\n' * 20 + '{"return/outcome": 1.5}\n' * 2)
+    summary = {**SUMMARY, "random": 1.0, "optimal": 1.8, "ablations": {"shuffled": 0.25, "by an expert": 0.9}}
     curve = {"step": list(range(-5, 8)), **{name: [0.5] * 13 for name in ("reward", "expert", "switches")}}
     summary |= {"around_shift": curve, "recovered": 0.75, "expert_recovered": 0.875}
-    (made / "summary.json").write_text(json.dumps(summary))
+    (done / "summary.json").write_text(json.dumps(summary))
     assignments = [flag.removeprefix("--config.") for flag in SMALL]
     config = override(get_preset("restless_bandit"), assignments)
-    (made / "config.json").write_text(json.dumps(told(config, 3)))
+    (done / "config.json").write_text(json.dumps(told(config, 3)))
     arguments = ("--row=restless", "--seeds=3", f"--output={tmp_path}", *SMALL)
     answered = ablate(*arguments)
     assert answered.returncode == 0, answered.stderr
-    table = (folder / "table.md").read_text()
-    assert "| `restless_bandit` | 20: 50% | 1 | 87.5% (87.5%) |  | shuffled 25.0% | 75% of the informed" in table
+    made = (folder / "table.md").read_text()
+    assert "| `restless_bandit` | 20: 50% | 1 | 87.5% (87.5%) |  | shuffled 25.0% | 75% of the informed" in made
     assert all((folder / name).stat().st_size > 1000 for name in ("curves.png", "around_shift.png"))
     other = folder / "restless_bandit_memoryless-3" / "summary.json"
-    fraction, when = json.loads(other.read_text())["fraction"], other.stat().st_mtime_ns
-    began = json.loads(other.read_text())["fraction_after_warm_start"]
-    assert f"| `restless_bandit_memoryless` | 1: {began:.0%} | 1 | {fraction:.1%} ({fraction:.1%})" in table
+    score, when = json.loads(other.read_text())["normalised_score"], other.stat().st_mtime_ns
+    began = json.loads(other.read_text())["normalised_score_after_warm_start"]
+    assert f"| `restless_bandit_memoryless` | 1: {began:.0%} | 1 | {score:.1%} ({score:.1%})" in made
     other_config = ablate(*arguments, "--config.warm_start=2")
     assert other_config.returncode == 2 and "warm_start is 1 there and 2 here" in other_config.stderr
     again = ablate(*arguments)
-    assert again.returncode == 0 and table in again.stdout and other.stat().st_mtime_ns == when
+    assert again.returncode == 0 and made in again.stdout and other.stat().st_mtime_ns == when
 
 
 WRONG = [

@@ -134,16 +134,16 @@ def test_sides_take_turns_and_the_first_round_does_not_count(monkeypatch):
 
 
 def test_operations_of_use_are_most_of_those_that_the_compiler_counts():
-    """On a stream that is read whole: the compiler counts norms, rotations and masked keys besides."""
+    """On a trajectory that is read whole: the compiler counts norms, rotations and masked keys besides."""
     num_lanes, num_slots, letters = 4, 64, 12
     config = models.preset("0.1M", 64, context_length=num_slots)
     model, everywhere = models.make_language_model(config), jnp.ones((num_lanes, num_slots), bool)
-    begin = jnp.zeros((num_lanes, num_slots), jnp.int32)
-    _, stream, _ = tiny.roll("act", *tiny.keys(2))
-    stream = stream._replace(token_kind=everywhere.astype(jnp.int32), is_written=everywhere, begin=begin)
+    context_start = jnp.zeros((num_lanes, num_slots), jnp.int32)
+    _, trajectory, _ = tiny.roll("act", *tiny.keys(2))
+    trajectory = trajectory._replace(token_kind=everywhere.astype(jnp.int32), is_sampled=everywhere, context_start=context_start)
 
     def scores(params):
-        return model.logits(params, model.score(params, begin, begin), jnp.arange(letters))
+        return model.logits(params, model.score(params, context_start, context_start), jnp.arange(letters))
 
     counted = jax.jit(scores).lower(model.init(jax.random.key(0))).compile().cost_analysis()["flops"]
-    assert 0.6 * counted < measure.forward_operations(config, stream, letters) < counted
+    assert 0.6 * counted < measure.forward_operations(config, trajectory, letters) < counted

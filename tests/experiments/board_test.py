@@ -55,8 +55,8 @@ def line(step: int) -> dict[str, float]:
         "tokens": 100.0 + step,
         "tokens/action": 0.25 + step / 100,
         "tokens/goal": 0.0,
-        "written": 4.0 + step,
-        "written/action": 0.125 + step / 100,
+        "sampled": 4.0 + step,
+        "sampled/action": 0.125 + step / 100,
         "clip_share": 0.0 if step < 6 else 0.5,
         "policy_loss": -0.5 * step,
         "entropy_weight": 0.06,
@@ -83,9 +83,9 @@ def test_counts_and_shares_have_different_names(experiment, tmp_path):
     found = shown(tmp_path / "tensorboard")
     assert found["counts/tokens_read"][1] == 101 and found["time/tokens_per_second"][1] == 50.5
     assert found["tokens/read_share/action"][1] == pytest.approx(0.26)
-    assert found["lives/tokens_written"][1] == 5 and found["tokens/written_share/action"][1] == pytest.approx(0.135)
-    task = experiment.task
-    assert found["return/normalised_score"][1] == pytest.approx((1.5 - task.floor) / (task.ceiling - task.floor))
+    assert found["episodes/tokens_sampled"][1] == 5 and found["tokens/sampled_share/action"][1] == pytest.approx(0.135)
+    bounds = experiment.bounds
+    assert found["return/normalised_score"][1] == pytest.approx((1.5 - bounds.random) / (bounds.optimal - bounds.random))
     assert json.loads(found["config/text_summary"][0])["preset"] == "reflection"
     values = [value for event in events(tmp_path / "tensorboard") for value in event.summary.value]
     told = [value.metadata.summary_description for value in values if value.tag == "return/normalised_score"]
@@ -131,12 +131,12 @@ def test_schedules_are_those_of_the_part_of_the_run():
     assert np.array_equal(without["learning_rate"], [8, 6, 4, 2])
 
 
-def test_what_held_out_lives_say_is_shown():
+def test_what_held_out_episodes_say_is_shown():
     summary = {
-        "fraction": 0.75,
+        "normalised_score": 0.75,
         "score": 2.0,
-        "floor": 0.0,
-        "ceiling": 3.0,
+        "random": 0.0,
+        "optimal": 3.0,
         "return": 1.5,
         "illegal_share": 0.0,
         "max_log_prob_gap": 1e-6,

@@ -8,20 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from arl.task import Limits
 from arl.types import Kind
 from experiments import judge as judges
 from experiments.build import build
 from experiments.config import EvaluationConfig, override
 from experiments.judge import ablation_label, judge, make_transcripts
 from experiments.presets import get_preset
-from experiments.transcript import typical_lives
+from experiments.transcript import typical_episodes
 
 
 def test_notes_are_shuffled_blanked_and_written_by_an_expert_that_has_some():
-    experiment = build(override(get_preset("combination_lock"), ["agent.num_attempts=2"]))
+    experiment = build(override(get_preset("combination_lock"), ["agent.attempts.num_attempts=2"]))
     params = experiment.model.init(jax.random.key(0))
     told: list[str] = []
-    judged = judge(experiment, params, 0, EvaluationConfig(num_lives=16), told.append).summary
+    judged = judge(experiment, params, 0, EvaluationConfig(num_episodes=16), told.append).summary
     assert told == [
         "the agent (1 of 4)",
         "notes shuffled (2 of 4)",
@@ -30,13 +31,13 @@ def test_notes_are_shuffled_blanked_and_written_by_an_expert_that_has_some():
     ]
     assert set(judged["ablations"]) == {"shuffled", "blanked", "by an expert"} and len(judged["bits"]["reflection"]) == 1
     assert set(judged["token_shares"]) == {"action", "reflection"} and set(judged["ablated_by_attempt"]) == set(judged["ablations"])
-    assert not build(get_preset("reflection")).task.expert_note
+    assert not build(get_preset("reflection")).task.experts(Limits())
 
 
 def test_what_questions_tell_is_counted_for_agent_and_expert():
-    experiment = build(override(get_preset("mastermind"), ["environment.time_limit=6"]))
+    experiment = build(override(get_preset("mastermind"), ["agent.act.time_limit=6"]))
     told: list[str] = []
-    judged = judge(experiment, experiment.model.init(jax.random.key(0)), 0, EvaluationConfig(num_lives=32), told.append).summary
+    judged = judge(experiment, experiment.model.init(jax.random.key(0)), 0, EvaluationConfig(num_episodes=32), told.append).summary
     assert told[-1] == "bits a question of an expert (3 of 3)" and len(told) == 3
     bits = judged["bits_a_question"]
     assert 0 < bits["agent"] < bits["expert"] <= math.log2(6) and judged["ablations"] == {}
@@ -49,7 +50,7 @@ def test_curves_around_a_shift_are_told(name, monkeypatch):
     seen, around_shift = [], judges.adaptation.around_shift
     monkeypatch.setattr(judges.adaptation, "around_shift", lambda *told: seen.append(told[:2]) or around_shift(*told))
     told: list[str] = []
-    judged = judge(experiment, experiment.model.init(jax.random.key(0)), 0, EvaluationConfig(num_lives=64), told.append).summary
+    judged = judge(experiment, experiment.model.init(jax.random.key(0)), 0, EvaluationConfig(num_episodes=64), told.append).summary
     assert told == ["the agent (1 of 2)", "an expert (2 of 2)"]
     curves = judged["around_shift"]
     assert {len(curve) for curve in curves.values()} == {13} and set(curves) == {"step", "reward", "expert", "switches"}
@@ -63,42 +64,42 @@ def test_curves_around_a_shift_are_told(name, monkeypatch):
 @pytest.fixture(scope="module")
 def guesser():
     """A small run without notes, and its first parameters."""
-    small = ["environment.number_guess.num_numbers=3", "agent.num_attempts=2", "evaluation.num_lives=16"]
+    small = ["environment.num_numbers=3", "agent.attempts.num_attempts=2", "evaluation.num_episodes=16"]
     experiment = build(override(get_preset("history"), small))
     return experiment, experiment.model.init(jax.random.key(0))
 
 
-def test_a_greedy_agent_has_a_gap_too_that_of_lives_that_it_samples(guesser, monkeypatch):
+def test_a_greedy_agent_has_a_gap_too_that_of_episodes_that_it_samples(guesser, monkeypatch):
     experiment, params = guesser
-    monkeypatch.setattr(judges, "GAP_LIVES", 4)
+    monkeypatch.setattr(judges, "GAP_EPISODES", 4)
     told: list[str] = []
-    greedy = judge(experiment, params, 0, EvaluationConfig(num_lives=16, greedy=True), told.append)
-    assert told == ["the agent (1 of 2)", "sampled lives (2 of 2)"] and greedy.stream.token.shape[0] == 16
-    sampled = judge(experiment, params, 0, EvaluationConfig(num_lives=4))
-    assert greedy.summary.keys() == sampled.summary.keys() and not greedy.stream.log_prob.any()
-    said = [typical_lives(experiment.interaction, experiment.tokenizer, judged.stream) for judged in (greedy, sampled)]
-    assert ["written greedily" in lives.splitlines()[0] for lives in said] == [True, False]
+    greedy = judge(experiment, params, 0, EvaluationConfig(num_episodes=16, greedy=True), told.append)
+    assert told == ["the agent (1 of 2)", "sampled episodes (2 of 2)"] and greedy.trajectory.token.shape[0] == 16
+    sampled = judge(experiment, params, 0, EvaluationConfig(num_episodes=4))
+    assert greedy.summary.keys() == sampled.summary.keys() and not greedy.trajectory.log_prob.any()
+    said = [typical_episodes(experiment.interaction, experiment.tokenizer, judged.trajectory) for judged in (greedy, sampled)]
+    assert ["written greedily" in episodes.splitlines()[0] for episodes in said] == [True, False]
     assert greedy.summary["max_log_prob_gap"] == sampled.summary["max_log_prob_gap"] <= 1e-4
 
 
 def test_transcripts_during_training_are_compiled_once(guesser, monkeypatch):
     experiment, params = guesser
-    traced, live = [], judges.evaluation.live
-    monkeypatch.setattr(judges.evaluation, "live", lambda *arguments: traced.append(1) or live(*arguments))
+    traced, play = [], judges.evaluation.play
+    monkeypatch.setattr(judges.evaluation, "play", lambda *arguments: traced.append(1) or play(*arguments))
     transcripts = make_transcripts(experiment, 0)
     first, other = transcripts(params), transcripts(experiment.model.init(jax.random.key(1)))
     assert transcripts(params) == first != other and len(traced) == 1
-    assert first.startswith("3 of 16 held-out lives, chosen by their return (mean ") and "of 16: return" in first
+    assert first.startswith("3 of 16 held-out episodes, chosen by their return (mean ") and "of 16: return" in first
     assert first.index("the 10th percentile") < first.index("the median") < first.index("the best")
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_the_lives_that_are_judged_have_no_key_of_training(seed):
-    """A run's keys are split from that of its seed, and from those in turn: the judged lives' is that of the seed no more than any part."""
+def test_the_episodes_that_are_judged_have_no_key_of_training(seed):
+    """A run's keys are split from that of its seed, and from those in turn; that of the judged episodes is none of them."""
     key = jax.random.key(seed)
     of_training = jax.random.key_data(jnp.append(jax.random.split(key, 100_000), key))  # whatever a learner takes its parts for
-    of_lives = jax.random.key_data(judges._key(seed))
-    assert not (of_training == of_lives).all(axis=1).any()
+    of_episodes = jax.random.key_data(judges._key(seed))
+    assert not (of_training == of_episodes).all(axis=1).any()
 
 
 @pytest.mark.parametrize(("is_greedy", "temperature"), [(False, 0.5), (True, 0.0)])
@@ -106,20 +107,20 @@ def test_an_agent_is_judged_as_at_the_end_of_its_training(monkeypatch, is_greedy
     """Nothing of the old context is kept any more, which is what its schedule ends with; a greedy agent alone is decoded otherwise."""
     config = override(get_preset("reflection"), ["rollout.decoding.temperature=0.5"])
     assert config.learner.schedules["attempts.keep"].start > 0
-    monkeypatch.setattr(judges.evaluation, "live", lambda *arguments: arguments)
-    experiment = types.SimpleNamespace(config=config, rollout=config.rollout, model=None)
-    _, _, rollout, _, setting, *_ = judges._lived(experiment, None, None, EvaluationConfig(greedy=is_greedy), None)
-    assert setting["attempts"]["keep"] == 0 and rollout.decoding.temperature == temperature
+    monkeypatch.setattr(judges.evaluation, "play", lambda *arguments: arguments)
+    experiment = types.SimpleNamespace(config=config, rollout=config.rollout, model=None, task=types.SimpleNamespace(limits=Limits()))
+    _, _, rollout, _, curriculum, *_ = judges._played(experiment, None, None, EvaluationConfig(greedy=is_greedy), None)
+    assert curriculum["attempts"]["keep"] == 0 and rollout.decoding.temperature == temperature
 
 
 def test_shares_of_tokens_are_of_all_that_were_read():
     """Two lanes of four slots: two words of an action, one of a note, three tokens read for nothing else, and two slots of no token."""
-    stream = types.SimpleNamespace(
+    trajectory = types.SimpleNamespace(
         kind=np.array([[0, Kind.ACTION, Kind.ACTION, 0], [0, Kind.NOTE, 0, 0]]),
-        is_written=np.array([[0, 1, 1, 0], [0, 1, 0, 0]], bool),
+        is_sampled=np.array([[0, 1, 1, 0], [0, 1, 0, 0]], bool),
         token_kind=np.array([[Kind.PROMPT, Kind.ACTION, Kind.ACTION, Kind.PAD], [Kind.PROMPT, Kind.NOTE, Kind.OBSERVATION, Kind.PAD]]),
     )
-    assert judges.token_shares(stream) == {"action": pytest.approx(2 / 6), "note": pytest.approx(1 / 6)}
+    assert judges.token_shares(trajectory) == {"action": pytest.approx(2 / 6), "note": pytest.approx(1 / 6)}
 
 
 @pytest.mark.parametrize(
@@ -128,8 +129,7 @@ def test_shares_of_tokens_are_of_all_that_were_read():
     + [("composed", [f"{kind} {how}" for how in ("shuffled", "blanked", "by an expert") for kind in ("reflection", "note")])],
 )
 def test_notes_of_every_kind_are_taken_away(preset, names):
-    task = types.SimpleNamespace(expert_note=preset in ("corridor", "composed"), expert_reflection=None)
-    assert list(judges._ablations(types.SimpleNamespace(config=get_preset(preset), task=task))) == names
+    assert list(judges._ablations(build(get_preset(preset)))) == names
 
 
 def test_ablations_are_named_for_people():

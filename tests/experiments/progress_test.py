@@ -6,9 +6,10 @@ import types
 
 import pytest
 
+from arl.task import Bounds
 from experiments.progress import Progress, telling
 
-EXPERIMENT = types.SimpleNamespace(task=types.SimpleNamespace(floor=1.0, ceiling=3.0), config=types.SimpleNamespace(num_updates=40))
+EXPERIMENT = types.SimpleNamespace(bounds=Bounds(1.0, 3.0), config=types.SimpleNamespace(num_updates=40))
 
 
 def test_parts_of_a_task_are_told_one_a_line(capsys):

@@ -17,23 +17,23 @@ import pytest
 
 from arl.training import Checkpoints
 from experiments.build import build
-from experiments.config import Config, from_dict
+from experiments.config import from_dict
 from tests.experiments.board_test import shown
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_UPDATES = 60
 SMALL = [
     "--preset=reflection",
-    "--config.environment.number_guess.num_numbers=3",
-    "--config.agent.num_attempts=2",
-    "--config.agent.reflection_budget=1",
+    "--config.environment.num_numbers=3",
+    "--config.agent.attempts.num_attempts=2",
+    "--config.agent.attempts.memory.budget=1",
     "--config.rollout.restarts=True",  # so that lanes with live tokens cross from one update to the next
-    "--config.rollout.stream_length=17",
+    "--config.rollout.trajectory_length=17",
     "--config.learner.num_lanes=16",
     "--config.learner.minibatches=2",
     "--config.learner.microbatch=8",
     f"--config.learner.num_updates={NUM_UPDATES}",
-    "--config.evaluation.num_lives=32",
+    "--config.evaluation.num_episodes=32",
     "--config.checkpoint_every=7",
 ]
 
@@ -76,7 +76,7 @@ def last_state(folder: pathlib.Path) -> list[np.ndarray]:
     """Every array of the newest checkpoint: parameters, optimizer, lanes, keys, step."""
     values = json.loads((folder / "config.json").read_text())
     seed = values.pop("seed")
-    init = build(from_dict(Config, values)).learner.init
+    init = build(from_dict(values)).learner.init
     checkpoints = Checkpoints(folder / "checkpoints")
     state = checkpoints.restore(jax.eval_shape(init, jax.random.key(seed)))
     checkpoints.close()
@@ -97,12 +97,12 @@ def test_run_leaves_all_that_scripts_rely_on(finished):
     names = {"config.json", "metrics.jsonl", "curve.png", "transcripts.txt", "checkpoints", "tensorboard", "summary.json"}
     assert names <= {path.name for path in finished.iterdir()}
     summary = json.loads((finished / "summary.json").read_text())
-    wanted = "preset seed updates seconds score floor ceiling fraction interval max_log_prob_gap ablations command".split()
+    wanted = "preset seed updates seconds score random optimal normalised_score interval max_log_prob_gap ablations command".split()
     assert set(wanted) <= set(summary) and set(summary["ablations"]) == {"shuffled", "blanked"}
     assert summary["updates"] == NUM_UPDATES == len((finished / "metrics.jsonl").read_text().splitlines())
     assert summary["max_log_prob_gap"] <= 1e-4
-    way = summary["ceiling"] - summary["floor"]
-    assert summary["fraction"] == pytest.approx((summary["score"] - summary["floor"]) / way)
+    scale = summary["optimal"] - summary["random"]
+    assert summary["normalised_score"] == pytest.approx((summary["score"] - summary["random"]) / scale)
 
 
 def test_transcripts_are_shown_before_during_and_after_training(finished):
@@ -110,9 +110,9 @@ def test_transcripts_are_shown_before_during_and_after_training(finished):
     quarters = [f"after {updates} of {NUM_UPDATES} updates" for updates in (15, 30, 45)]
     titles = [line.removeprefix("===== ") for line in transcripts.splitlines() if line.startswith("=====")]
     assert titles == ["before training", *quarters, "after training"]
-    lives = [line for line in transcripts.split("after training")[1].splitlines() if line.startswith("life ")]
-    returned = [float(line.split("return ")[1].split(",")[0]) for line in lives]
-    assert returned == sorted(returned) and "the median" in "".join(lives) and "of 32: return" in lives[0]
+    episodes = [line for line in transcripts.split("after training")[1].splitlines() if line.startswith("episode ")]
+    returned = [float(line.split("return ")[1].split(",")[0]) for line in episodes]
+    assert returned == sorted(returned) and "the median" in "".join(episodes) and "of 32: return" in episodes[0]
     assert "\\n" not in transcripts and "'" not in transcripts
 
 
@@ -123,9 +123,9 @@ def test_tensorboard_shows_training_and_what_came_of_it(finished):
     assert all(len(curve) == NUM_UPDATES and len(set(curve.values())) > 1 for tag, curve in found.items() if is_curve(tag))
     assert found["return/outcome"] == {line["update"]: pytest.approx(line["return/outcome"]) for line in lines}
     assert found["schedules/entropy_weight"] == {line["update"]: pytest.approx(line["entropy_weight"], abs=1e-8) for line in lines}
-    assert {"schedules/learning_rate", "schedules/attempts.keep", "tokens/written_share/reflection", "counts/lives"} <= set(found)
+    assert {"schedules/learning_rate", "schedules/attempts.keep", "tokens/sampled_share/reflection", "counts/episodes"} <= set(found)
     assert not any(kind in tag for tag in found for kind in ("goal", "plan", "think", "tool", "control"))
-    assert found["evaluation/normalised_score"] == {NUM_UPDATES: pytest.approx(summary["fraction"])}
+    assert found["evaluation/normalised_score"] == {NUM_UPDATES: pytest.approx(summary["normalised_score"])}
     assert found["evaluation/normalised_score_with/notes_blanked"] == {NUM_UPDATES: pytest.approx(summary["ablations"]["blanked"])}
     assert set(found["transcripts/text_summary"]) == {0, 15, 30, 45, 60}
 
@@ -161,19 +161,19 @@ def test_finished_run_is_left_as_it_is(finished):
 
 
 def test_evaluate_and_play_read_it_back(finished):
-    evaluated, played = start("evaluate", f"--run={finished}", "--num_lives=32"), start("play", f"--run={finished}", "--lives=2")
-    greedy = start("evaluate", f"--run={finished}", "--num_lives=2", "--greedy")
+    evaluated, played = start("evaluate", f"--run={finished}", "--num_episodes=32"), start("play", f"--run={finished}", "--episodes=2")
+    greedy = start("evaluate", f"--run={finished}", "--num_episodes=2", "--greedy")
     code, output, errors = end(evaluated)
     assert code == 0, errors
     judged, summary = json.loads(output.splitlines()[-1]), json.loads((finished / "summary.json").read_text())
-    for name in ("preset", "seed", "updates", "score", "fraction", "floor", "ceiling", "ablations"):
+    for name in ("preset", "seed", "updates", "score", "normalised_score", "random", "optimal", "ablations"):
         assert judged[name] == summary[name], name
     assert judged["max_log_prob_gap"] <= 1e-4 and "judging: notes shuffled (2 of 3)" in output
     code, output, errors = end(greedy)
     assert code == 0 and json.loads(output.splitlines()[-1])["max_log_prob_gap"] <= 1e-4, errors
     code, output, errors = end(played)
-    assert code == 0 and "reflection" in output and "life 2: return" in output and "\\n" not in output, errors
-    assert f"on average held-out lives return {summary['return']:.2f}" in output
+    assert code == 0 and "reflection" in output and "episode 2: return" in output and "\\n" not in output, errors
+    assert f"on average held-out episodes return {summary['return']:.2f}" in output
 
 
 @pytest.mark.parametrize("pattern", ["*", "d/*"])
@@ -270,13 +270,13 @@ def test_what_cannot_be_leaves_no_folder(tmp_path):
     assert code == 2 and one_sentence(errors) and not folder.exists()
 
 
-def test_a_stream_that_cuts_its_lives_ends_a_run(tmp_path):
+def test_a_trajectory_that_cuts_its_episodes_ends_a_run(tmp_path):
     folder = tmp_path / "run"
     code, _, errors = end(
-        start("train", *SMALL, "--config.rollout.restarts=False", "--config.rollout.stream_length=9", f"--output={folder}")
+        start("train", *SMALL, "--config.rollout.restarts=False", "--config.rollout.trajectory_length=9", f"--output={folder}")
     )
     said = one_sentence(errors)
-    assert code == 1 and "rollout.stream_length=0" in said and not (folder / "metrics.jsonl").read_text(), said
+    assert code == 1 and "rollout.trajectory_length=0" in said and not (folder / "metrics.jsonl").read_text(), said
 
 
 def test_what_is_not_a_number_ends_a_run_at_its_update(tmp_path):

@@ -1,10 +1,10 @@
-"""Transcripts: text as a person reads it, and which lives are shown of many."""
+"""Transcripts: text as a person reads it, and which episodes are shown of many."""
 
 import numpy as np
 
 from experiments.transcript import add_section, pieces, to_text, typical
 
-READ = {"who": "read", "kind": "OBSERVATION", "attempt": 0, "text": " higher\n note", "forgets": False}
+READ = {"who": "read", "kind": "OBSERVATION", "attempt": 0, "text": " higher\n note", "resets_context": False}
 WROTE = {
     "who": "wrote",
     "kind": "ACTION",
@@ -31,7 +31,7 @@ def test_text_is_as_it_reads():
 
 
 def test_a_context_that_begins_anew_and_an_illegal_text_are_told():
-    lines = to_text([{**READ, "forgets": True}, {**WROTE, "reward": -0.1, "is_legal": False}]).splitlines()
+    lines = to_text([{**READ, "resets_context": True}, {**WROTE, "reward": -0.1, "is_legal": False}]).splitlines()
     assert "the context begins anew" in lines[0] and lines[-1].endswith("reward -0.10   illegal")
 
 
@@ -47,7 +47,7 @@ def test_roles_tell_how_sure_the_model_was():
     ]
 
 
-def test_one_lucky_life_is_not_the_typical_one():
+def test_one_lucky_episode_is_not_the_typical_one():
     returned = np.zeros(300)
     returned[0] = 1.0  # the first of 300
     chosen = typical(returned)
@@ -55,9 +55,9 @@ def test_one_lucky_life_is_not_the_typical_one():
     assert sorted(chosen.values()) == ["the 10th percentile", "the median"] and len(chosen) == 2
 
 
-def test_lives_stand_at_the_quantiles_that_are_told():
+def test_episodes_stand_at_the_quantiles_that_are_told():
     returned = np.random.default_rng(0).permutation(101).astype(float)
-    assert {name: returned[life] for life, name in typical(returned).items()} == {
+    assert {name: returned[episode] for episode, name in typical(returned).items()} == {
         "the 10th percentile": 10,
         "the median": 50,
         "the best": 100,
@@ -69,5 +69,5 @@ def test_lives_stand_at_the_quantiles_that_are_told():
 def test_a_part_that_is_written_again_replaces_what_came_after(tmp_path):
     path = tmp_path / "transcripts.txt"
     for title in ("before", "between", "after", "between"):
-        add_section(path, title, f"lives {title}")
-    assert path.read_text() == "===== before\nlives before\n\n===== between\nlives between\n\n"
+        add_section(path, title, f"episodes {title}")
+    assert path.read_text() == "===== before\nepisodes before\n\n===== between\nepisodes between\n\n"

@@ -1,5 +1,6 @@
 """What is said of configs and their fields: nothing is left out, and what is shown can be written."""
 
+import dataclasses
 import os
 import pathlib
 import shlex
@@ -8,8 +9,11 @@ import sys
 
 import pytest
 
-from experiments.config import Config, field_names, override
-from experiments.fields import all_fields, example, first_sentence, says
+from arl.agents import Memory
+from arl.envs import ShiftingControls
+from experiments.config import Config, override
+from experiments.fields import all_fields, as_flags, example, field_names, first_sentence, says
+from experiments.parts import OURS
 from experiments.presets import PRESETS
 from experiments.usage import usage
 
@@ -33,15 +37,15 @@ def test_the_example_of_a_field_can_be_written_and_sets_it(field):
 
 def test_an_example_of_what_is_no_field_is_one_of_its_fields_or_of_any():
     assert example(Config(), "learner") == "--config.learner.num_updates=400"
-    assert example(Config(), "agent.prices.note") == "--config.agent.prices.think=0.05"
+    assert example(Config(), "learner.entropy_scales.note") == "--config.learner.entropy_scales.action=0.05"
     assert example(Config(), "nothing").startswith("--config.")
 
 
 def test_what_another_docstring_says_is_found_there():
     fields = {field.name: field.about for field in FIELDS}
-    assert fields["environment.mastermind.num_pegs"] == "pegs of a code."
-    assert fields["model.scan_layers"].startswith("whether layers are stacked")
-    assert fields["environment.shifting_controls.hazard"].endswith("0 for one shift in the middle third.")
+    assert fields["environment.num_numbers"] == "number of numbers."
+    assert fields["model.scan_layers"].startswith("whether layers run under")
+    assert says(ShiftingControls)["hazard"].endswith("0 for one shift in the middle third.")
     assert says(Config)["warm_start"].startswith("updates of behaviour cloning")
 
 
@@ -54,12 +58,16 @@ def test_usage_is_as_wide_as_the_terminal_within_bounds(monkeypatch, columns, wi
 
 def test_usage_names_all_presets_and_fields():
     said = usage()
-    names = [line.split()[0].partition("=")[0] for line in said.splitlines() if line.startswith("  ") and line[2] != " "]
+    names = [line.split()[0].partition("=")[0] for line in said.splitlines() if line.startswith("  ") and line.strip()]
     assert set(PRESETS) <= set(names)
     whole = {field.removesuffix(".start") for field in names}
     in_schedules = ("start", "end", "until", "since", "warmup")
-    assert {name for name in field_names(Config()) if name != "preset" and not name.endswith(in_schedules)} <= whole
-    assert "corridor with slots=0" in said and "arithmetic with tools=()" in said and "learner.learning_rate.start=0.001" in said
+    others = {name for name in field_names(Config()) if not name.startswith(("preset", "environment", "agent"))}
+    assert {name for name in others if not name.endswith(in_schedules)} <= whole
+    assert {f"{name}.{field.name}" for name, part in OURS.items() if part is not Memory for field in dataclasses.fields(part)} - {
+        f"{name}.name" for name in OURS
+    } <= whole
+    assert "corridor with remembers=False" in said and "arithmetic with tools=()" in said and "learner.learning_rate.start=0.001" in said
 
 
 @pytest.mark.parametrize(("binary", "tells"), [("train", True), ("ablations", True), ("evaluate", False)])
@@ -70,3 +78,11 @@ def test_help_begins_with_the_flags_and_needs_no_device(binary, tells):
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("compilation_cache") < (done.stdout.find("Presets, --preset=NAME:") if tells else len(done.stdout))
     assert ("reflection_16" in done.stdout) == ("learner.num_updates=400" in done.stdout) == tells
+
+
+def test_messages_of_the_library_name_flags_where_there_are_any():
+    assert as_flags("LearnerConfig.epochs is 0; set it >= 1") == "learner.epochs is 0; set it >= 1"
+    assert as_flags("set Reflection.budget >= 3, or Config.warm_start=0") == "set agent.attempts.memory.budget >= 3, or config.warm_start=0"
+    assert as_flags("set Decoding.top_k, or leave UseTools out") == "set rollout.decoding.top_k, or leave use_tools out"
+    assert as_flags("Mastermind.num_pegs is 0. Set it.") == "environment.num_pegs is 0. Set it."
+    assert as_flags("give a jax.Array, Credit or Text") == "give a jax.Array, Credit or Text"

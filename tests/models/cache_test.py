@@ -43,5 +43,5 @@ def test_the_layers_of_an_empty_cache_share_no_buffer():
 
 @pytest.mark.parametrize("make", [lambda: cache.num_slots(0, 1), lambda: cache.num_slots(1, 0), lambda: cache.empty_cache(CONFIG, 0, 4)])
 def test_empty_rings_are_refused(make):
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="set both >= 1"):
         make()

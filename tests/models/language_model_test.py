@@ -1,4 +1,4 @@
-"""Reading through the ring and scoring whole streams are one function, whatever the calls, lanes and contexts."""
+"""Reading through the ring and scoring whole trajectories are one function, whatever the calls, lanes and contexts."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from arl.models import ModelConfig, make_language_model, num_slots
 
 CONFIG = ModelConfig(vocab_size=13, width=16, num_layers=2, num_heads=4, num_kv_heads=2, feed_forward_width=24, query_block=64)
 LANES, LENGTH, WIDTH, CONTEXT = 3, 33, 6, 10
-SLOTS = num_slots(CONTEXT, WIDTH)  # half a stream: every lane goes round the ring
+SLOTS = num_slots(CONTEXT, WIDTH)  # half a trajectory: every lane goes round the ring
 
 
 @functools.cache
@@ -24,20 +24,20 @@ def built(**changes):
     return model, model.init(jax.random.key(0)), jax.jit(model.read), jax.jit(model.score)
 
 
-def stream(seed=0, lanes=LANES, length=LENGTH, context=CONTEXT):
-    """Tokens and `begin`, `[B, T]`, with contexts of random lengths up to `context`."""
+def trajectory(seed=0, lanes=LANES, length=LENGTH, context=CONTEXT):
+    """Tokens and `context_start`, `[B, T]`, with contexts of random lengths up to `context`."""
     random = np.random.default_rng(seed)
-    begin = np.zeros((lanes, length), np.int32)
-    for row in begin:
+    context_start = np.zeros((lanes, length), np.int32)
+    for row in context_start:
         start = 0
         while start < length:
             end = start + random.integers(1, context + 1)
             row[start:end] = start
             start = end
-    return random.integers(0, CONFIG.vocab_size, (lanes, length)).astype(np.int32), begin
+    return random.integers(0, CONFIG.vocab_size, (lanes, length)).astype(np.int32), context_start
 
 
-def read_in_chunks(read, params, cache, tokens, begin, chunks, width=WIDTH):
+def read_in_chunks(read, params, cache, tokens, context_start, chunks, width=WIDTH):
     """Features `[B, T, D]` read call by call; `chunks` holds the tokens of each lane at each call, `[calls][lanes]`."""
     lanes, length = tokens.shape
     at = np.zeros(lanes, np.int32)
@@ -48,10 +48,10 @@ def read_in_chunks(read, params, cache, tokens, begin, chunks, width=WIDTH):
         position = at[:, None] + np.arange(width, dtype=np.int32)
         is_valid = np.arange(width) < count[:, None]
         where = np.minimum(position, length - 1)
-        out, cache = read(params, tokens[rows[:, None], where], position, begin[rows[:, None], where], is_valid, cache, None)
+        out, cache = read(params, tokens[rows[:, None], where], position, context_start[rows[:, None], where], is_valid, cache, None)
         features[rows[:, None].repeat(width, 1)[is_valid], position[is_valid]] = np.asarray(out, np.float32)[is_valid]
         at = at + count
-    assert (at == length).all(), "the chunks do not add up to the stream"
+    assert (at == length).all(), "the chunks do not add up to the trajectory"
     return features
 
 
@@ -72,30 +72,30 @@ def chunkings(draw):
 @given(chunkings(), st.integers(0, 1000))
 def test_reading_in_any_chunks_round_the_ring_is_scoring(chunks, seed):
     model, params, read, score = built()
-    tokens, begin = stream(seed)
-    features = read_in_chunks(read, params, model.empty_cache(LANES, SLOTS), tokens, begin, chunks)
-    np.testing.assert_allclose(features, score(params, tokens, begin), atol=1e-5)
+    tokens, context_start = trajectory(seed)
+    features = read_in_chunks(read, params, model.empty_cache(LANES, SLOTS), tokens, context_start, chunks)
+    np.testing.assert_allclose(features, score(params, tokens, context_start), atol=1e-5)
 
 
 @pytest.mark.parametrize("width", [1, 20])
 def test_reading_at_any_width_is_scoring(width):
     model, params, read, score = built()
-    tokens, begin = stream()
+    tokens, context_start = trajectory()
     chunks = [[width] * LANES] * -(-LENGTH // width)
-    features = read_in_chunks(read, params, model.empty_cache(LANES, num_slots(CONTEXT, width)), tokens, begin, chunks, width)
-    np.testing.assert_allclose(features, score(params, tokens, begin), atol=1e-5)
+    features = read_in_chunks(read, params, model.empty_cache(LANES, num_slots(CONTEXT, width)), tokens, context_start, chunks, width)
+    np.testing.assert_allclose(features, score(params, tokens, context_start), atol=1e-5)
 
 
 def test_the_ring_that_num_slots_rounds_up_is_enough_and_one_shorter_than_a_context_is_not():
     model, params, read, score = built()
-    tokens, begin = stream()
+    tokens, context_start = trajectory()
     # Contexts of the full length, which begin within a call: the first token of a call sees the oldest that there can be.
-    begin[:] = np.maximum(0, (np.arange(LENGTH) + 4) // CONTEXT * CONTEXT - 4)
-    expected = np.asarray(score(params, tokens, begin))
+    context_start[:] = np.maximum(0, (np.arange(LENGTH) + 4) // CONTEXT * CONTEXT - 4)
+    expected = np.asarray(score(params, tokens, context_start))
     chunks = [[WIDTH] * LANES] * -(-LENGTH // WIDTH)
 
     def error(slots):
-        return np.abs(read_in_chunks(read, params, model.empty_cache(LANES, slots), tokens, begin, chunks) - expected).max()
+        return np.abs(read_in_chunks(read, params, model.empty_cache(LANES, slots), tokens, context_start, chunks) - expected).max()
 
     assert error(CONTEXT + WIDTH - 1) < 1e-5
     assert error(CONTEXT - 1) > 1e-3
@@ -105,14 +105,14 @@ def test_the_ring_that_num_slots_rounds_up_is_enough_and_one_shorter_than_a_cont
 @pytest.mark.parametrize("separate_value_trunk", [False, True])
 def test_reading_a_subset_of_the_lanes_is_reading_all(scan_layers, separate_value_trunk):
     model, params, read, _ = built(scan_layers=scan_layers, separate_value_trunk=separate_value_trunk)
-    tokens, begin = stream(length=4 * WIDTH)
+    tokens, context_start = trajectory(length=4 * WIDTH)
     cache = model.empty_cache(LANES, SLOTS)
-    tokens, begin = tokens.reshape(LANES, 4, WIDTH), begin.reshape(LANES, 4, WIDTH)
+    tokens, context_start = tokens.reshape(LANES, 4, WIDTH), context_start.reshape(LANES, 4, WIDTH)
     position = np.broadcast_to(np.arange(4 * WIDTH, dtype=np.int32).reshape(4, WIDTH), tokens.shape)
     is_valid = np.ones((LANES, WIDTH), bool)
     subsets, whole = cache, cache
     for call in range(4):
-        now = tokens[:, call], position[:, call], begin[:, call], is_valid
+        now = tokens[:, call], position[:, call], context_start[:, call], is_valid
         expected, whole = read(params, *now, whole, None)
         for rows in (np.array([2, 0]), np.array([1])):
             features, subsets = read(params, *(x[rows] for x in now), subsets, jnp.asarray(rows))
@@ -122,12 +122,12 @@ def test_reading_a_subset_of_the_lanes_is_reading_all(scan_layers, separate_valu
 
 def test_a_lane_that_waits_and_tokens_that_are_not_valid_leave_the_cache_as_it_is():
     model, params, read, _ = built()
-    tokens, begin = stream(length=WIDTH)
+    tokens, context_start = trajectory(length=WIDTH)
     position = np.broadcast_to(np.arange(WIDTH, dtype=np.int32), tokens.shape)
     filled = jax.tree.map(lambda x: x + 7.0, model.empty_cache(LANES, SLOTS))
     is_valid = np.zeros((LANES, WIDTH), bool)
     is_valid[1, :2] = True
-    features, cache = read(params, tokens, position, begin, is_valid, filled, None)
+    features, cache = read(params, tokens, position, context_start, is_valid, filled, None)
     assert np.isfinite(features).all()
     for layer in cache:
         changed = np.asarray(layer.values[:, 0, :, 0] != 7.0)
@@ -139,37 +139,37 @@ def test_a_lane_that_waits_and_tokens_that_are_not_valid_leave_the_cache_as_it_i
 @given(st.integers(1, LENGTH - 1), st.integers(0, 1000))
 def test_after_forgetting_all_is_as_in_a_fresh_context(forgotten, seed):
     _, params, _, score = built()
-    tokens, _ = stream(seed)
-    begin = np.where(np.arange(LENGTH) < forgotten, 0, forgotten) * np.ones((LANES, 1), np.int32)
+    tokens, _ = trajectory(seed)
+    context_start = np.where(np.arange(LENGTH) < forgotten, 0, forgotten) * np.ones((LANES, 1), np.int32)
     fresh = np.concatenate([tokens[:, forgotten:], tokens[:, :forgotten]], 1)  # the same text alone; what follows it cannot be seen
-    features = score(params, tokens, begin)[:, forgotten:]
-    alone = score(params, fresh, np.zeros_like(begin))[:, : LENGTH - forgotten]
+    features = score(params, tokens, context_start)[:, forgotten:]
+    alone = score(params, fresh, np.zeros_like(context_start))[:, : LENGTH - forgotten]
     np.testing.assert_allclose(features, alone, atol=1e-5)
     if forgotten < LENGTH - 1:
-        assert np.abs(features[:, 1:] - score(params, tokens, np.zeros_like(begin))[:, forgotten + 1 :]).max() > 1e-3
+        assert np.abs(features[:, 1:] - score(params, tokens, np.zeros_like(context_start))[:, forgotten + 1 :]).max() > 1e-3
 
 
-def test_a_context_far_along_the_stream_is_as_at_its_start():
+def test_a_context_far_along_the_trajectory_is_as_at_its_start():
     model, params, read, score = built()
-    tokens, _ = stream(length=2 * WIDTH)
+    tokens, _ = trajectory(length=2 * WIDTH)
     far = 3_000_001  # in float32 an angle of three million radians is rounded by a quarter of one
-    begin = np.full((LANES, WIDTH), far, np.int32)
+    context_start = np.full((LANES, WIDTH), far, np.int32)
     cache = model.empty_cache(LANES, num_slots(2 * WIDTH, WIDTH))
     expected = score(params, tokens, np.zeros_like(tokens))
     for start in (0, WIDTH):
-        position = begin + np.arange(start, start + WIDTH, dtype=np.int32)
-        now = tokens[:, start : start + WIDTH], position, begin, np.ones((LANES, WIDTH), bool)
+        position = context_start + np.arange(start, start + WIDTH, dtype=np.int32)
+        now = tokens[:, start : start + WIDTH], position, context_start, np.ones((LANES, WIDTH), bool)
         features, cache = read(params, *now, cache, None)
         np.testing.assert_allclose(features, expected[:, start : start + WIDTH], atol=1e-5)
 
 
 def test_nothing_sees_the_future():
     _, params, _, score = built()
-    tokens, begin = stream()
-    begin[:] = 0
+    tokens, context_start = trajectory()
+    context_start[:] = 0
     changed = tokens.copy()
     changed[:, 20] = (changed[:, 20] + 1) % CONFIG.vocab_size
-    difference = np.abs(score(params, tokens, begin) - score(params, changed, begin)).max((0, 2))
+    difference = np.abs(score(params, tokens, context_start) - score(params, changed, context_start)).max((0, 2))
     assert (difference[:20] == 0).all() and (difference[20:] > 1e-6).all()
 
 
@@ -177,8 +177,8 @@ def test_nothing_sees_the_future():
 def test_the_band_of_a_bounded_context_is_full_attention(query_block):
     _, params, _, full = built(query_block=64)
     banded = built(query_block=query_block, context_length=CONTEXT)[3]
-    tokens, begin = stream()
-    np.testing.assert_allclose(banded(params, tokens, begin), full(params, tokens, begin), atol=1e-5)
+    tokens, context_start = trajectory()
+    np.testing.assert_allclose(banded(params, tokens, context_start), full(params, tokens, context_start), atol=1e-5)
 
 
 def test_grouped_heads_are_heads_whose_keys_and_values_are_repeated():
@@ -192,31 +192,31 @@ def test_grouped_heads_are_heads_whose_keys_and_values_are_repeated():
     wide = jax.tree.map(lambda x: x, params)
     for i in range(CONFIG.num_layers):
         wide["trunk"][f"layers_{i}"]["qkv"] = repeat(params["trunk"][f"layers_{i}"]["qkv"])
-    tokens, begin = stream()
-    np.testing.assert_allclose(grouped(params, tokens, begin), repeated(wide, tokens, begin), atol=1e-5)
+    tokens, context_start = trajectory()
+    np.testing.assert_allclose(grouped(params, tokens, context_start), repeated(wide, tokens, context_start), atol=1e-5)
 
 
 def test_bfloat16_stays_close_reads_as_it_scores_and_keeps_float32_where_it_matters():
     model, params, read, score = built(dtype="bfloat16")
-    tokens, begin = stream()
+    tokens, context_start = trajectory()
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(params))
-    features, exact = score(params, tokens, begin), built()[3](params, tokens, begin)
+    features, exact = score(params, tokens, context_start), built()[3](params, tokens, context_start)
     assert features.dtype == jnp.bfloat16 and model.empty_cache(1, 8)[0].keys.dtype == jnp.bfloat16
     logits, value = model.logits(params, features, np.arange(5)), model.value(params, features)
     assert logits.dtype == value.dtype == jnp.float32
     np.testing.assert_allclose(features.astype(jnp.float32), exact, atol=0.15)  # features are of size 1, bfloat16 has 8 bits
     assert 1e-4 < np.abs(features.astype(jnp.float32) - exact).mean() < 0.02
     chunks = [[WIDTH] * LANES] * -(-LENGTH // WIDTH)
-    features_read = read_in_chunks(read, params, model.empty_cache(LANES, SLOTS), tokens, begin, chunks)
+    features_read = read_in_chunks(read, params, model.empty_cache(LANES, SLOTS), tokens, context_start, chunks)
     np.testing.assert_allclose(features_read, features.astype(jnp.float32), atol=0.1)
 
 
-def test_logits_of_an_alphabet_are_columns_of_those_of_the_vocabulary():
+def test_logits_of_a_set_of_candidates_are_columns_of_those_of_the_vocabulary():
     model, params, _, score = built()
-    features = score(params, *stream())
+    features = score(params, *trajectory())
     whole = model.logits(params, features, np.arange(CONFIG.vocab_size))
-    for alphabet in (np.array([7, 2]), np.array([], np.int32), jnp.array([7, 2])):
-        np.testing.assert_allclose(model.logits(params, features, alphabet), whole[..., np.asarray(alphabet)], atol=1e-6)
+    for candidates in (np.array([7, 2]), np.array([], np.int32), jnp.array([7, 2])):
+        np.testing.assert_allclose(model.logits(params, features, candidates), whole[..., np.asarray(candidates)], atol=1e-6)
     text = str(jax.make_jaxpr(lambda p, f: model.logits(p, f, np.arange(CONFIG.vocab_size)))(params, features))
     assert "gather" not in text
     with pytest.raises(ValueError, match="vocabulary of 13"):
@@ -225,12 +225,14 @@ def test_logits_of_an_alphabet_are_columns_of_those_of_the_vocabulary():
 
 def test_a_separate_value_trunk_shares_nothing_with_the_policy():
     model, params, _, score = built(separate_value_trunk=True)
-    tokens, begin = stream()
-    policy, value = score(params, tokens, begin)
-    np.testing.assert_allclose(policy, built()[3]({k: v for k, v in params.items() if k != "value_trunk"}, tokens, begin), atol=1e-6)
+    tokens, context_start = trajectory()
+    policy, value = score(params, tokens, context_start)
+    np.testing.assert_allclose(
+        policy, built()[3]({k: v for k, v in params.items() if k != "value_trunk"}, tokens, context_start), atol=1e-6
+    )
 
     def outputs(params):
-        features = model.score(params, tokens, begin)
+        features = model.score(params, tokens, context_start)
         return jnp.sum(jnp.sin(model.logits(params, features, np.arange(5)))), jnp.sum(jnp.sin(model.value(params, features)))
 
     def touched(gradient):
@@ -243,7 +245,7 @@ def test_a_separate_value_trunk_shares_nothing_with_the_policy():
 def test_a_batch_of_parameters_is_a_loop_over_them():
     model, _, _, score = built()
     params = jax.tree.map(lambda *x: jnp.stack(x), built()[1], model.init(jax.random.key(3)))
-    tokens, begin = stream()
-    together = jax.jit(jax.vmap(model.score, (0, None, None)))(params, tokens, begin)
+    tokens, context_start = trajectory()
+    together = jax.jit(jax.vmap(model.score, (0, None, None)))(params, tokens, context_start)
     for i in range(2):
-        np.testing.assert_allclose(together[i], score(jax.tree.map(lambda x, i=i: x[i], params), tokens, begin), atol=1e-5)
+        np.testing.assert_allclose(together[i], score(jax.tree.map(lambda x, i=i: x[i], params), tokens, context_start), atol=1e-5)

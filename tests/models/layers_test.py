@@ -13,7 +13,7 @@ from arl.models.layers import stack_layers, unstack_layers
 
 CONFIG = ModelConfig(vocab_size=13, width=16, num_layers=2, num_heads=4, num_kv_heads=2, feed_forward_width=24)
 _RANDOM = np.random.default_rng(0)
-STREAM = (_RANDOM.integers(0, 13, (3, 33)), np.where(np.arange(33) < 9, 0, 9) * np.ones((3, 1), np.int32))
+TRAJECTORY = (_RANDOM.integers(0, 13, (3, 33)), np.where(np.arange(33) < 9, 0, 9) * np.ones((3, 1), np.int32))
 
 
 def make(**changes):
@@ -37,7 +37,7 @@ def loss(model, params, tokens, begin):
 @functools.cache
 def reference_gradient():
     model, params = built()
-    return jax.jit(jax.value_and_grad(functools.partial(loss, model)))(params, *STREAM)
+    return jax.jit(jax.value_and_grad(functools.partial(loss, model)))(params, *TRAJECTORY)
 
 
 @pytest.mark.parametrize("changes", [dict(remat=True), dict(scan_layers=True), dict(remat=True, scan_layers=True), dict(query_block=16)])
@@ -47,7 +47,7 @@ def test_how_it_is_computed_changes_neither_loss_nor_gradient(changes):
     is_stacked = changes.get("scan_layers", False)
     given_params = stack_layers(params) if is_stacked else params
     value, gradient = reference_gradient()
-    other_value, other_gradient = jax.jit(jax.value_and_grad(functools.partial(loss, other)))(given_params, *STREAM)
+    other_value, other_gradient = jax.jit(jax.value_and_grad(functools.partial(loss, other)))(given_params, *TRAJECTORY)
     np.testing.assert_allclose(value, other_value, atol=1e-6)
     other_gradient = unstack_layers(other_gradient) if is_stacked else other_gradient
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradient, other_gradient)

@@ -30,8 +30,8 @@ def turn(x, index, base):
     return np.concatenate([turned.real, turned.imag])
 
 
-def forward(config, params, tokens, begin):
-    """Features `[T, D]` of one stream."""
+def forward(config, params, tokens, context_start):
+    """Features `[T, D]` of one trajectory."""
     trunk, d, groups = params["trunk"], config.head_width, config.heads_per_kv_head
     stream = [trunk["embedding"][token] for token in tokens]
     for i in range(config.num_layers):
@@ -40,11 +40,11 @@ def forward(config, params, tokens, begin):
         mixed = [np.zeros(config.num_heads * d) for _ in stream]
         for head in range(config.num_heads):
             kernel = layer["qkv"][:, head // groups]  # the group's query heads, then its key, then its value
-            query = [turn(x @ kernel[:, head % groups], t - begin[t], config.rotary_base) for t, x in enumerate(normed)]
-            key = [turn(x @ kernel[:, groups], t - begin[t], config.rotary_base) for t, x in enumerate(normed)]
+            query = [turn(x @ kernel[:, head % groups], t - context_start[t], config.rotary_base) for t, x in enumerate(normed)]
+            key = [turn(x @ kernel[:, groups], t - context_start[t], config.rotary_base) for t, x in enumerate(normed)]
             value = [x @ kernel[:, groups + 1] for x in normed]
             for t in range(len(tokens)):
-                seen = range(begin[t], t + 1)
+                seen = range(context_start[t], t + 1)
                 score = np.array([query[t] @ key[s] / np.sqrt(d) for s in seen])
                 weight = np.exp(score) / np.sum(np.exp(score))
                 mixed[t][head * d : (head + 1) * d] = sum(w * value[s] for w, s in zip(weight, seen))
@@ -63,14 +63,14 @@ def test_equals_a_transcription_in_numpy(num_kv_heads, tie_embeddings):
     model = make_language_model(config)
     params = randomised(model.init(jax.random.key(0)), jax.random.key(1))
     tokens = np.asarray(jax.random.randint(jax.random.key(2), (2, 8), 0, config.vocab_size))
-    begin = np.array([[0] * 8, [0, 0, 0, 3, 3, 3, 3, 3]])
-    features = jax.jit(model.score)(params, tokens, begin)
+    context_start = np.array([[0] * 8, [0, 0, 0, 3, 3, 3, 3, 3]])
+    features = jax.jit(model.score)(params, tokens, context_start)
     wide = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-    expected = np.stack([forward(config, wide, *row) for row in zip(tokens, begin)])
+    expected = np.stack([forward(config, wide, *row) for row in zip(tokens, context_start)])
     np.testing.assert_allclose(features, expected, atol=2e-5)
-    alphabet = np.array([1, 4, 9])
+    candidates = np.array([1, 4, 9])
     table = wide["trunk"]["embedding"] if tie_embeddings else wide["head"]
-    np.testing.assert_allclose(model.logits(params, features, alphabet), expected @ table[alphabet].T, atol=1e-4)
+    np.testing.assert_allclose(model.logits(params, features, candidates), expected @ table[candidates].T, atol=1e-4)
     np.testing.assert_allclose(model.value(params, features), expected @ wide["value_head"], atol=1e-4)
 
 
@@ -100,5 +100,5 @@ def test_blocks_cover_each_query_once_and_all_that_it_may_see(context_length):
 def test_a_call_wider_than_the_ring_is_refused():
     model = make_language_model(CONFIG)
     params, tokens = jax.eval_shape(model.init, jax.random.key(0)), jnp.zeros((1, 5), jnp.int32)
-    with pytest.raises(ValueError, match="does not fit a ring of 4 slots"):
+    with pytest.raises(ValueError, match="does not fit a cache of 4 slots"):
         jax.eval_shape(model.read, params, tokens, tokens, tokens, tokens > 0, model.empty_cache(1, 4), None)

@@ -1,4 +1,4 @@
-"""Against the definitions, summed life by life in plain Python, and against numbers worked out by hand."""
+"""Against the definitions, summed episode by episode in plain Python, and against numbers worked out by hand."""
 
 import functools
 
@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 from arl import objectives
 
 T = 48
-FLAGS = ("is_written", "has_value", "ends_segment", "ends_life", "is_truncated")
+FLAGS = ("is_sampled", "has_value", "ends_segment", "ends_episode", "is_truncated")
 NUMBERS = ("reward", "value", "discount")
-gae = jax.jit(objectives.gae, static_argnames="trace_counts")
+gae = jax.jit(objectives.gae, static_argnames="gae_lambda_counts")
 segment_gae = jax.jit(objectives.segment_gae)
 returns = jax.jit(objectives.returns)
-life_return = jax.jit(objectives.life_return)
+episode_return = jax.jit(objectives.episode_return)
 
 
-# ---------------------------------------------------------------- streams, slot by slot
+# ---------------------------------------------------------------- trajectories, slot by slot
 def read(rng, **fields):
     """A slot that was only read; what it holds has no meaning."""
     return {**dict.fromkeys(FLAGS, False), **{name: rng.normal() * 100 for name in NUMBERS}, **fields}
 
 
-def draw_life(rng, end):
-    """A life as a list of slots; `end` is "terminated", "truncated", or "unfinished" (between segments or within one)."""
+def draw_episode(rng, end):
+    """An episode as a list of slots; `end` is "terminated", "truncated", or "unfinished" (between segments or within one)."""
     slots = []
     num_segments = rng.integers(1, 4)
     for segment in range(num_segments):
@@ -42,13 +42,13 @@ def draw_life(rng, end):
             slots.append(
                 read(
                     rng,
-                    is_written=True,
+                    is_sampled=True,
                     has_value=True,
                     value=rng.normal(),
                     reward=rng.normal() if pays else 0.0,
                     discount=0.0 if terminates else rng.choice([0.5, 0.9, 1.0]) if ends else 1.0,
                     ends_segment=ends,
-                    ends_life=terminates,
+                    ends_episode=terminates,
                 )
             )
             if not ends and rng.random() < 0.3:
@@ -56,27 +56,27 @@ def draw_life(rng, end):
     if end != "terminated":
         slots += [read(rng, has_value=rng.random() < 0.3) for _ in range(rng.integers(0, 3))]
         is_truncated = end == "truncated"
-        slots.append(read(rng, has_value=True, value=rng.normal(), ends_life=is_truncated, is_truncated=is_truncated))
+        slots.append(read(rng, has_value=True, value=rng.normal(), ends_episode=is_truncated, is_truncated=is_truncated))
     return slots
 
 
 def draw_lane(rng):
-    """Lives that fit into a lane; what follows the last is empty."""
-    lives = []
+    """Episodes that fit into a lane; what follows the last is empty."""
+    episodes = []
     while True:
-        life = draw_life(rng, rng.choice(["terminated", "truncated", "unfinished"]))
-        if sum(map(len, lives)) + len(life) > T:
-            return lives or draw_lane(rng)
-        lives.append(life)
-        # Only the last life of a lane can be unfinished.
-        if not life[-1]["ends_life"]:
-            return lives
+        episode = draw_episode(rng, rng.choice(["terminated", "truncated", "unfinished"]))
+        if sum(map(len, episodes)) + len(episode) > T:
+            return episodes or draw_lane(rng)
+        episodes.append(episode)
+        # Only the last episode of a lane can be unfinished.
+        if not episode[-1]["ends_episode"]:
+            return episodes
 
 
 def as_arrays(lanes):
-    """Arrays `[B, T]` from lanes of lives of slots."""
+    """Arrays `[B, T]` from lanes of episodes of slots."""
     empty = dict.fromkeys(FLAGS, False) | dict.fromkeys(NUMBERS, 0.0)
-    flat = [sum(lives, []) for lives in lanes]
+    flat = [sum(episodes, []) for episodes in lanes]
     rows = [slots + [empty] * (T - len(slots)) for slots in flat]
     return {
         name: np.array([[slot[name] for slot in row] for row in rows], bool if name in FLAGS else np.float32) for name in (*FLAGS, *NUMBERS)
@@ -84,25 +84,25 @@ def as_arrays(lanes):
 
 
 def at_decisions(x, arrays):
-    return np.asarray(x)[np.asarray(arrays["is_written"])]
+    return np.asarray(x)[np.asarray(arrays["is_sampled"])]
 
 
-def decisions(life):
-    """The decisions of a life and the value of what would follow the last."""
-    chain = [slot for slot in life if slot["is_written"]]
-    bootstrap = 0.0 if life[-1]["is_written"] else life[-1]["value"]
+def decisions(episode):
+    """The decisions of an episode and the value of what would follow the last."""
+    chain = [slot for slot in episode if slot["is_sampled"]]
+    bootstrap = 0.0 if episode[-1]["is_sampled"] else episode[-1]["value"]
     return chain, bootstrap
 
 
-def spread(lanes, per_life):
-    """Puts the numbers of each life's decisions back to their slots, 0 elsewhere."""
+def spread(lanes, per_episode):
+    """Puts the numbers of each episode's decisions back to their slots, 0 elsewhere."""
     out = np.zeros((len(lanes), T))
-    for row, lives in zip(out, lanes, strict=True):
+    for row, episodes in zip(out, lanes, strict=True):
         t = 0
-        for life in lives:
-            numbers = iter(per_life(life))
-            for slot in life:
-                if slot["is_written"]:
+        for episode in episodes:
+            numbers = iter(per_episode(episode))
+            for slot in episode:
+                if slot["is_sampled"]:
                     row[t] = next(numbers)
                 t += 1
     return out
@@ -123,9 +123,9 @@ def gae_of_chain(rewards, values, discounts, traces, bootstrap):
     return out
 
 
-def gae_of_life(life, trace, counts):
-    chain, bootstrap = decisions(life)
-    traces = [trace if counts == "token" or slot["ends_segment"] else 1.0 for slot in chain]
+def gae_of_episode(episode, gae_lambda, counts):
+    chain, bootstrap = decisions(episode)
+    traces = [gae_lambda if counts == "token" or slot["ends_segment"] else 1.0 for slot in chain]
     return gae_of_chain(*([slot[name] for slot in chain] for name in NUMBERS), traces, bootstrap)
 
 
@@ -138,19 +138,19 @@ def segments_of(chain):
     return [segment for segment in segments if segment]
 
 
-def segment_gae_of_life(life, trace):
+def segment_gae_of_episode(episode, gae_lambda):
     """The paper's estimate with a segment as the action, repeated for the segment's tokens."""
-    chain, bootstrap = decisions(life)
+    chain, bootstrap = decisions(episode)
     segments = segments_of(chain)
     rewards = [sum(slot["reward"] for slot in segment) for segment in segments]
     values = [segment[0]["value"] for segment in segments]
     discounts = [segment[-1]["discount"] for segment in segments]
-    advantages = gae_of_chain(rewards, values, discounts, [trace] * len(segments), bootstrap)
+    advantages = gae_of_chain(rewards, values, discounts, [gae_lambda] * len(segments), bootstrap)
     return [a for a, segment in zip(advantages, segments, strict=True) for _ in segment]
 
 
-def returns_of_life(life, is_bootstrapped):
-    chain, bootstrap = decisions(life)
+def returns_of_episode(episode, is_bootstrapped):
+    chain, bootstrap = decisions(episode)
     out = []
     for first in range(len(chain)):
         total, weight = 0.0, 1.0
@@ -166,29 +166,29 @@ trace_strategy = st.sampled_from([0.0, 0.5, 0.95, 1.0])
 
 
 def for_returns(arrays, is_bootstrapped):
-    names = ("reward", "discount", "is_written", "ends_life", "is_truncated") + (("value", "has_value") if is_bootstrapped else ())
+    names = ("reward", "discount", "is_sampled", "ends_episode", "is_truncated") + (("value", "has_value") if is_bootstrapped else ())
     return {name: arrays[name] for name in names}
 
 
 @given(lanes_strategy, trace_strategy, st.sampled_from(["segment", "token"]))
-def test_gae_is_the_papers_sum(lanes, trace, counts):
+def test_gae_is_the_papers_sum(lanes, gae_lambda, counts):
     arrays = as_arrays(lanes)
-    advantage, target = gae(**arrays, trace=trace, trace_counts=counts)
-    expected = spread(lanes, lambda life: gae_of_life(life, trace, counts))
+    advantage, target = gae(**arrays, gae_lambda=gae_lambda, gae_lambda_counts=counts)
+    expected = spread(lanes, lambda episode: gae_of_episode(episode, gae_lambda, counts))
     np.testing.assert_allclose(advantage, expected, atol=2e-5)
-    np.testing.assert_allclose(target, np.where(arrays["is_written"], expected + arrays["value"], 0), atol=2e-5)
+    np.testing.assert_allclose(target, np.where(arrays["is_sampled"], expected + arrays["value"], 0), atol=2e-5)
     assert advantage.dtype == target.dtype == jnp.float32
 
 
 @given(lanes_strategy, trace_strategy)
-def test_segment_gae_is_the_papers_sum_over_segments(lanes, trace):
+def test_segment_gae_is_the_papers_sum_over_segments(lanes, gae_lambda):
     arrays = as_arrays(lanes)
-    advantage, target = segment_gae(**arrays, trace=trace)
-    np.testing.assert_allclose(advantage, spread(lanes, lambda life: segment_gae_of_life(life, trace)), atol=2e-5)
+    advantage, target = segment_gae(**arrays, gae_lambda=gae_lambda)
+    np.testing.assert_allclose(advantage, spread(lanes, lambda episode: segment_gae_of_episode(episode, gae_lambda)), atol=2e-5)
 
-    def targets(life):
-        first = [segment[0]["value"] for segment in segments_of(decisions(life)[0]) for _ in segment]
-        return [a + v for a, v in zip(segment_gae_of_life(life, trace), first, strict=True)]
+    def targets(episode):
+        first = [segment[0]["value"] for segment in segments_of(decisions(episode)[0]) for _ in segment]
+        return [a + v for a, v in zip(segment_gae_of_episode(episode, gae_lambda), first, strict=True)]
 
     np.testing.assert_allclose(target, spread(lanes, targets), atol=2e-5)
 
@@ -196,44 +196,44 @@ def test_segment_gae_is_the_papers_sum_over_segments(lanes, trace):
 @given(lanes_strategy, st.booleans())
 def test_returns_are_discounted_sums(lanes, is_bootstrapped):
     found = returns(**for_returns(as_arrays(lanes), is_bootstrapped))
-    np.testing.assert_allclose(found, spread(lanes, lambda life: returns_of_life(life, is_bootstrapped)), atol=2e-5)
+    np.testing.assert_allclose(found, spread(lanes, lambda episode: returns_of_episode(episode, is_bootstrapped)), atol=2e-5)
 
 
 @given(lanes_strategy)
-def test_life_return_is_that_of_the_first_life(lanes):
+def test_episode_return_is_that_of_the_first_episode(lanes):
     arrays = as_arrays(lanes)
-    found = life_return(**{name: arrays[name] for name in ("reward", "discount", "is_written", "ends_life")})
-    np.testing.assert_allclose(found, [returns_of_life(lives[0], False)[0] for lives in lanes], atol=2e-5)
+    found = episode_return(**{name: arrays[name] for name in ("reward", "discount", "is_sampled", "ends_episode")})
+    np.testing.assert_allclose(found, [returns_of_episode(episodes[0], False)[0] for episodes in lanes], atol=2e-5)
 
 
 @given(lanes_strategy, st.sampled_from(["segment", "token"]))
 def test_with_trace_1_an_advantage_is_return_minus_value(lanes, counts):
     arrays = as_arrays(lanes)
-    advantage, target = gae(**arrays, trace=1.0, trace_counts=counts)
+    advantage, target = gae(**arrays, gae_lambda=1.0, gae_lambda_counts=counts)
     whole = returns(**for_returns(arrays, True))
-    np.testing.assert_allclose(advantage, np.where(arrays["is_written"], whole - arrays["value"], 0), atol=2e-5)
+    np.testing.assert_allclose(advantage, np.where(arrays["is_sampled"], whole - arrays["value"], 0), atol=2e-5)
     np.testing.assert_allclose(target, whole, atol=2e-5)
 
 
 @given(lanes_strategy, trace_strategy, st.sampled_from(["segment", "token"]))
-def test_exact_values_leave_no_advantage(lanes, trace, counts):
+def test_exact_values_leave_no_advantage(lanes, gae_lambda, counts):
     arrays = as_arrays(lanes)
-    exact = np.where(arrays["is_written"], returns(**for_returns(arrays, True)), arrays["value"])
-    advantage, _ = gae(**(arrays | {"value": exact}), trace=trace, trace_counts=counts)
+    exact = np.where(arrays["is_sampled"], returns(**for_returns(arrays, True)), arrays["value"])
+    advantage, _ = gae(**(arrays | {"value": exact}), gae_lambda=gae_lambda, gae_lambda_counts=counts)
     np.testing.assert_allclose(advantage, 0, atol=2e-5)
 
 
 @given(lanes_strategy, st.randoms(use_true_random=False))
 def test_slots_that_are_only_read_change_nothing(lanes, random):
     rng = np.random.default_rng(random.getrandbits(32))
-    lives = lanes[0]
-    room = T - sum(map(len, lives))
-    longer = [list(life) for life in lives]
+    episodes = lanes[0]
+    room = T - sum(map(len, episodes))
+    longer = [list(episode) for episode in episodes]
     for _ in range(room):
-        life = longer[random.randrange(len(longer))]
-        life.insert(random.randrange(len(life)), read(rng))
-    before, after = as_arrays([lives]), as_arrays([longer])
-    for estimate in (functools.partial(gae, trace=0.9), functools.partial(segment_gae, trace=0.9)):
+        episode = longer[random.randrange(len(longer))]
+        episode.insert(random.randrange(len(episode)), read(rng))
+    before, after = as_arrays([episodes]), as_arrays([longer])
+    for estimate in (functools.partial(gae, gae_lambda=0.9), functools.partial(segment_gae, gae_lambda=0.9)):
         for a, b in zip(estimate(**before), estimate(**after), strict=True):
             np.testing.assert_array_equal(at_decisions(a, before), at_decisions(b, after))
     a, b = (returns(**for_returns(arrays, True)) for arrays in (before, after))
@@ -241,25 +241,25 @@ def test_slots_that_are_only_read_change_nothing(lanes, random):
 
 
 @given(lanes_strategy)
-def test_lives_of_a_lane_are_as_if_alone(lanes):
-    for lives in lanes[:1]:
-        together, alone = as_arrays([lives]), [as_arrays([[life]]) for life in lives]
-        for estimate in (functools.partial(gae, trace=0.9), functools.partial(segment_gae, trace=0.9)):
+def test_episodes_of_a_lane_are_as_if_alone(lanes):
+    for episodes in lanes[:1]:
+        together, alone = as_arrays([episodes]), [as_arrays([[episode]]) for episode in episodes]
+        for estimate in (functools.partial(gae, gae_lambda=0.9), functools.partial(segment_gae, gae_lambda=0.9)):
             for found, *expected in zip(estimate(**together), *(estimate(**arrays) for arrays in alone), strict=True):
                 pieces = [at_decisions(x, arrays) for x, arrays in zip(expected, alone, strict=True)]
                 np.testing.assert_array_equal(at_decisions(found, together), np.concatenate(pieces))
 
 
 # ---------------------------------------------------------------- by hand
-def stream(rows, **changes):
-    """One lane, a letter a slot: `.` read, `w` written, `S` written and ends its segment, `E` its life as well; `v` read and has a value,
-    `t` the same where a life is truncated."""
+def trajectory(rows, **changes):
+    """One lane, a letter a slot: `.` read, `w` written, `S` written and ends its segment, `E` its episode as well; `v` read and has a
+    value, `t` the same where an episode is truncated."""
     marks = np.array([list(rows)])
     flags = {
-        "is_written": np.isin(marks, ["w", "S", "E"]),
+        "is_sampled": np.isin(marks, ["w", "S", "E"]),
         "has_value": np.isin(marks, ["w", "S", "E", "t", "v"]),
         "ends_segment": np.isin(marks, ["S", "E"]),
-        "ends_life": np.isin(marks, ["E", "t"]),
+        "ends_episode": np.isin(marks, ["E", "t"]),
         "is_truncated": marks == "t",
     }
     numbers = {name: jnp.zeros(marks.shape) for name in NUMBERS}
@@ -269,83 +269,83 @@ def stream(rows, **changes):
 
 def test_gae_by_hand():
     # Rewards 1 and 2 at the two segments' ends, discount 1/2 between them, trace 1/2.
-    lane = stream(".wS.wE", reward=[0, 0, 1.0, 0, 0, 2.0], value=[9, 1.0, 2.0, 9, 4.0, 3.0], discount=[9, 1, 0.5, 9, 1, 0.0])
+    lane = trajectory(".wS.wE", reward=[0, 0, 1.0, 0, 0, 2.0], value=[9, 1.0, 2.0, 9, 4.0, 3.0], discount=[9, 1, 0.5, 9, 1, 0.0])
     # Residuals: 0 + 2 - 1 = 1; 1 + 4/2 - 2 = 1; 0 + 3 - 4 = -1; 2 - 3 = -1.
-    by_token, target = gae(**lane, trace=0.5, trace_counts="token")
+    by_token, target = gae(**lane, gae_lambda=0.5, gae_lambda_counts="token")
     np.testing.assert_allclose(by_token, [[0, 1.3125, 0.625, 0, -1.5, -1]])  # -1 - 1/2; 1 - 1.5/4; 1 + 0.625/2
     np.testing.assert_allclose(target, [[0, 2.3125, 2.625, 0, 2.5, 2]])
-    by_segment, _ = gae(**lane, trace=0.5, trace_counts="segment")
+    by_segment, _ = gae(**lane, gae_lambda=0.5, gae_lambda_counts="segment")
     np.testing.assert_allclose(by_segment, [[0, 1.5, 0.5, 0, -2, -1]])  # -1 - 1; 1 - 2/4; 1 + 0.5
     # One advantage a segment: 2 - 4 = -2, and 1 + 4/2 - 1 - 2/4 = 1.5.
-    whole, target = segment_gae(**lane, trace=0.5)
+    whole, target = segment_gae(**lane, gae_lambda=0.5)
     np.testing.assert_allclose(whole, [[0, 1.5, 1.5, 0, -2, -2]])
     np.testing.assert_allclose(target, [[0, 2.5, 2.5, 0, 2, 2]])
 
 
 def test_terminated_and_truncated_differ():
     value, reward = [1.0, 5.0, 7.0], [1.0, 0, 0]
-    terminated, _ = gae(**stream("E.E", value=value, reward=reward), trace=1.0)
-    truncated, _ = gae(**stream("StE", value=value, reward=reward), trace=1.0)
-    unfinished, _ = gae(**stream("S.v", value=value, reward=reward), trace=1.0)
-    unvalued, _ = gae(**stream("S..", value=value, reward=reward), trace=1.0)
+    terminated, _ = gae(**trajectory("E.E", value=value, reward=reward), gae_lambda=1.0)
+    truncated, _ = gae(**trajectory("StE", value=value, reward=reward), gae_lambda=1.0)
+    unfinished, _ = gae(**trajectory("S.v", value=value, reward=reward), gae_lambda=1.0)
+    unvalued, _ = gae(**trajectory("S..", value=value, reward=reward), gae_lambda=1.0)
     assert [float(a[0, 0]) for a in (terminated, truncated, unfinished, unvalued)] == [0, 5, 7, 0]
 
 
-def test_nothing_crosses_from_the_next_life_even_if_the_discount_of_the_end_is_1():
-    lane = stream("E.E", value=[0.0, 0, 3], reward=[1.0, 0, 10], discount=[1.0, 1, 1])
-    np.testing.assert_array_equal(gae(**lane, trace=1.0)[0], [[1, 0, 7]])
+def test_nothing_crosses_from_the_next_episode_even_if_the_discount_of_the_end_is_1():
+    lane = trajectory("E.E", value=[0.0, 0, 3], reward=[1.0, 0, 10], discount=[1.0, 1, 1])
+    np.testing.assert_array_equal(gae(**lane, gae_lambda=1.0)[0], [[1, 0, 7]])
     np.testing.assert_array_equal(returns(**for_returns(lane, True)), [[1, 0, 10]])
 
 
 def test_an_unwritten_end_that_is_not_a_truncation_has_no_bootstrap():
-    lane = stream("St", value=[1.0, 5.0], reward=[2.0, 0], is_truncated=[False, False])
-    np.testing.assert_array_equal(gae(**lane, trace=1.0)[0], [[1, 0]])
+    lane = trajectory("St", value=[1.0, 5.0], reward=[2.0, 0], is_truncated=[False, False])
+    np.testing.assert_array_equal(gae(**lane, gae_lambda=1.0)[0], [[1, 0]])
 
 
 def test_return_to_go_is_not_reset_where_an_observation_is_read():
-    lane = stream("S..S..wE", reward=[0.0, 0, 0, 0, 0, 0, 0, 1])
+    lane = trajectory("S..S..wE", reward=[0.0, 0, 0, 0, 0, 0, 0, 1])
     np.testing.assert_array_equal(returns(**for_returns(lane, False)), [[1, 0, 0, 1, 0, 0, 1, 1]])
 
 
 def test_rewards_of_all_turns_count():
-    lane = stream("S.S.E", reward=[1.0, 0, 10, 0, 100])
+    lane = trajectory("S.S.E", reward=[1.0, 0, 10, 0, 100])
     expected = [[111, 0, 110, 0, 100]]
     np.testing.assert_array_equal(returns(**for_returns(lane, False)), expected)
-    np.testing.assert_array_equal(gae(**lane, trace=1.0)[0], expected)
-    np.testing.assert_array_equal(segment_gae(**lane, trace=1.0)[0], expected)
+    np.testing.assert_array_equal(gae(**lane, gae_lambda=1.0)[0], expected)
+    np.testing.assert_array_equal(segment_gae(**lane, gae_lambda=1.0)[0], expected)
 
 
 def test_credit_does_not_fade_within_a_segment_where_the_trace_counts_segments():
-    lane = stream("w" * 24 + "E", reward=[0.0] * 24 + [1.0])
-    by_segment, by_token = (float(gae(**lane, trace=0.95, trace_counts=counts)[0][0, 0]) for counts in ("segment", "token"))
+    lane = trajectory("w" * 24 + "E", reward=[0.0] * 24 + [1.0])
+    by_segment, by_token = (float(gae(**lane, gae_lambda=0.95, gae_lambda_counts=counts)[0][0, 0]) for counts in ("segment", "token"))
     assert by_segment == 1
     np.testing.assert_allclose(by_token, 0.95**24, rtol=1e-5)
 
 
 def test_meaningless_numbers_do_not_spread():
-    lane = stream(
+    lane = trajectory(
         ".S.E.", reward=[np.nan, 1, np.nan, 1, np.nan], value=[np.nan, 0, np.nan, 0, np.nan], discount=[np.nan, 1, np.nan, 0, np.nan]
     )
     for estimate in (gae, segment_gae):
-        np.testing.assert_array_equal(estimate(**lane, trace=1.0)[0], [[0, 2, 0, 1, 0]])
+        np.testing.assert_array_equal(estimate(**lane, gae_lambda=1.0)[0], [[0, 2, 0, 1, 0]])
 
 
 @pytest.mark.parametrize("rows", ["...", ".tE"])
-def test_a_first_life_without_decisions_has_no_return(rows):
-    lane = stream(rows, reward=[1.0, 1, 1])
-    assert life_return(**{name: lane[name] for name in ("reward", "discount", "is_written", "ends_life")}) == 0
+def test_a_first_episode_without_decisions_has_no_return(rows):
+    lane = trajectory(rows, reward=[1.0, 1, 1])
+    assert episode_return(**{name: lane[name] for name in ("reward", "discount", "is_sampled", "ends_episode")}) == 0
 
 
 def test_a_value_that_was_read_on_the_way_is_no_end_even_if_decisions_have_none():
-    lane = stream("SvE", value=[0.0, 50, 0], reward=[1.0, 0, 10], has_value=[False, True, False])
-    np.testing.assert_array_equal(gae(**lane, trace=1.0)[0], [[11, 0, 10]])
+    lane = trajectory("SvE", value=[0.0, 50, 0], reward=[1.0, 0, 10], has_value=[False, True, False])
+    np.testing.assert_array_equal(gae(**lane, gae_lambda=1.0)[0], [[11, 0, 10]])
 
 
 def test_reinforce_by_hand():
-    target, is_written = jnp.array([[1.0, 50.0, 3.0]]), jnp.array([[True, False, True]])
-    np.testing.assert_array_equal(objectives.reinforce(target, is_written), [[-1, 0, 1]])
+    target, is_sampled = jnp.array([[1.0, 50.0, 3.0]]), jnp.array([[True, False, True]])
+    np.testing.assert_array_equal(objectives.reinforce(target, is_sampled), [[-1, 0, 1]])
     value = jnp.array([[0.5, 7.0, 1.0]])
-    np.testing.assert_array_equal(objectives.reinforce(target, is_written, value=value), [[0.5, 0, 2]])
+    np.testing.assert_array_equal(objectives.reinforce(target, is_sampled, value=value), [[0.5, 0, 2]])
 
 
 def test_standardize_by_hand_and_without_variance():
@@ -364,8 +364,8 @@ def test_statistics_go_over_mapped_axes(function):
 
 
 def test_what_cannot_be_is_refused():
-    lane = stream("E")
-    with pytest.raises(ValueError, match="trace_counts"):
-        objectives.gae(**lane, trace=1.0, trace_counts="turn")  # pyright: ignore[reportArgumentType]
+    lane = trajectory("E")
+    with pytest.raises(ValueError, match="gae_lambda_counts"):
+        objectives.gae(**lane, gae_lambda=1.0, gae_lambda_counts="turn")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="both value and has_value"):
         objectives.returns(**for_returns(lane, False), value=lane["value"])

@@ -99,5 +99,5 @@ def test_a_mean_goes_over_mapped_axes():
 
 
 def test_a_lane_of_no_tokens_is_refused():
-    with pytest.raises(ValueError, match="set num_tokens to 1 or more"):
+    with pytest.raises(ValueError, match="num_tokens is 0; set it >= 1"):
         objectives.constant_weights(jnp.ones((1, 1), bool), 0)

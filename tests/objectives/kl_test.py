@@ -30,13 +30,13 @@ def expected(estimator, logits, sampled_from):
 def test_estimators_are_their_formulas(seed):
     rng = np.random.default_rng(seed)
     log_prob, reference = -rng.exponential(size=(2, 2, 6)).astype(np.float32)
-    is_written = rng.random((2, 6)) < 0.5
+    is_sampled = rng.random((2, 6)) < 0.5
     ratio = np.exp(np.float64(reference)) / np.exp(np.float64(log_prob))
     for estimator, formula in FORMULAS.items():
-        found = estimator(log_prob, reference, is_written)
-        np.testing.assert_allclose(found, np.where(is_written, formula(ratio), 0), rtol=1e-4, atol=1e-5)
+        found = estimator(log_prob, reference, is_sampled)
+        np.testing.assert_allclose(found, np.where(is_sampled, formula(ratio), 0), rtol=1e-4, atol=1e-5)
         assert found.dtype == jnp.float32
-    assert (objectives.kl_k3(log_prob, reference, is_written) >= 0).all()
+    assert (objectives.kl_k3(log_prob, reference, is_sampled) >= 0).all()
 
 
 @pytest.mark.parametrize("estimator", [objectives.kl_k1, objectives.kl_k3])
@@ -68,12 +68,12 @@ def test_in_the_reward_k1_has_the_gradient_of_the_divergence():
 
 def test_by_hand():
     log_prob, reference = jnp.log(jnp.array([[0.5, 0.5, 0.1]])), jnp.log(jnp.array([[0.25, 0.5, 0.9]]))
-    is_written = jnp.array([[True, True, False]])
+    is_sampled = jnp.array([[True, True, False]])
     two = np.log(2)
-    np.testing.assert_allclose(objectives.kl_k1(log_prob, reference, is_written), [[two, 0, 0]], rtol=1e-6)
-    np.testing.assert_allclose(objectives.kl_k2(log_prob, reference, is_written), [[two**2 / 2, 0, 0]], rtol=1e-6)
-    np.testing.assert_allclose(objectives.kl_k3(log_prob, reference, is_written), [[two - 0.5, 0, 0]], rtol=1e-6)
-    charged = objectives.kl_in_reward(jnp.ones((1, 3)), jnp.array([[2.0, 0.0, 7.0]]), is_written, 0.25)
+    np.testing.assert_allclose(objectives.kl_k1(log_prob, reference, is_sampled), [[two, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(objectives.kl_k2(log_prob, reference, is_sampled), [[two**2 / 2, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(objectives.kl_k3(log_prob, reference, is_sampled), [[two - 0.5, 0, 0]], rtol=1e-6)
+    charged = objectives.kl_in_reward(jnp.ones((1, 3)), jnp.array([[2.0, 0.0, 7.0]]), is_sampled, 0.25)
     np.testing.assert_allclose(charged, [[0.5, 1, 1]])
 
 

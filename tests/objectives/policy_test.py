@@ -26,77 +26,77 @@ seeds = st.integers(0, 2**32 - 1)
 
 @given(seeds)
 def test_token_ratio_is_a_quotient_of_probabilities(seed):
-    log_prob, behaviour, is_written, *_ = draw(seed)
-    expected = np.where(is_written, np.exp(np.float64(log_prob)) / np.exp(np.float64(behaviour)), 1)
-    np.testing.assert_allclose(token_ratio(log_prob, behaviour, is_written), expected, rtol=1e-5)
+    log_prob, behaviour, is_sampled, *_ = draw(seed)
+    expected = np.where(is_sampled, np.exp(np.float64(log_prob)) / np.exp(np.float64(behaviour)), 1)
+    np.testing.assert_allclose(token_ratio(log_prob, behaviour, is_sampled), expected, rtol=1e-5)
 
 
 @given(seeds, st.booleans())
 def test_sequence_ratio_is_a_geometric_mean(seed, has_ends):
-    log_prob, behaviour, is_written, ends, _ = draw(seed)
+    log_prob, behaviour, is_sampled, ends, _ = draw(seed)
     expected = np.ones(log_prob.shape)
     for b in range(expected.shape[0]):
         cuts = [t + 1 for t in range(expected.shape[1]) if ends[b, t]] if has_ends else []
         for piece in np.split(np.arange(expected.shape[1]), cuts):
-            tokens = [t for t in piece if is_written[b, t]]
+            tokens = [t for t in piece if is_sampled[b, t]]
             quotient = np.prod([np.exp(float(log_prob[b, t])) / np.exp(float(behaviour[b, t])) for t in tokens])
             expected[b, tokens] = quotient ** (1 / max(len(tokens), 1))
-    found = sequence_ratio(log_prob, behaviour, is_written, ends if has_ends else None)
+    found = sequence_ratio(log_prob, behaviour, is_sampled, ends if has_ends else None)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_the_gradient_of_a_sequences_ratio():
-    log_prob, behaviour, is_written, ends, _ = draw(0)
-    is_written[:, 0] = True
+    log_prob, behaviour, is_sampled, ends, _ = draw(0)
+    is_sampled[:, 0] = True
 
     def geometric_mean(log_prob):  # equation of GSPO for whole lanes, its own gradient
-        length = is_written.sum(1)
-        return jnp.exp(jnp.where(is_written, log_prob - behaviour, 0).sum(1) / length) @ jnp.array([1.0, -2.0, 3.0])
+        length = is_sampled.sum(1)
+        return jnp.exp(jnp.where(is_sampled, log_prob - behaviour, 0).sum(1) / length) @ jnp.array([1.0, -2.0, 3.0])
 
     def by_token(log_prob):
-        ratio = objectives.sequence_ratio(log_prob, behaviour, is_written)
-        return jnp.where(is_written, ratio / is_written.sum(1, keepdims=True), 0).sum(1) @ jnp.array([1.0, -2.0, 3.0])
+        ratio = objectives.sequence_ratio(log_prob, behaviour, is_sampled)
+        return jnp.where(is_sampled, ratio / is_sampled.sum(1, keepdims=True), 0).sum(1) @ jnp.array([1.0, -2.0, 3.0])
 
     np.testing.assert_allclose(jax.grad(by_token)(log_prob), jax.grad(geometric_mean)(log_prob), rtol=1e-5, atol=1e-7)
     # A token's gradient is its own: with one token's ratio alone in the loss, no other log-prob is pushed.
-    alone = jax.grad(lambda x: objectives.sequence_ratio(x, behaviour, is_written, ends)[0, 0])(log_prob)
+    alone = jax.grad(lambda x: objectives.sequence_ratio(x, behaviour, is_sampled, ends)[0, 0])(log_prob)
     assert jnp.count_nonzero(alone) == 1
 
 
 @given(seeds, *[st.sampled_from([0.0, 0.2, 0.7])] * 2)
 def test_ppo_clip_is_the_papers_minimum(seed, low, high):
-    log_prob, behaviour, is_written, _, advantage = draw(seed)
-    ratio = np.asarray(token_ratio(log_prob, behaviour, is_written))
-    loss, is_clipped = ppo_clip(ratio, advantage, is_written, low=low, high=high)
+    log_prob, behaviour, is_sampled, _, advantage = draw(seed)
+    ratio = np.asarray(token_ratio(log_prob, behaviour, is_sampled))
+    loss, is_clipped = ppo_clip(ratio, advantage, is_sampled, low=low, high=high)
     for index in np.ndindex(loss.shape):
         r, a = float(ratio[index]), float(advantage[index])
         held = min(max(r, 1 - low), 1 + high)
-        np.testing.assert_allclose(loss[index], -min(r * a, held * a) if is_written[index] else 0, rtol=1e-5, atol=1e-6)
-    push = push_of(ratio, advantage, is_written, low=low, high=high)
-    np.testing.assert_array_equal(is_clipped, is_written & (push == 0))
+        np.testing.assert_allclose(loss[index], -min(r * a, held * a) if is_sampled[index] else 0, rtol=1e-5, atol=1e-6)
+    push = push_of(ratio, advantage, is_sampled, low=low, high=high)
+    np.testing.assert_array_equal(is_clipped, is_sampled & (push == 0))
 
 
 def test_ppo_clip_by_hand():
     ratio = jnp.array([[0.5, 0.5, 2.0, 2.0, 1.25, 1.0, 2.0]])
     advantage = jnp.array([[1.0, -1.0, 1.0, -1.0, 1.0, 3.0, 1.0]])
-    is_written = jnp.array([[True] * 6 + [False]])
-    loss, is_clipped = ppo_clip(ratio, advantage, is_written, low=0.2, high=0.3)
+    is_sampled = jnp.array([[True] * 6 + [False]])
+    loss, is_clipped = ppo_clip(ratio, advantage, is_sampled, low=0.2, high=0.3)
     np.testing.assert_allclose(loss, [[-0.5, 0.8, -1.3, 2, -1.25, -3, 0]], rtol=1e-6)
     np.testing.assert_array_equal(is_clipped, [[False, True, True, False, False, False, False]])
     # Clip-higher: what 0.2 above would clip is not.
-    assert ppo_clip(ratio, advantage, is_written, low=0.2, high=0.2)[1][0, 4]
+    assert ppo_clip(ratio, advantage, is_sampled, low=0.2, high=0.2)[1][0, 4]
 
 
 def test_on_policy_both_losses_have_the_gradient_of_reinforce():
-    log_prob, _, is_written, _, advantage = draw(1)
+    log_prob, _, is_sampled, _, advantage = draw(1)
 
     def surrogate(log_prob, behaviour):
-        return objectives.policy_gradient(objectives.token_ratio(log_prob, behaviour, is_written), advantage, is_written).sum()
+        return objectives.policy_gradient(objectives.token_ratio(log_prob, behaviour, is_sampled), advantage, is_sampled).sum()
 
     def clipped(log_prob, behaviour):
-        return objectives.ppo_clip(objectives.token_ratio(log_prob, behaviour, is_written), advantage, is_written)[0].sum()
+        return objectives.ppo_clip(objectives.token_ratio(log_prob, behaviour, is_sampled), advantage, is_sampled)[0].sum()
 
-    expected = -np.where(is_written, advantage, 0)
+    expected = -np.where(is_sampled, advantage, 0)
     for loss in (surrogate, clipped):
         own, others = jax.grad(loss, argnums=(0, 1))(log_prob, log_prob)
         np.testing.assert_allclose(own, expected, rtol=1e-6)
@@ -126,9 +126,9 @@ def test_no_gradient_goes_through_an_advantage():
 
 def test_meaningless_log_probs_neither_count_nor_poison_the_gradient():
     log_prob, behaviour = jnp.array([[-1.0, -1e30]]), jnp.array([[-1.0, -jnp.inf]])
-    is_written = jnp.array([[True, False]])
+    is_sampled = jnp.array([[True, False]])
     for ratio in (objectives.token_ratio, objectives.sequence_ratio):
-        value, push = jax.value_and_grad(lambda x, ratio=ratio: ratio(x, behaviour, is_written).sum())(log_prob)
+        value, push = jax.value_and_grad(lambda x, ratio=ratio: ratio(x, behaviour, is_sampled).sum())(log_prob)
         assert value == 2
         np.testing.assert_allclose(push, [[1, 0]])
 

@@ -22,32 +22,32 @@ def draw(seed):
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.05, 0.5, 2.0]))
 def test_losses_are_their_formulas(seed, clip):
-    value, old_value, target, is_written = draw(seed)
-    free = value_loss(value, target, is_written)
-    bounded, is_clipped = clipped_value_loss(value, old_value, target, is_written, clip=clip)
-    push = push_of(value, old_value, target, is_written, clip=clip)
+    value, old_value, target, is_sampled = draw(seed)
+    free = value_loss(value, target, is_sampled)
+    bounded, is_clipped = clipped_value_loss(value, old_value, target, is_sampled, clip=clip)
+    push = push_of(value, old_value, target, is_sampled, clip=clip)
     for index in np.ndindex(free.shape):
         v, old, wanted = (float(x[index]) for x in (value, old_value, target))
         held = min(max(v, old - clip), old + clip)
         losses = [(v - wanted) ** 2 / 2, max((v - wanted) ** 2, (held - wanted) ** 2) / 2]
-        np.testing.assert_allclose([free[index], bounded[index]], losses if is_written[index] else 0, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(is_clipped, is_written & (push == 0))
+        np.testing.assert_allclose([free[index], bounded[index]], losses if is_sampled[index] else 0, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(is_clipped, is_sampled & (push == 0))
 
 
 def test_by_hand():
     value, old_value, target = jnp.array([[3.0, 3.0, 0.0, 5.0]]), jnp.array([[1.0, 1.0, 1.0, 1.0]]), jnp.array([[3.0, 0.0, 0.0, 9.0]])
-    is_written = jnp.array([[True, True, True, False]])
-    np.testing.assert_allclose(objectives.value_loss(value, target, is_written), [[0, 4.5, 0, 0]])
+    is_sampled = jnp.array([[True, True, True, False]])
+    np.testing.assert_allclose(objectives.value_loss(value, target, is_sampled), [[0, 4.5, 0, 0]])
     # Held within 1/2 of 1: 1.5, 1.5, 0.5. The first gains nothing from having gone to 3, the second is as wrong as it is.
-    loss, is_clipped = objectives.clipped_value_loss(value, old_value, target, is_written, clip=0.5)
+    loss, is_clipped = objectives.clipped_value_loss(value, old_value, target, is_sampled, clip=0.5)
     np.testing.assert_allclose(loss, [[1.125, 4.5, 0.125, 0]])
     np.testing.assert_array_equal(is_clipped, [[True, False, True, False]])
 
 
 def test_targets_and_old_values_are_held_constant():
-    value, old_value, target, is_written = draw(0)
-    np.testing.assert_array_equal(jax.grad(lambda x: objectives.value_loss(value, x, is_written).sum())(target), 0)
-    for wrong in jax.grad(lambda o, t: objectives.clipped_value_loss(value, o, t, is_written, clip=0.2)[0].sum(), (0, 1))(
+    value, old_value, target, is_sampled = draw(0)
+    np.testing.assert_array_equal(jax.grad(lambda x: objectives.value_loss(value, x, is_sampled).sum())(target), 0)
+    for wrong in jax.grad(lambda o, t: objectives.clipped_value_loss(value, o, t, is_sampled, clip=0.2)[0].sum(), (0, 1))(
         old_value, target
     ):
         np.testing.assert_array_equal(wrong, 0)
@@ -74,5 +74,5 @@ def test_explained_variance_goes_over_mapped_axes():
 
 
 def test_a_bound_of_0_is_refused():
-    with pytest.raises(ValueError, match="set clip above 0"):
+    with pytest.raises(ValueError, match="clip is 0.0; set it above 0"):
         objectives.clipped_value_loss(*(jnp.zeros((1, 1)),) * 3, jnp.ones((1, 1), bool), clip=0.0)

@@ -27,12 +27,12 @@ def plain_narrow(logits, support, decoding):
         else:
             chosen = set(order[: decoding.top_k or len(order)])
             mass, nucleus = 0.0, set()
-            for letter in order:
+            for candidate in order:
                 if mass < decoding.top_p:
-                    nucleus.add(letter)
-                mass += probs[letter]
+                    nucleus.add(candidate)
+                mass += probs[candidate]
             chosen &= nucleus if decoding.top_p < 1 else chosen
-            chosen &= {letter for letter in order if probs[letter] >= decoding.min_p * probs.max()}
+            chosen &= {candidate for candidate in order if probs[candidate] >= decoding.min_p * probs.max()}
         kept.append([i in chosen for i in range(len(row))])
     return np.array(kept)
 
@@ -56,7 +56,7 @@ def test_what_is_kept(decoding):
 
 
 @pytest.mark.parametrize("decoding", DECODINGS, ids=str)
-def test_decoding_says_whether_letters_may_be_dropped(decoding):
+def test_decoding_says_whether_candidates_may_be_dropped(decoding):
     is_dropped = SUPPORT & ~np.asarray(narrow(jnp.asarray(LOGITS), jnp.asarray(SUPPORT), decoding))
     assert decoding.narrows == is_dropped.any()
 
@@ -72,30 +72,30 @@ def test_samples_have_the_right_frequencies():
     support = jnp.asarray(SUPPORT[0])
     log_probs = masked_log_probs(jnp.asarray(LOGITS[0]), support, 1.0)
     uniform = jax.random.uniform(jax.random.key(0), (20_000,))
-    letters = np.asarray(jax.vmap(lambda u: sample(u, log_probs, support))(uniform))
-    expected = plain_softmax(LOGITS[0], SUPPORT[0], 1.0) * len(letters)
-    counts = np.bincount(letters, minlength=9)
+    candidates = np.asarray(jax.vmap(lambda u: sample(u, log_probs, support))(uniform))
+    expected = plain_softmax(LOGITS[0], SUPPORT[0], 1.0) * len(candidates)
+    counts = np.bincount(candidates, minlength=9)
     assert counts[~SUPPORT[0]].sum() == 0
     legal = SUPPORT[0]
     assert ((counts[legal] - expected[legal]) ** 2 / expected[legal]).sum() < 26.1
 
 
-def test_the_unit_interval_is_shared_by_the_letters_of_the_support():
-    """Also where log-probs were not renormalised over it: a letter's part is what it has of all in the support."""
+def test_the_unit_interval_is_shared_by_the_candidates_of_the_support():
+    """Also where log-probs were not renormalised over it: a candidate's part is what it has of all in the support."""
     log_probs, support = jnp.log(jnp.asarray([0.25, 0.5, 0.125, 0.125], jnp.float32)), jnp.asarray([True, False, True, True])
-    letters = [int(sample(jnp.float32(uniform), log_probs, support)) for uniform in (0.0, 0.45, 0.55, 0.7, 0.8, 0.99)]
-    assert letters == [0, 0, 2, 2, 3, 3]
+    candidates = [int(sample(jnp.float32(uniform), log_probs, support)) for uniform in (0.0, 0.45, 0.55, 0.7, 0.8, 0.99)]
+    assert candidates == [0, 0, 2, 2, 3, 3]
 
 
 @pytest.mark.parametrize("uniform", [0.0, np.nextafter(np.float32(1), np.float32(0))])
-def test_the_ends_of_the_unit_interval_are_letters_of_the_support(uniform):
+def test_the_ends_of_the_unit_interval_are_candidates_of_the_support(uniform):
     log_probs = masked_log_probs(jnp.asarray(LOGITS), jnp.asarray(SUPPORT), 1.0)
-    letters = sample(jnp.full(50, uniform, jnp.float32), log_probs, jnp.asarray(SUPPORT))
-    assert SUPPORT[np.arange(50), np.asarray(letters)].all()
+    candidates = sample(jnp.full(50, uniform, jnp.float32), log_probs, jnp.asarray(SUPPORT))
+    assert SUPPORT[np.arange(50), np.asarray(candidates)].all()
 
 
 def test_nothing_without_probability_is_sampled_wherever_rounding_puts_a_boundary():
-    """A parallel sum over many letters rises by rounding where nothing is added; uniform numbers next to each boundary are tried."""
+    """A parallel sum over many candidates rises by rounding where nothing is added; uniform numbers next to each boundary are tried."""
     rng = np.random.default_rng(0)
     for _ in range(5):
         support = jnp.asarray(rng.random(512) < 0.2).at[3].set(True)
@@ -109,8 +109,8 @@ def test_nothing_without_probability_is_sampled_wherever_rounding_puts_a_boundar
                 near.append(steps)
         uniform = np.concatenate(near)
         uniform = jnp.asarray(uniform[(uniform >= 0) & (uniform < 1)])
-        letters = sample(uniform, jnp.broadcast_to(log_probs, (len(uniform), 512)), jnp.broadcast_to(support, (len(uniform), 512)))
-        assert np.asarray(support)[np.asarray(letters)].all()
+        candidates = sample(uniform, jnp.broadcast_to(log_probs, (len(uniform), 512)), jnp.broadcast_to(support, (len(uniform), 512)))
+        assert np.asarray(support)[np.asarray(candidates)].all()
 
 
 @pytest.mark.parametrize("decoding", DECODINGS[2:], ids=str)
@@ -118,9 +118,9 @@ def test_narrowed_samples_have_the_renormalised_frequencies(decoding):
     """The distribution that is sampled from is the one whose log-prob is recorded."""
     support = narrow(jnp.asarray(LOGITS[1]), jnp.asarray(SUPPORT[1]), decoding)
     log_probs = masked_log_probs(jnp.asarray(LOGITS[1]), support, decoding.temperature)
-    letters = np.asarray(jax.vmap(lambda u: sample(u, log_probs, support))(jax.random.uniform(jax.random.key(1), (20_000,))))
-    counts, kept = np.bincount(letters, minlength=9), np.asarray(support)
-    expected = np.exp(np.asarray(log_probs, np.float64)) * len(letters)
+    candidates = np.asarray(jax.vmap(lambda u: sample(u, log_probs, support))(jax.random.uniform(jax.random.key(1), (20_000,))))
+    counts, kept = np.bincount(candidates, minlength=9), np.asarray(support)
+    expected = np.exp(np.asarray(log_probs, np.float64)) * len(candidates)
     assert counts[~kept].sum() == 0
     assert ((counts[kept] - expected[kept]) ** 2 / expected[kept]).sum() < 26.1
 
@@ -151,19 +151,19 @@ def test_of_equals_the_first_is_kept(decoding, wanted):
     ("probs", "top_p", "wanted"),
     [([0.5, 0.25, 0.25], 0.5, [0]), ([0.25, 0.5, 0.25], 0.75, [0, 1]), ([0.25, 0.25, 0.25, 0.25], 0.5, [0, 1])],
 )
-def test_a_nucleus_ends_with_the_letter_that_fills_it(probs, top_p, wanted):
+def test_a_nucleus_ends_with_the_candidate_that_fills_it(probs, top_p, wanted):
     """These probabilities, and their sums, are exact in float32: the boundary itself is met."""
     logits, support = jnp.log(jnp.asarray(probs, jnp.float32)), jnp.ones(len(probs), bool)
     assert jnp.exp(masked_log_probs(logits, support, 1.0)).tolist() == probs
     assert np.flatnonzero(narrow(logits, support, Decoding(top_p=top_p))).tolist() == wanted
 
 
-def test_a_letter_as_probable_as_min_p_asks_for_is_kept():
+def test_a_candidate_as_probable_as_min_p_asks_for_is_kept():
     logits, support = jnp.log(jnp.asarray([0.5, 0.25, 0.125, 0.125], jnp.float32)), jnp.ones(4, bool)
     assert np.flatnonzero(narrow(logits, support, Decoding(min_p=0.5))).tolist() == [0, 1]
 
 
-def test_top_k_counts_legal_letters_only():
+def test_top_k_counts_legal_candidates_only():
     support = jnp.array([[True, False, False, True, True]])
     assert np.flatnonzero(np.asarray(narrow(jnp.asarray(TIED), support, Decoding(top_k=2)))[0]).tolist() == [0, 3]
 

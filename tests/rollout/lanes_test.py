@@ -1,11 +1,12 @@
-"""A lane by itself: what it reads and writes when letters are chosen by hand."""
+"""A lane by itself: what it reads and writes when candidates are chosen by hand."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import agents, text
+from arl import text
+from arl.agents import Act
 from arl.rollout import lanes as lane_steps
 from arl.types import Kind, Text
 from tests import agents_fixtures as plain
@@ -19,12 +20,12 @@ def say(string):
 def act(words, **options):
     walk = tiny.make_walk()
     legal = lambda state: jnp.ones(len(words), bool)
-    return agents.act(walk._replace(grammar=text.legal_strings(tiny.TOKENIZER, words), legal=legal), **options)
+    return tiny.make(walk._replace(grammar=text.legal_strings(tiny.TOKENIZER, words), legal=legal), Act(**options))
 
 
 def open_lane(interaction, context=0, seed=0):
     capacity = lane_steps.inbox_capacity(interaction, context)
-    return lane_steps.open_lane(interaction, tiny.SETTING, capacity, jax.random.key(seed), jax.random.key(seed + 1))
+    return lane_steps.open_lane(interaction, tiny.CURRICULUM, capacity, jax.random.key(seed), jax.random.key(seed + 1))
 
 
 def read(lane):
@@ -41,13 +42,13 @@ def kinds(lane):
 
 
 def write(interaction, lane, token):
-    return lane_steps.write(interaction, lane, jnp.int32(np.searchsorted(interaction.grammar.alphabet, token)))
+    return lane_steps.write(interaction, lane, jnp.int32(np.searchsorted(interaction.grammar.candidates, token)))
 
 
-def test_a_life_begins_with_its_prompt():
+def test_an_episode_begins_with_its_prompt():
     lane = open_lane(act(tiny.WORDS))
     assert unread(lane) == say("Move:") and set(kinds(lane)) == {Kind.PROMPT}
-    assert int(lane.position) == int(lane.begin) == int(lane.turn) == int(lane.life) == 0 and not lane.is_stopped
+    assert int(lane.position) == int(lane.context_start) == int(lane.turn) == int(lane.episode) == 0 and not lane.is_stopped
 
 
 def test_what_the_grammar_forces_is_written_without_being_sampled():
@@ -80,7 +81,7 @@ def test_a_stop_token_is_read_but_does_not_belong_to_the_text():
     lane, ends, own = write(interaction, read(lane), plain.STOP)
     assert ends and plain.ids(own) == [plain.STOP] == unread(lane) and plain.ids(lane.written) == say(" up")
     after, event = lane_steps.end_segment(interaction, {}, False, lane, own)
-    assert event.is_legal and int(after.state[0].last) == 3
+    assert event.is_legal and int(after.state.environment.last) == 3
     assert unread(after) == [plain.STOP, *say(":")] and kinds(after)[0] == Kind.ACTION and kinds(after)[-1] == Kind.OBSERVATION
 
 
@@ -98,7 +99,7 @@ def test_without_a_grammar_a_segment_ends_where_the_text_does_or_at_its_budget(s
     after, event = lane_steps.end_segment(interaction, {}, False, lane, own)
     assert bool(event.is_legal) == (choice >= 0) and bool(event.ends_segment)
     assert float(event.reward.process) == pytest.approx(0.0 if choice >= 0 else -0.1)
-    assert int(after.state[0].last) == choice and int(after.turn) == 1
+    assert int(after.state.environment.last) == choice and int(after.turn) == 1
 
 
 def test_what_is_forced_but_does_not_fit_its_budget_is_not_written():
@@ -113,43 +114,45 @@ def test_what_is_forced_but_does_not_fit_its_budget_is_not_written():
 
 
 def test_to_forget_is_to_begin_anew_without_the_last_word():
-    interaction = act(tiny.WORDS, forgets=True)
+    interaction = act(tiny.WORDS, resets_context=True)
     lane, _, own = write(interaction, read(open_lane(interaction)), say(" left")[0])
     lane, ends, own = write(interaction, read(lane), say(" down")[0])
     after, _ = lane_steps.end_segment(interaction, {}, False, lane, own)
-    assert ends and unread(after) == say(" higher paid reward:") and int(after.begin) == int(after.position) > 0
+    assert ends and unread(after) == say(" higher paid reward:") and int(after.context_start) == int(after.position) > 0
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_a_life_that_ends_is_followed_by_another_or_by_nothing(restarts):
+def test_an_episode_that_ends_is_followed_by_another_or_by_nothing(restarts):
     interaction = tiny.guess()
     lane, _, own = write(interaction, read(open_lane(interaction)), say(" 2")[0])
     after, event = lane_steps.end_segment(interaction, {}, restarts, lane, own)
-    assert event.ends_life and not event.is_truncated and float(event.discount) == 0
+    assert event.ends_episode and not event.is_truncated and float(event.discount) == 0
     assert bool(after.is_stopped) == (not restarts) and unread(after) == (say("Guess:") if restarts else [])
     if restarts:
-        assert int(after.begin) == int(after.position) == int(lane.position) and int(after.life) == 1 and int(after.turn) == 0
-        numbers = {int(lane_steps.restart(interaction, {}, read(open_lane(interaction, seed=seed))).state[0].number) for seed in range(12)}
+        assert int(after.context_start) == int(after.position) == int(lane.position) and int(after.episode) == 1 and int(after.turn) == 0
+        numbers = {
+            int(lane_steps.restart(interaction, {}, read(open_lane(interaction, seed=seed))).state.environment.number) for seed in range(12)
+        }
         assert len(numbers) > 1, "the next task comes from the lane's key"
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_a_truncated_life_ends_without_reward_once_it_has_been_read(restarts):
+def test_a_truncated_episode_ends_without_reward_once_it_has_been_read(restarts):
     lane, event = lane_steps.end_truncated(tiny.guess(), {}, restarts, read(open_lane(tiny.guess())))
-    assert event.ends_life and event.is_truncated and not event.ends_segment and tiny.total(event.reward) == 0
+    assert event.ends_episode and event.is_truncated and not event.ends_segment and tiny.total(event.reward) == 0
     assert bool(lane.is_stopped) == (not restarts) and float(event.discount) == 0
 
 
-def test_a_live_context_crosses_streams_with_what_was_not_read():
+def test_a_live_context_crosses_trajectories_with_what_was_not_read():
     interaction = act(tiny.WORDS)
     lane = open_lane(interaction, context=12)
     tokens = jnp.arange(100, 110)
-    lane = lane._replace(position=jnp.int32(10), begin=jnp.int32(6), next_unread=jnp.int32(1), life=jnp.int32(3))
+    lane = lane._replace(position=jnp.int32(10), context_start=jnp.int32(6), next_unread=jnp.int32(1), episode=jnp.int32(3))
     rest = unread(lane)
     after = lane_steps.carry_over(lane, tokens)
     assert unread(after) == [106, 107, 108, 109, *rest] and kinds(after)[:4] == [Kind.PROMPT] * 4
-    assert int(after.position) == int(after.begin) == int(after.life) == 0
-    assert int(after.num_sampled) == int(lane.num_sampled) and int(after.turn) == int(lane.turn), "the life goes on"
+    assert int(after.position) == int(after.context_start) == int(after.episode) == 0
+    assert int(after.num_sampled) == int(lane.num_sampled) and int(after.turn) == int(lane.turn), "the episode goes on"
 
 
 def test_an_inbox_holds_a_live_context_and_the_longest_turn():
@@ -160,9 +163,9 @@ def test_an_inbox_holds_a_live_context_and_the_longest_turn():
 
 
 def test_numbers_belong_to_the_lane_and_to_how_much_it_has_sampled():
-    """Neither to what it has read, nor to where it stands in a stream."""
+    """Neither to what it has read, nor to where it stands in a trajectory."""
     lane = open_lane(act(tiny.WORDS))
-    elsewhere = read(lane)._replace(begin=jnp.int32(2), turn=jnp.int32(1))
+    elsewhere = read(lane)._replace(context_start=jnp.int32(2), turn=jnp.int32(1))
     assert float(lane_steps.draw(lane)) == float(lane_steps.draw(elsewhere))
     drawn = [float(lane_steps.draw(lane._replace(num_sampled=jnp.int32(i)))) for i in range(50)]
     drawn += [float(lane_steps.draw(open_lane(act(tiny.WORDS), seed=seed))) for seed in range(1, 4)]

@@ -1,4 +1,4 @@
-"""The loop against a second account of each life, and what must not depend on how lanes were served."""
+"""The loop against a second account of each episode, and what must not depend on how lanes were served."""
 
 import dataclasses
 
@@ -17,121 +17,126 @@ from tests import tiny
 NAMES = tuple(tiny.COMPOSITIONS)
 
 
-def lane_of(stream, lane):
-    return jax.tree.map(lambda x: x[lane], stream)
+def lane_of(trajectory, lane):
+    return jax.tree.map(lambda x: x[lane], trajectory)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_stream_tells_what_the_interaction_said(name):
-    """Tokens, contexts, kinds, rewards and ends are those of the interaction alone; each reward stands in the stream once."""
+def test_a_trajectory_tells_what_the_interaction_said(name):
+    """Tokens, contexts, kinds, rewards and ends are those of the interaction alone; each reward stands in the trajectory once."""
     lane_keys, task_keys = tiny.keys(6)
-    _, stream, _ = tiny.roll(name, lane_keys, task_keys)
+    _, trajectory, _ = tiny.roll(name, lane_keys, task_keys)
     for lane in range(6):
-        told, slots = tiny.retell(name, stream, lane, lane_keys[lane], task_keys[lane]), lane_of(stream, lane)
+        told, slots = tiny.retell(name, trajectory, lane, lane_keys[lane], task_keys[lane]), lane_of(trajectory, lane)
         is_read = slots.token_kind > 0
         assert slots.token[is_read].tolist() == told["token"]
-        assert slots.begin[is_read].tolist() == told["begin"]
+        assert slots.context_start[is_read].tolist() == told["context_start"]
         assert slots.token_kind[is_read].tolist() == told["kind"]
         np.testing.assert_allclose(tiny.total(slots.reward)[slots.ends_segment], told["reward"], rtol=1e-6)
         assert tiny.total(slots.reward)[~slots.ends_segment].sum() == 0
         assert slots.is_legal[slots.ends_segment].tolist() == told["is_legal"]
         assert slots.attempt[slots.ends_segment].tolist() == told["attempt"]
-        assert slots.ends_life.sum() == 1 and bool(slots.is_truncated.any()) == (told["end"] == "truncated")
+        assert slots.ends_episode.sum() == 1 and bool(slots.is_truncated.any()) == (told["end"] == "truncated")
 
 
-def roll_recipe(recipe, num_lanes=4, lives=1, **options):
-    """Rolls a recipe out; returns its interaction, the stream on the host, and the keys of lanes and tasks."""
+def roll_recipe(recipe, num_lanes=4, episodes=1, **options):
+    """Rolls a recipe out; returns its interaction, the trajectory on the host, and the keys of lanes and tasks."""
     interaction, keys = plain.build(recipe), tiny.keys(num_lanes)
-    shape = tiny.config(interaction, **{"stream_length": lives * interaction.size.life + 1, "restarts": lives > 1, **options})
+    shape = tiny.config(interaction, **{"trajectory_length": episodes * interaction.size.episode + 1, "restarts": episodes > 1, **options})
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
-    lanes = rollout.start_lanes(interaction, plain.SETTING, shape, *keys)
+    lanes = rollout.start_lanes(interaction, plain.CURRICULUM, shape, *keys)
     model, params = tiny.model(), tiny.params()
-    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, plain.SETTING, lanes)[1])
+    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, plain.CURRICULUM, lanes)[1])
     return interaction, jax.tree.map(np.asarray, roll(lanes)), keys
 
 
-@pytest.mark.parametrize(("seed", "lives"), [(2, 3), (10, 1), (17, 2)])
-def test_streams_of_random_compositions_are_those_of_the_plain_account(seed, lives):
-    """Every token, its kind, its context, every reward and end, of each life of each lane; the account knows no rollout."""
+@pytest.mark.parametrize(("seed", "episodes"), [(2, 3), (10, 1), (17, 2)])
+def test_trajectories_of_random_compositions_are_those_of_the_plain_account(seed, episodes):
+    """Every token, its kind, its context, every reward and end, of each episode of each lane; the account knows no rollout."""
     recipe = plain.random_recipe(seed)
-    interaction, stream, keys = roll_recipe(recipe, lives=lives)
+    interaction, trajectory, keys = roll_recipe(recipe, episodes=episodes)
     num_finished = 0
     for lane in range(4):
-        slots, earned = lane_of(stream, lane), 0.0
-        for life in range(int(slots.ends_life.sum())):
-            told = plain.retell(recipe, stream, interaction.grammar.alphabet, lane, keys[0][lane], keys[1][lane], life)
-            here = (slots.token_kind > 0) & (slots.life == life)
+        slots, earned = lane_of(trajectory, lane), 0.0
+        for episode in range(int(slots.ends_episode.sum())):
+            told = plain.retell(recipe, trajectory, interaction.grammar.candidates, lane, keys[0][lane], keys[1][lane], episode)
+            here = (slots.token_kind > 0) & (slots.episode == episode)
             ends = slots.ends_segment & here
             assert slots.token[here].tolist() == told["token"]
             assert slots.token_kind[here].tolist() == told["kind"]
-            assert slots.begin[here].tolist() == told["begin"]
+            assert slots.context_start[here].tolist() == told["context_start"]
             assert tiny.total(slots.reward)[ends].tolist() == told["reward"]
             assert slots.discount[ends].tolist() == told["discount"]
             assert slots.is_legal[ends].tolist() == told["is_legal"] and slots.attempt[ends].tolist() == told["attempt"]
             assert bool(slots.is_truncated[here].any()) == (told["end"] == "truncated")
             earned += sum(told["reward"])
             num_finished += 1
-        is_finished = slots.life < slots.ends_life.sum()
-        assert tiny.total(slots.reward)[is_finished].sum() == earned, "each reward stands in the stream once"
-    assert num_finished >= 4 * lives
+        is_finished = slots.episode < slots.ends_episode.sum()
+        assert tiny.total(slots.reward)[is_finished].sum() == earned, "each reward stands in the trajectory once"
+    assert num_finished >= 4 * episodes
 
 
-def test_the_ring_holds_every_live_context_of_a_long_stream(name="think"):
-    """The cache is far shorter than the stream: what it has overwritten is never missed by the learner's account."""
+def test_the_ring_holds_every_live_context_of_a_long_trajectory(name="think"):
+    """The cache is far shorter than the trajectory: what it has overwritten is never missed by the learner's account."""
     interaction = tiny.agent(name)
-    _, stream, _ = tiny.roll(name, *tiny.keys(4), restarts=True, stream_length=3 * interaction.size.life)
+    _, trajectory, _ = tiny.roll(name, *tiny.keys(4), restarts=True, trajectory_length=3 * interaction.size.episode)
     shape = tiny.config(interaction)
-    index, is_read = np.arange(stream.token.shape[1]), stream.token_kind > 0
-    assert np.where(is_read, index - stream.begin + 1, 0).max() <= shape.context_length < shape.num_slots < stream.token.shape[1]
+    index, is_read = np.arange(trajectory.token.shape[1]), trajectory.token_kind > 0
+    assert (
+        np.where(is_read, index - trajectory.context_start + 1, 0).max()
+        <= shape.context_length
+        < shape.num_slots
+        < trajectory.token.shape[1]
+    )
     banded = tiny.model(shape.context_length)
-    log_prob, _, value = loss.score(banded, interaction.grammar, tiny.params(), jax.tree.map(jnp.asarray, stream), 1.0)
-    assert np.abs(np.asarray(log_prob) - stream.log_prob)[stream.is_written].max() < 1e-4
-    assert np.abs(np.asarray(value) - stream.value)[stream.has_value].max() < 1e-3
+    log_prob, _, value = loss.score(banded, interaction.grammar, tiny.params(), jax.tree.map(jnp.asarray, trajectory), 1.0)
+    assert np.abs(np.asarray(log_prob) - trajectory.log_prob)[trajectory.is_sampled].max() < 1e-4
+    assert np.abs(np.asarray(value) - trajectory.value)[trajectory.has_value].max() < 1e-3
 
 
 def test_the_size_of_the_cache_changes_nothing():
-    """A cache with room for far longer contexts than there are, large enough to be used in parts, gives the same stream."""
-    options = {"restarts": True, "stream_length": 220}
+    """A cache with room for far longer contexts than there are, large enough to be used in parts, gives the same trajectory."""
+    options = {"restarts": True, "trajectory_length": 220}
     _, wanted, _ = tiny.roll("think", *tiny.keys(4), **options)
-    _, stream, _ = tiny.roll("think", *tiny.keys(4), context_length=200, **options)
-    assert (wanted.token_kind > 0).all(), "the stream is full"
-    assert stream.token.tolist() == wanted.token.tolist() and stream.begin.tolist() == wanted.begin.tolist()
-    np.testing.assert_allclose(stream.log_prob, wanted.log_prob, atol=1e-5)
-    np.testing.assert_allclose(stream.value, wanted.value, atol=1e-4)
+    _, trajectory, _ = tiny.roll("think", *tiny.keys(4), context_length=200, **options)
+    assert (wanted.token_kind > 0).all(), "the trajectory is full"
+    assert trajectory.token.tolist() == wanted.token.tolist() and trajectory.context_start.tolist() == wanted.context_start.tolist()
+    np.testing.assert_allclose(trajectory.log_prob, wanted.log_prob, atol=1e-5)
+    np.testing.assert_allclose(trajectory.value, wanted.value, atol=1e-4)
 
 
 def test_a_lane_stops_at_its_own_length_and_its_last_value_is_the_bootstrap():
-    """Streams cut anywhere hold the beginning of the whole one; a lane that had time to finish is not touched."""
+    """Trajectories cut anywhere hold the beginning of the whole one; a lane that had time to finish is not touched."""
     _, whole, _ = tiny.roll("think", *tiny.keys(6))
     length = int(np.median((whole.token_kind > 0).sum(1)))
-    _, stream, _ = tiny.roll("think", *tiny.keys(6), stream_length=length)
+    _, trajectory, _ = tiny.roll("think", *tiny.keys(6), trajectory_length=length)
     for lane in range(6):
         num_read = (whole.token_kind[lane] > 0).sum()
-        assert (stream.token_kind[lane] > 0).sum() == min(num_read, length)
-        assert stream.token[lane].tolist() == whole.token[lane, :length].tolist()
-        assert stream.written[lane, : length - 1].tolist() == whole.written[lane, : length - 1].tolist()
-        is_unfinished = not stream.ends_life[lane].any()
+        assert (trajectory.token_kind[lane] > 0).sum() == min(num_read, length)
+        assert trajectory.token[lane].tolist() == whole.token[lane, :length].tolist()
+        assert trajectory.sampled[lane, : length - 1].tolist() == whole.sampled[lane, : length - 1].tolist()
+        is_unfinished = not trajectory.ends_episode[lane].any()
         assert is_unfinished == (num_read > length) or num_read == length
         if is_unfinished:
-            assert stream.has_value[lane, -1] and stream.value[lane, -1] != 0 and not stream.is_written[lane, -1]
-    assert 0 < stream.ends_life.any(1).sum() < 6
+            assert trajectory.has_value[lane, -1] and trajectory.value[lane, -1] != 0 and not trajectory.is_sampled[lane, -1]
+    assert 0 < trajectory.ends_episode.any(1).sum() < 6
 
 
-def test_lanes_go_on_in_the_shortest_streams_that_are_allowed():
-    """A stream one token longer than the longest live context is enough; one that could not go on is refused."""
+def test_lanes_go_on_in_the_shortest_trajectories_that_are_allowed():
+    """A trajectory one token longer than the longest live context is enough; one that could not go on is refused."""
     interaction = tiny.agent("act")
-    shape = tiny.config(interaction, restarts=True, stream_length=interaction.size.context + 1)
+    shape = tiny.config(interaction, restarts=True, trajectory_length=interaction.size.context + 1)
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
-    with pytest.raises(ValueError, match=f"set rollout.stream_length > {interaction.size.context}"):
-        rollout.check_rollout(interaction, dataclasses.replace(shape, stream_length=interaction.size.context), len(tiny.TOKENIZER))
+    with pytest.raises(ValueError, match=f"set RolloutConfig.trajectory_length > {interaction.size.context}"):
+        rollout.check_rollout(interaction, dataclasses.replace(shape, trajectory_length=interaction.size.context), len(tiny.TOKENIZER))
     lanes = rollout.start_lanes(interaction, {}, shape, *tiny.keys(4))
     model, params = tiny.model(), tiny.params()
     roll = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, {}, lanes))
     ended = np.zeros(4)
     for _ in range(12):
-        lanes, stream, _ = roll(lanes)
-        assert np.asarray(stream.is_written).any(1).all()
-        ended += np.asarray(stream.ends_life).sum(1)
+        lanes, trajectory, _ = roll(lanes)
+        assert np.asarray(trajectory.is_sampled).any(1).all()
+        ended += np.asarray(trajectory.ends_episode).sum(1)
     assert (ended >= 3).all()
 
 
@@ -150,21 +155,21 @@ def test_a_compiled_program_is_the_program():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_lives_keep_within_their_bounds(name):
+def test_episodes_keep_within_their_bounds(name):
     size = tiny.agent(name).size
-    _, stream, _ = tiny.roll(name, *tiny.keys(6))
-    assert (stream.token_kind > 0).sum(1).max() <= size.life
-    index = np.arange(stream.token.shape[1])
-    assert np.where(stream.token_kind > 0, index - stream.begin + 1, 0).max() <= size.context
-    assert stream.ends_segment.sum(1).max() <= size.turns
+    _, trajectory, _ = tiny.roll(name, *tiny.keys(6))
+    assert (trajectory.token_kind > 0).sum(1).max() <= size.episode
+    index = np.arange(trajectory.token.shape[1])
+    assert np.where(trajectory.token_kind > 0, index - trajectory.context_start + 1, 0).max() <= size.context
+    assert trajectory.ends_segment.sum(1).max() <= size.turns
 
 
-def test_a_truncated_life_ends_where_its_last_observation_was_read():
-    _, stream, _ = tiny.roll("limit", *tiny.keys(6))
-    closing = stream.is_truncated & stream.ends_life
+def test_a_truncated_episode_ends_where_its_last_observation_was_read():
+    _, trajectory, _ = tiny.roll("limit", *tiny.keys(6))
+    closing = trajectory.is_truncated & trajectory.ends_episode
     assert closing.sum(1).tolist() == [1] * 6
-    assert not (closing & stream.is_written).any() and (closing & stream.has_value).sum() == 6
-    assert (np.abs(stream.value[closing]) > 0).all(), "its value is recorded"
+    assert not (closing & trajectory.is_sampled).any() and (closing & trajectory.has_value).sum() == 6
+    assert (np.abs(trajectory.value[closing]) > 0).all(), "its value is recorded"
 
 
 @pytest.mark.parametrize("name", ["annealed", "thoughts in attempts"])
@@ -172,8 +177,8 @@ def test_a_truncated_life_ends_where_its_last_observation_was_read():
 def test_scheduling_changes_nothing(name, options):
     lane_keys, task_keys = tiny.keys(8)
     _, wanted, _ = tiny.roll(name, lane_keys, task_keys)
-    _, stream, _ = tiny.roll(name, lane_keys, task_keys, **options)
-    for field, value in stream._asdict().items():
+    _, trajectory, _ = tiny.roll(name, lane_keys, task_keys, **options)
+    for field, value in trajectory._asdict().items():
         for a, b in zip(jax.tree.leaves(value), jax.tree.leaves(getattr(wanted, field)), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5, err_msg=field)
 
@@ -205,64 +210,66 @@ DECODINGS = [
 
 @pytest.mark.parametrize("decoding", DECODINGS, ids=str)
 def test_the_learner_recomputes_the_samplers_log_probs(decoding):
-    _, stream, _ = tiny.roll("annealed", *tiny.keys(8), decoding=decoding)
+    _, trajectory, _ = tiny.roll("annealed", *tiny.keys(8), decoding=decoding)
     grammar = tiny.agent("annealed").grammar
     score = jax.jit(lambda s: loss.score(tiny.model(), grammar, tiny.params(), s, decoding.temperature))
-    log_prob, entropy, value = score(jax.tree.map(jnp.asarray, stream))
-    np.testing.assert_allclose(np.where(stream.is_written, log_prob, 0), np.where(stream.is_written, stream.log_prob, 0), atol=1e-4)
-    np.testing.assert_allclose(np.where(stream.has_value, value, 0), np.where(stream.has_value, stream.value, 0), atol=1e-4)
-    is_kept = text.unpack(jnp.asarray(stream.support), len(grammar.alphabet))
-    chosen = np.take_along_axis(np.asarray(is_kept), stream.written[..., None], -1)[..., 0]
-    assert chosen[stream.is_written].all(), "what was sampled stands in its support"
-    assert (np.asarray(entropy)[stream.is_written] >= -1e-6).all()
+    log_prob, entropy, value = score(jax.tree.map(jnp.asarray, trajectory))
+    np.testing.assert_allclose(
+        np.where(trajectory.is_sampled, log_prob, 0), np.where(trajectory.is_sampled, trajectory.log_prob, 0), atol=1e-4
+    )
+    np.testing.assert_allclose(np.where(trajectory.has_value, value, 0), np.where(trajectory.has_value, trajectory.value, 0), atol=1e-4)
+    is_kept = text.unpack(jnp.asarray(trajectory.support), len(grammar.candidates))
+    chosen = np.take_along_axis(np.asarray(is_kept), trajectory.sampled[..., None], -1)[..., 0]
+    assert chosen[trajectory.is_sampled].all(), "what was sampled stands in its support"
+    assert (np.asarray(entropy)[trajectory.is_sampled] >= -1e-6).all()
 
 
 def test_after_forgetting_logits_are_those_of_a_fresh_context():
-    _, stream, _ = tiny.roll("reflection", *tiny.keys(4))
-    features = tiny.model().score(tiny.params(), jnp.asarray(stream.token), jnp.asarray(stream.begin))
+    _, trajectory, _ = tiny.roll("reflection", *tiny.keys(4))
+    features = tiny.model().score(tiny.params(), jnp.asarray(trajectory.token), jnp.asarray(trajectory.context_start))
     for lane in range(4):
-        (begin,) = {int(b) for b in stream.begin[lane][stream.token_kind[lane] > 0] if b} and [
-            max(int(b) for b in stream.begin[lane][stream.token_kind[lane] > 0])
+        (context_start,) = {int(b) for b in trajectory.context_start[lane][trajectory.token_kind[lane] > 0] if b} and [
+            max(int(b) for b in trajectory.context_start[lane][trajectory.token_kind[lane] > 0])
         ]
-        end = int((stream.token_kind[lane] > 0).sum())
-        fresh = jnp.asarray(stream.token[lane, begin:end])[None]
+        end = int((trajectory.token_kind[lane] > 0).sum())
+        fresh = jnp.asarray(trajectory.token[lane, context_start:end])[None]
         alone = tiny.model().score(tiny.params(), fresh, jnp.zeros_like(fresh))
-        np.testing.assert_allclose(features[lane, begin:end], alone[0], atol=1e-5)
+        np.testing.assert_allclose(features[lane, context_start:end], alone[0], atol=1e-5)
 
 
-def test_lives_restart_in_their_lane_and_cross_streams():
-    """Short streams, one after the other, hold the same lives as one long stream."""
+def test_episodes_restart_in_their_lane_and_cross_trajectories():
+    """Short trajectories, one after the other, hold the same episodes as one long trajectory."""
     name, interaction = "think", tiny.agent("think")
     lane_keys, task_keys = tiny.keys(4)
-    long = 3 * interaction.size.life
-    _, wanted, _ = tiny.roll(name, lane_keys, task_keys, restarts=True, stream_length=long)
-    assert wanted.ends_life.sum(1).min() >= 2
-    shape = tiny.config(interaction, restarts=True, stream_length=interaction.size.context + 12)
-    lanes = rollout.start_lanes(interaction, tiny.SETTING, shape, lane_keys, task_keys)
-    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, tiny.model(), shape, tiny.params(), tiny.SETTING, lanes))
+    long = 3 * interaction.size.episode
+    _, wanted, _ = tiny.roll(name, lane_keys, task_keys, restarts=True, trajectory_length=long)
+    assert wanted.ends_episode.sum(1).min() >= 2
+    shape = tiny.config(interaction, restarts=True, trajectory_length=interaction.size.context + 12)
+    lanes = rollout.start_lanes(interaction, tiny.CURRICULUM, shape, lane_keys, task_keys)
+    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, tiny.model(), shape, tiny.params(), tiny.CURRICULUM, lanes))
     sampled, rewards = [[] for _ in range(4)], np.zeros(4)
     for _ in range(3):
-        lanes, stream, _ = roll(lanes)
-        stream = jax.tree.map(np.asarray, stream)
-        assert not stream.is_written[:, -1].any(), "the last slot is the bootstrap of an unfinished life"
-        assert stream.has_value[:, -1].all()
+        lanes, trajectory, _ = roll(lanes)
+        trajectory = jax.tree.map(np.asarray, trajectory)
+        assert not trajectory.is_sampled[:, -1].any(), "the last slot is the bootstrap of an unfinished episode"
+        assert trajectory.has_value[:, -1].all()
         for lane in range(4):
-            sampled[lane] += stream.written[lane][stream.is_written[lane]].tolist()
-        rewards += tiny.total(stream.reward).sum(1)
+            sampled[lane] += trajectory.sampled[lane][trajectory.is_sampled[lane]].tolist()
+        rewards += tiny.total(trajectory.reward).sum(1)
     for lane in range(4):
-        whole = wanted.written[lane][wanted.is_written[lane]].tolist()
+        whole = wanted.sampled[lane][wanted.is_sampled[lane]].tolist()
         shared = min(len(whole), len(sampled[lane]))
         assert shared > 10 and sampled[lane][:shared] == whole[:shared]
 
 
 def test_what_is_read_again_has_no_loss():
     interaction = tiny.agent("think")
-    shape = tiny.config(interaction, restarts=True, stream_length=interaction.size.context + 12)
-    lanes = rollout.start_lanes(interaction, tiny.SETTING, shape, *tiny.keys(4))
+    shape = tiny.config(interaction, restarts=True, trajectory_length=interaction.size.context + 12)
+    lanes = rollout.start_lanes(interaction, tiny.CURRICULUM, shape, *tiny.keys(4))
     for _ in range(2):
-        lanes, stream, _ = rollout.roll_out(interaction, tiny.model(), shape, tiny.params(), tiny.SETTING, lanes)
-    carried = np.asarray((stream.token_kind == Kind.PROMPT) & (stream.life == 0))
-    assert carried.any() and np.asarray(stream.is_written & carried).sum() <= 4, "only its last slot is a decision"
+        lanes, trajectory, _ = rollout.roll_out(interaction, tiny.model(), shape, tiny.params(), tiny.CURRICULUM, lanes)
+    carried = np.asarray((trajectory.token_kind == Kind.PROMPT) & (trajectory.episode == 0))
+    assert carried.any() and np.asarray(trajectory.is_sampled & carried).sum() <= 4, "only its last slot is a decision"
 
 
 def test_without_a_grammar_illegal_texts_are_events():
@@ -271,28 +278,30 @@ def test_without_a_grammar_illegal_texts_are_events():
     shape = tiny.config(free, decoding=Decoding(constrained=False))
     rollout.check_rollout(free, shape, len(tiny.TOKENIZER))
     lanes = rollout.start_lanes(free, {}, shape, *tiny.keys(8))
-    _, stream, _ = jax.jit(lambda p: rollout.roll_out(free, tiny.model(), shape, p, {}, lanes))(tiny.params())
-    illegal = np.asarray(stream.ends_segment & ~stream.is_legal)
+    _, trajectory, _ = jax.jit(lambda p: rollout.roll_out(free, tiny.model(), shape, p, {}, lanes))(tiny.params())
+    illegal = np.asarray(trajectory.ends_segment & ~trajectory.is_legal)
     assert illegal.any()
-    np.testing.assert_allclose(np.asarray(stream.reward.process)[illegal], -0.1, rtol=1e-6)
-    assert np.asarray(stream.reward.outcome)[illegal].sum() == 0
-    assert np.asarray(stream.ends_life).sum(1).tolist() == [1] * 8, "the life goes on, and ends"
-    assert np.asarray(stream.is_truncated).any(), "turns are used up"
+    np.testing.assert_allclose(np.asarray(trajectory.reward.process)[illegal], -0.1, rtol=1e-6)
+    assert np.asarray(trajectory.reward.outcome)[illegal].sum() == 0
+    assert np.asarray(trajectory.ends_episode).sum(1).tolist() == [1] * 8, "the episode goes on, and ends"
+    assert np.asarray(trajectory.is_truncated).any(), "turns are used up"
 
 
 def test_the_program_never_asks_the_host():
     interaction = tiny.agent("annealed")
     shape = tiny.config(interaction)
-    lanes = rollout.start_lanes(interaction, tiny.SETTING, shape, *tiny.keys(4))
-    compiled = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, tiny.SETTING, lanes)).lower(tiny.params()).compile()
+    lanes = rollout.start_lanes(interaction, tiny.CURRICULUM, shape, *tiny.keys(4))
+    compiled = (
+        jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, tiny.CURRICULUM, lanes)).lower(tiny.params()).compile()
+    )
     assert not tiny.talks_to_the_host(compiled.as_text())
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"context_length": 10}, "set rollout.context_length >="),
-        ({"stream_length": 5}, "set rollout.stream_length >="),
+        ({"context_length": 10}, "set RolloutConfig.context_length >="),
+        ({"trajectory_length": 5}, "set RolloutConfig.trajectory_length >="),
         ({"decoding": Decoding(constrained=False)}, "text.free"),
     ],
 )

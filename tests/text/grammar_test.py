@@ -42,7 +42,7 @@ def states_of(grammar: Grammar, root: int, forms: list[list[int]]) -> dict[tuple
     states = {(): root}
     for form in forms:
         for n, token in enumerate(form):
-            states[tuple(form[: n + 1])] = int(grammar.next_state[states[tuple(form[:n])], np.searchsorted(grammar.alphabet, token)])
+            states[tuple(form[: n + 1])] = int(grammar.next_state[states[tuple(form[:n])], np.searchsorted(grammar.candidates, token)])
     return states
 
 
@@ -60,13 +60,13 @@ def test_support_is_what_some_legal_string_goes_on_with(name, strings):
     found = jax.jit(jax.vmap(lambda state: text.support(grammar, jnp.full(8, state), jnp.asarray(legal))))(
         jnp.asarray(list(states.values()))
     )
-    assert found.shape == (len(states), 8, len(grammar.alphabet))
+    assert found.shape == (len(states), 8, len(grammar.candidates))
     for begun, rows in zip(beginnings, np.asarray(found)):
         for is_legal, row in zip(legal, rows):
             wanted = {
                 form[len(begun)] for form, x in zip(forms, is_legal) if x and tuple(form[: len(begun)]) == begun and len(form) > len(begun)
             }
-            assert set(grammar.alphabet[row].tolist()) == wanted
+            assert set(grammar.candidates[row].tolist()) == wanted
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -118,9 +118,9 @@ def test_a_walk_over_the_support_ends_in_a_legal_choice(strings):
         legal[generator.integers(len(strings))] = True
         state, ids = grammar.root, []
         while not grammar.is_final[state]:
-            letter = generator.choice(np.flatnonzero(support(state, legal)))
-            state = int(grammar.next_state[state, letter])
-            ids.append(int(grammar.alphabet[letter]))
+            candidate = generator.choice(np.flatnonzero(support(state, legal)))
+            state = int(grammar.next_state[state, candidate])
+            ids.append(int(grammar.candidates[candidate]))
         assert len(ids) <= budget and legal[grammar.choice[state]] and accepts(state, legal)
         walks.append(as_text(ids))
         choices.append(grammar.choice[state])
@@ -139,15 +139,15 @@ def test_accepts_asks_whether_the_string_exists():
 
 
 @pytest.mark.parametrize("strings", SETS, ids=lambda strings: strings[0])
-def test_letters_are_those_of_the_strings_that_exist(strings):
-    """In a joined automaton, a letter is legal where some existing string goes on with it."""
+def test_candidates_are_those_of_the_strings_that_exist(strings):
+    """In a joined automaton, a candidate is legal where some existing string goes on with it."""
     grammar = text.join(text.any_text(SMALL, ["a", " left"]), text.legal_strings(SMALL, strings))
     forms = written_forms(SMALL, strings)
     generator = np.random.default_rng(2)
     for legal in (np.ones(len(strings), bool), *(generator.random((4, len(strings))) < 0.3)):
         firsts = {form[0] for form, exists in zip(forms, legal) if exists}
         found = np.asarray(text.support(grammar, grammar.root, jnp.asarray(legal)))
-        assert set(grammar.alphabet[found].tolist()) == firsts
+        assert set(grammar.candidates[found].tolist()) == firsts
 
 
 # ---------------------------------------------------------------- forced runs
@@ -161,7 +161,7 @@ def test_forced_runs_follow_the_only_way(strings):
         run, after = text.forced_run(grammar, state)
         for token in np.asarray(run.ids)[: int(run.length)]:
             assert num_ways[state] == 1 and not grammar.is_accepting[state]
-            state = grammar.next_state[state, np.searchsorted(grammar.alphabet, token)]
+            state = grammar.next_state[state, np.searchsorted(grammar.candidates, token)]
         assert state == after and (num_ways[state] > 1 or grammar.is_accepting[state]), "a run goes as far as it can"
 
 
@@ -170,7 +170,7 @@ def test_forced_runs_by_hand():
     grammar = text.legal_strings(SMALL, ["xyz1", "xyz2a", "xyz2ab"])
     run, state = text.forced_run(grammar, grammar.root)
     assert np.asarray(run.ids)[: int(run.length)].tolist() == ids("xyz")
-    after_2 = grammar.next_state[state, np.searchsorted(grammar.alphabet, ids("2"))][0]
+    after_2 = grammar.next_state[state, np.searchsorted(grammar.candidates, ids("2"))][0]
     run, state = text.forced_run(grammar, after_2)
     assert np.asarray(run.ids)[: int(run.length)].tolist() == ids("a"), "it may end or go on: a choice"
     assert grammar.is_accepting[state] and not grammar.is_final[state]
@@ -182,7 +182,7 @@ def test_forced_runs_by_hand():
 
 def test_free_text_with_a_stop():
     grammar = text.any_text(SMALL, [" left", " 7", "a"])
-    assert grammar.alphabet.tolist() == sorted([SMALL.eos_token_id, *(text.token_ids(SMALL, x)[0] for x in (" left", " 7", "a"))])
+    assert grammar.candidates.tolist() == sorted([SMALL.eos_token_id, *(text.token_ids(SMALL, x)[0] for x in (" left", " 7", "a"))])
     yes, no = jnp.ones(1, bool), jnp.zeros(1, bool)
     assert text.support(grammar, grammar.root, yes).all() and not text.support(grammar, grammar.root, no).any()
     assert grammar.is_accepting[grammar.root] and not grammar.is_final[grammar.root] and grammar.forced_length.tolist() == [0, 0, 0]
@@ -196,7 +196,7 @@ def test_free_text_with_a_stop():
 
 def test_free_text_that_only_its_budget_ends():
     grammar = text.any_text(SMALL, ["a"], stop=False)
-    assert STOP not in grammar.alphabet and grammar.forced_length.tolist() == [0, 0], "one symbol again and again is not forced"
+    assert STOP not in grammar.candidates and grammar.forced_length.tolist() == [0, 0], "one symbol again and again is not forced"
     assert grammar.is_accepting[grammar.root] and not grammar.is_final.any()
 
 
@@ -205,11 +205,11 @@ def test_free_text_of_the_whole_vocabulary(name):
     tokenizer = TOKENIZERS[name]()
     grammar = text.any_text(tokenizer)
     special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
-    assert set(grammar.alphabet.tolist()) == set(range(len(tokenizer))) - special | {tokenizer.eos_token_id}
+    assert set(grammar.candidates.tolist()) == set(range(len(tokenizer))) - special | {tokenizer.eos_token_id}
     ids = text.token_ids(tokenizer, "Anything\n at all: é")
     assert text.parse(grammar, grammar.root, as_text(ids)) == (0, True)
     joined = text.join(text.legal_strings(tokenizer, [f" {i}" for i in range(100)]), grammar)
-    assert joined.next_state.nbytes <= 4 * len(joined.choice) * len(joined.alphabet)
+    assert joined.next_state.nbytes <= 4 * len(joined.choice) * len(joined.candidates)
 
 
 # ---------------------------------------------------------------- grammars of grammars
@@ -220,7 +220,7 @@ def test_join_keeps_both():
     both = text.join(text.join(first, second), third)
     roots = (first.root, text.join(first, second).root, both.root)
     assert both.num_choices == len(PREFIXES) and both.stop_id == STOP
-    assert (np.diff(both.alphabet) > 0).all()
+    assert (np.diff(both.candidates) > 0).all()
     probes = ["a", "abc", "ba", "b", " left", " down", "a 7", " 7 7", "abd", "c", ""]
     texts = jax.tree.map(lambda *x: jnp.stack(x), *(as_text(text.token_ids(SMALL, x)) for x in probes))
     parse = jax.jit(jax.vmap(lambda root, t: text.parse(both, root, t), in_axes=(None, 0)))
@@ -230,7 +230,7 @@ def test_join_keeps_both():
         legal = jnp.asarray(list(itertools.product([False, True], repeat=part.num_choices)))
         wanted = text.support(part, jnp.full(len(legal), part.root), legal)
         found = np.asarray(text.support(both, jnp.full(len(legal), root), text.pad_legal(legal, both.num_choices)))
-        columns = np.searchsorted(both.alphabet, part.alphabet)
+        columns = np.searchsorted(both.candidates, part.candidates)
         np.testing.assert_array_equal(found[:, columns], wanted)
         assert found.sum() == wanted.sum(), "nothing of the other parts is legal"
     for state in range(1, len(third.choice)):
@@ -248,9 +248,9 @@ def test_join_needs_one_stop_token():
 def test_free_is_the_same_automaton_without_a_mask():
     grammar = text.join(text.any_text(SMALL, ["a"]), text.legal_strings(SMALL, SETS[4]))
     unmasked = text.free(grammar, len(SMALL))
-    assert unmasked.alphabet.tolist() == list(range(len(SMALL)))
-    np.testing.assert_array_equal(unmasked.next_state[:, grammar.alphabet], grammar.next_state)
-    others = np.setdiff1d(np.arange(len(SMALL)), grammar.alphabet)
+    assert unmasked.candidates.tolist() == list(range(len(SMALL)))
+    np.testing.assert_array_equal(unmasked.next_state[:, grammar.candidates], grammar.next_state)
+    others = np.setdiff1d(np.arange(len(SMALL)), grammar.candidates)
     assert not unmasked.next_state[:, others].any(), "an illegal token leads to the dead state"
     assert not unmasked.forced_length.any() and (unmasked.forced_state == np.arange(len(grammar.choice))).all()
     np.testing.assert_array_equal(unmasked.is_final, grammar.is_final)
@@ -260,35 +260,35 @@ def test_free_is_the_same_automaton_without_a_mask():
     legal = jnp.ones(grammar.num_choices, bool)
     states = jnp.arange(len(grammar.choice))
     each = jax.vmap(lambda state: text.support(unmasked, state, legal))(states)
-    np.testing.assert_array_equal(each[:, grammar.alphabet], jax.vmap(lambda state: text.support(grammar, state, legal))(states))
+    np.testing.assert_array_equal(each[:, grammar.candidates], jax.vmap(lambda state: text.support(grammar, state, legal))(states))
     with pytest.raises(ValueError, match="make it larger"):
         text.free(grammar, 11)
 
 
-# ---------------------------------------------------------------- letters, bits, errors
+# ---------------------------------------------------------------- candidates, bits, errors
 
 
-@pytest.mark.parametrize("num_letters", [1, 31, 32, 33, 100])
-def test_bits(num_letters):
-    bools = np.random.default_rng(num_letters).random((3, 2, num_letters)) < 0.5
+@pytest.mark.parametrize("num_candidates", [1, 31, 32, 33, 100])
+def test_bits(num_candidates):
+    bools = np.random.default_rng(num_candidates).random((3, 2, num_candidates)) < 0.5
     bits = text.pack(jnp.asarray(bools))
-    assert bits.shape == (3, 2, -(-num_letters // 32)) and bits.dtype == jnp.uint32
-    np.testing.assert_array_equal(text.unpack(bits, num_letters), bools)
+    assert bits.shape == (3, 2, -(-num_candidates // 32)) and bits.dtype == jnp.uint32
+    np.testing.assert_array_equal(text.unpack(bits, num_candidates), bools)
     assert [int(x) for x in bits[0, 0]] == [
-        sum(1 << i for i, x in enumerate(bools[0, 0, n : n + 32]) if x) for n in range(0, num_letters, 32)
+        sum(1 << i for i, x in enumerate(bools[0, 0, n : n + 32]) if x) for n in range(0, num_candidates, 32)
     ]
 
 
-def test_letter():
+def test_candidate():
     grammar = text.legal_strings(SMALL, SETS[1])
-    assert text.letter(grammar, jnp.asarray(grammar.alphabet)).tolist() == [0, 1, 2, 3]
-    assert text.letter(grammar, jnp.asarray([[0, 511], [10**6, -1]])).tolist() == [[4, 4], [4, 4]]
+    assert text.candidate_index(grammar, jnp.asarray(grammar.candidates)).tolist() == [0, 1, 2, 3]
+    assert text.candidate_index(grammar, jnp.asarray([[0, 511], [10**6, -1]])).tolist() == [[4, 4], [4, 4]]
 
 
 def test_strings_are_tokenised_after_their_prefix():
     tokenizer = second_tokenizer()
     grammar = text.legal_strings(tokenizer, [" 7", " 12"], prefix="Guess:")
-    assert grammar.alphabet.tolist() == sorted(text.token_ids(tokenizer, x)[0] for x in (" 7", " 12"))
+    assert grammar.candidates.tolist() == sorted(text.token_ids(tokenizer, x)[0] for x in (" 7", " 12"))
     with pytest.raises(ValueError, match="joins '7' with the end of the text before it"):
         text.legal_strings(tokenizer, ["7"], prefix="Guess 1")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from arl import agents, envs
+from arl.agents import Act
 from arl.training import adaptation, evaluation
 from arl.types import Kind
 from tests import tiny
@@ -13,18 +14,15 @@ from tests import tiny
 NUM_STEPS = 12
 
 
-def course(state):
-    state = envs.unwrapped(agents.environment_state(state))
-    return adaptation.Course(state.is_shift, state.asked)
-
-
-def lives(replaced=True, num_lives=64, hazard=None):
+def episodes(replaced=True, num_episodes=64, hazard=0.0):
     """Of experts, or of a model without training."""
-    interaction = agents.act(envs.make_shifting_controls(tiny.TOKENIZER, 2, NUM_STEPS, hazard=hazard))
+    task = envs.ShiftingControls(2, NUM_STEPS, hazard).make(tiny.TOKENIZER)
+    interaction = agents.make_agent(task, (Act(),))
     played = agents.replace_by_expert(interaction, Kind.ACTION) if replaced else interaction
-    arguments = (tiny.config(interaction), tiny.params(), {}, jax.random.key(3), num_lives)
-    found, stream = evaluation.live(played, tiny.model(), *arguments, unseen=course)
-    return interaction, jax.tree.map(np.asarray, found.unseen), stream
+    arguments = (tiny.config(interaction), tiny.params(), {}, jax.random.key(3), num_episodes)
+    unseen = lambda state: task.shifts.course(state.environment)
+    found, trajectory = evaluation.play(played, tiny.model(), *arguments, unseen=unseen)
+    return interaction, jax.tree.map(np.asarray, found.unseen), trajectory
 
 
 def test_since_shift_counts_down_to_the_first_and_up_from_the_last():
@@ -34,7 +32,7 @@ def test_since_shift_counts_down_to_the_first_and_up_from_the_last():
 
 
 def test_the_environment_counts_alike():
-    _, unseen, _ = lives()
+    _, unseen, _ = episodes()
     assert unseen.is_shift.sum(1).tolist() == [1] * 64
     since = adaptation.since_shift(unseen.is_shift)
     for row, shift in zip(since, unseen.is_shift, strict=True):
@@ -43,22 +41,22 @@ def test_the_environment_counts_alike():
 
 def test_an_expert_with_two_words_errs_at_the_start_and_at_each_shift():
     """Two words tell all by one answer: what it earns at each step is known."""
-    _, unseen, stream = lives(hazard=0.1)
-    rewards, is_shift = adaptation.rewards_by_step(stream, NUM_STEPS), unseen.is_shift
+    _, unseen, trajectory = episodes(hazard=0.1)
+    rewards, is_shift = adaptation.rewards_by_step(trajectory, NUM_STEPS), unseen.is_shift
     assert is_shift.sum() > 30 and 0.2 < rewards[:, 0].mean() < 0.8
     assert (rewards[:, 1:] == ~is_shift[:, 1:]).all()
     assert adaptation.around_shift(rewards[:, 1:], is_shift[:, 1:], 2, 3) == [1.0, 1.0, 0.0, 1.0, 1.0]
 
 
 def test_switches_are_those_of_a_loop():
-    interaction, unseen, stream = lives(replaced=False, num_lives=8)
-    said = evaluation.written_segments(interaction, stream, Kind.ACTION)
-    found, wanted = adaptation.switches(interaction, stream, unseen.asked), np.zeros((8, NUM_STEPS), bool)
-    for life in range(8):
+    interaction, unseen, trajectory = episodes(replaced=False, num_episodes=8)
+    said = evaluation.written_segments(interaction, trajectory, Kind.ACTION)
+    found, wanted = adaptation.switches(interaction, trajectory, unseen.asked), np.zeros((8, NUM_STEPS), bool)
+    for episode in range(8):
         last = {}
-        for step, asked in enumerate(unseen.asked[life]):
-            word = tuple(np.asarray(said.ids[life, step, : int(said.length[life, step])]).tolist())
-            wanted[life, step] = last.get(int(asked), word) != word
+        for step, asked in enumerate(unseen.asked[episode]):
+            word = tuple(np.asarray(said.ids[episode, step, : int(said.length[episode, step])]).tolist())
+            wanted[episode, step] = last.get(int(asked), word) != word
             last[int(asked)] = word
     assert found.tolist() == wanted.tolist() and 0 < found.mean() < 1
 
@@ -68,7 +66,7 @@ def test_what_lies_nowhere_is_not_a_number():
     assert np.isnan(curve[0]) and curve[1:] == [1.0] * 4
 
 
-def test_lives_that_are_too_short_are_refused():
-    _, _, stream = lives(num_lives=2)
-    with pytest.raises(ValueError, match="give lives of at least 13"):
-        adaptation.rewards_by_step(jax.tree.map(jnp.asarray, stream), NUM_STEPS + 1)
+def test_episodes_that_are_too_short_are_refused():
+    _, _, trajectory = episodes(num_episodes=2)
+    with pytest.raises(ValueError, match="give episodes of at least 13"):
+        adaptation.rewards_by_step(jax.tree.map(jnp.asarray, trajectory), NUM_STEPS + 1)

@@ -29,9 +29,9 @@ def refusal(learner) -> str:
     return str(caught.value)
 
 
-def good(stream, reward, config):
+def good(trajectory, reward, config):
     """An estimator as it should be."""
-    return Credit(reward, reward, stream.is_written, {"seen": jnp.sum(reward)})
+    return Credit(reward, reward, trajectory.is_sampled, {"seen": jnp.sum(reward)})
 
 
 def test_a_credit_is_taken():
@@ -41,27 +41,27 @@ def test_a_credit_is_taken():
 
 def but(**changes):
     """The good estimator with other fields."""
-    return lambda stream, reward, config: good(stream, reward, config)._replace(
-        **{name: change(stream, reward) for name, change in changes.items()}
+    return lambda trajectory, reward, config: good(trajectory, reward, config)._replace(
+        **{name: change(trajectory, reward) for name, change in changes.items()}
     )
 
 
-LIFE = SHAPE.stream_length
+EPISODE = SHAPE.trajectory_length
 WRONG = {
-    f"estimate returned an array of shape (8, {LIFE}); return a Credit(advantage, target, is_kept, metrics), the first three of shape "
-    f"(8, {LIFE}), as the stream is ([B, T])": lambda stream, reward, config: reward,
-    "estimate returned None; return a Credit(": lambda stream, reward, config: None,
-    "estimate returned a tuple; return a Credit(": lambda stream, reward, config: tuple(good(stream, reward, config)),
-    "estimate returned an array of shape (8,) as advantage": but(advantage=lambda stream, reward: reward.sum(1)),
-    f"estimate returned an array of shape (8, {LIFE - 1}) as target": but(target=lambda stream, reward: reward[:, 1:]),
-    "estimate returned 0.0 as target": but(target=lambda stream, reward: 0.0),
-    "estimate returned an array of shape (8, 1) as is_kept": but(is_kept=lambda stream, reward: stream.is_written[:, :1]),
-    "estimate returned float32 as is_kept; return it as bool": but(is_kept=lambda stream, reward: stream.is_written * 1.0),
-    "estimate returned int32 as advantage; return it as float32": but(advantage=lambda stream, reward: stream.is_written * 1),
-    "estimate returned None as metrics; return a dict": but(metrics=lambda stream, reward: None),
-    "estimate returned an array of shape (8,) as metrics['sum']": but(metrics=lambda stream, reward: {"sum": reward.sum(1)}),
-    "estimate returned a dict as metrics['sums']": but(metrics=lambda stream, reward: {"sums": {"sum": reward.sum()}}),
-    "estimate returned 'many' as metrics['sum']": but(metrics=lambda stream, reward: {"sum": "many"}),
+    f"estimate returned an array of shape (8, {EPISODE}); return a Credit(advantage, target, is_kept, metrics), the first three of shape "
+    f"(8, {EPISODE}), as the trajectory is ([B, T])": lambda trajectory, reward, config: reward,
+    "estimate returned None; return a Credit(": lambda trajectory, reward, config: None,
+    "estimate returned a tuple; return a Credit(": lambda trajectory, reward, config: tuple(good(trajectory, reward, config)),
+    "estimate returned an array of shape (8,) as advantage": but(advantage=lambda trajectory, reward: reward.sum(1)),
+    f"estimate returned an array of shape (8, {EPISODE - 1}) as target": but(target=lambda trajectory, reward: reward[:, 1:]),
+    "estimate returned 0.0 as target": but(target=lambda trajectory, reward: 0.0),
+    "estimate returned an array of shape (8, 1) as is_kept": but(is_kept=lambda trajectory, reward: trajectory.is_sampled[:, :1]),
+    "estimate returned float32 as is_kept; return it as bool": but(is_kept=lambda trajectory, reward: trajectory.is_sampled * 1.0),
+    "estimate returned int32 as advantage; return it as float32": but(advantage=lambda trajectory, reward: trajectory.is_sampled * 1),
+    "estimate returned None as metrics; return a dict": but(metrics=lambda trajectory, reward: None),
+    "estimate returned an array of shape (8,) as metrics['sum']": but(metrics=lambda trajectory, reward: {"sum": reward.sum(1)}),
+    "estimate returned a dict as metrics['sums']": but(metrics=lambda trajectory, reward: {"sums": {"sum": reward.sum()}}),
+    "estimate returned 'many' as metrics['sum']": but(metrics=lambda trajectory, reward: {"sum": "many"}),
 }
 
 
@@ -73,26 +73,26 @@ def test_what_is_no_credit_is_refused(words):
 @pytest.mark.parametrize(
     ("adapted", "words"),
     [
-        (lambda setting, metrics: {"count": setting["count"] + 0.5}, "count int32[], and returned one of count float32[]"),
-        (lambda setting, metrics: {"count": setting["count"][None]}, "count int32[], and returned one of count int32[1]"),
-        (lambda setting, metrics: {**setting, "more": 1.0}, "count int32[], and returned one of count int32[], more float32[]"),
-        (lambda setting, metrics: None, "count int32[], and returned one of nothing"),
+        (lambda curriculum, metrics: {"count": curriculum["count"] + 0.5}, "count int32[], and returned one of count float32[]"),
+        (lambda curriculum, metrics: {"count": curriculum["count"][None]}, "count int32[], and returned one of count int32[1]"),
+        (lambda curriculum, metrics: {**curriculum, "more": 1.0}, "count int32[], and returned one of count int32[], more float32[]"),
+        (lambda curriculum, metrics: None, "count int32[], and returned one of nothing"),
     ],
 )
 def test_a_setting_of_another_form_is_refused(adapted, words):
-    said = refusal(make(INTERACTION._replace(adapt=adapted), setting={"count": jnp.int32(0)}))
+    said = refusal(make(INTERACTION._replace(adapt=adapted), curriculum={"count": jnp.int32(0)}))
     assert words in said and "return one of the same form" in said
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(estimate="gae"), "estimate is 'gae'; give a function (stream, reward, config) -> Credit, or set learner.credit"),
+        (dict(estimate="gae"), "estimate is 'gae'; give a function (trajectory, reward, config) -> Credit, or set LearnerConfig.credit"),
         (dict(shape=CONFIG, config=SHAPE), "rollout_config is a LearnerConfig; give a RolloutConfig"),
         (dict(config=dataclasses.asdict(CONFIG)), "config is a dict; give a LearnerConfig"),
         (dict(interaction=tiny.make_walk()), "interaction is an Environment; give an Interaction"),
         (dict(model=tiny.make_walk()), "model is an Environment; give a LanguageModel"),
-        (dict(setting=0.5), "setting is 0.5; give a dict"),
+        (dict(curriculum=0.5), "curriculum is 0.5; give a dict"),
         (dict(first_step=-1), "first_step is -1; set it >= 0"),
         (dict(first_step=0.5), "first_step is 0.5; set it to a whole number"),
         (dict(num_devices=0), "num_devices is 0; set it >= 1"),

@@ -261,3 +261,28 @@ def test_checkpoint_of_another_config_is_refused(tmp_path, change):
         "leaves": {"weight": weight},
     }[change]
     assert "from another configuration; use the one that it was trained with" in refusal(tmp_path, like=state._replace(params=params))
+
+
+def test_leaves_have_the_names_of_their_places_so_that_equal_shapes_are_not_confused(tmp_path):
+    arrays = packing.pack(make_state(1))
+    assert {"params.weight", "params.layer19", "optimizer_state.1.moment", "lanes.key", "curriculum.count", "key", "step"} <= set(arrays)
+    save(tmp_path, [1])
+    other = make_state(1)
+    renamed = other._replace(params={name.replace("layer1", "layer_1"): leaf for name, leaf in other.params.items()})
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(CheckpointError, match="is from another configuration"):
+        checkpoints.restore(renamed)
+    checkpoints.close()
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_sentence(tmp_path):
+    arrays = {f"leaf{index:05d}": array for index, array in enumerate(packing.pack(make_state(1)).values())}
+    arrays.pop(max(arrays))
+    arrays["checksum"] = np.asarray(packing._checksum(arrays))
+    manager = ocp.CheckpointManager(tmp_path, item_handlers=store.ArraysHandler())
+    manager.save(1, args=store.ArraysSave(arrays))
+    manager.close()
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(CheckpointError, match="was written by an earlier arl; go on with that version, or train anew elsewhere"):
+        checkpoints.restore(make_state(0))
+    checkpoints.close()

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import agents, envs, rollout, training
+from arl import envs, rollout, training
+from arl.agents import Act, Attempts, Reflection
 from arl.training import ESTIMATORS, Checkpoints, LearnerConfig, Schedule, parallel
 from arl.training import credit as credits
 from arl.training import loss as losses
-from arl.training.evaluation import live
+from arl.training.evaluation import play
 from arl.training.loss import Batch
 from tests import tiny
 
@@ -34,14 +35,14 @@ NUM_CLONED = 2
 @functools.cache
 def bisection():
     """Guesses at a number below 8."""
-    return agents.act(envs.time_limit(envs.make_number_guess(tiny.TOKENIZER, 8), 4))
+    return tiny.make(envs.make_number_guess(tiny.TOKENIZER, 8), Act(time_limit=4))
 
 
 @functools.cache
-def lifetimes():
+def rounds():
     """Two rounds of guesses, of different lengths, the old context kept or not; its expert leaves open what is noted between them."""
-    inner = agents.act(envs.time_limit(envs.make_number_guess(tiny.TOKENIZER, 4), 3))
-    return tiny.attempts(inner, 2, carry=agents.reflection(1, symbols=tiny.SYMBOLS, annealed=True))
+    reflection = Reflection(1, tiny.SYMBOLS, annealed=True)
+    return tiny.make(envs.make_number_guess(tiny.TOKENIZER, 4), Act(time_limit=3), Attempts(2, reflection))
 
 
 def make_learner(interaction, config=CONFIG, first_step=0, restarts=False, rollout_options=None, **options):
@@ -60,35 +61,37 @@ def make_warm_start(interaction, config=CONFIG, num_updates=NUM_CLONED, restarts
 
 
 @functools.cache
-def expert_stream(restarts=False):
-    interaction = lifetimes()
+def expert_trajectory(restarts=False):
+    interaction = rounds()
     shape = tiny.config(interaction, expert=True, restarts=restarts)
-    lanes = rollout.start_lanes(interaction, tiny.SETTING, shape, *tiny.keys(8))
-    roll = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, tiny.SETTING, lanes)[1])
+    lanes = rollout.start_lanes(interaction, tiny.CURRICULUM, shape, *tiny.keys(8))
+    roll = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, tiny.CURRICULUM, lanes)[1])
     return roll(tiny.params())
 
 
-def gradient(params, stream, **options):
+def gradient(params, trajectory, **options):
     """What the learner's loss gives, its value loss and entropy bonus left out."""
     config = LearnerConfig(**{"credit": "cloning", "value_weight": 0.0, "normalize": False, **options})
-    credit = ESTIMATORS["cloning"](stream, credits.total_reward(stream.reward), config)
-    batch = Batch(stream, credit.advantage, credit.target, credit.is_kept, credits.is_decision(stream), jnp.zeros_like(stream.log_prob))
+    credit = ESTIMATORS["cloning"].estimate(trajectory, credits.total_reward(trajectory.reward), config)
+    batch = Batch(
+        trajectory, credit.advantage, credit.target, credit.is_kept, credits.is_decision(trajectory), jnp.zeros_like(trajectory.log_prob)
+    )
     totals = losses.count(batch, config)
-    loss = lambda params: losses.loss(tiny.model(), lifetimes().grammar, config, 1.0, jnp.float32(0.0), totals, params, batch)[0]
+    loss = lambda params: losses.loss(tiny.model(), rounds().grammar, config, 1.0, jnp.float32(0.0), totals, params, batch)[0]
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
-def cross_entropy(params, stream, weight=1.0):
+def cross_entropy(params, trajectory, weight=1.0):
     """The mean, over tokens of the expert that have an alternative, of minus log-prob, from bits and logits."""
-    grammar, host = lifetimes().grammar, jax.tree.map(np.asarray, stream)
-    bits = np.unpackbits(host.support.view(np.uint8), axis=-1, bitorder="little")[..., : len(grammar.alphabet)].astype(bool)
-    is_choice = host.is_written & (bits.sum(-1) > 1)
-    assert 0 < is_choice.sum() < host.is_written.sum(), "some tokens have no alternative"
+    grammar, host = rounds().grammar, jax.tree.map(np.asarray, trajectory)
+    bits = np.unpackbits(host.support.view(np.uint8), axis=-1, bitorder="little")[..., : len(grammar.candidates)].astype(bool)
+    is_choice = host.is_sampled & (bits.sum(-1) > 1)
+    assert 0 < is_choice.sum() < host.is_sampled.sum(), "some tokens have no alternative"
 
     def mean(params):
-        logits = tiny.model().logits(params, tiny.model().score(params, stream.token, stream.begin), grammar.alphabet)
+        logits = tiny.model().logits(params, tiny.model().score(params, trajectory.token, trajectory.context_start), grammar.candidates)
         logits = jnp.where(bits, logits, -jnp.inf)
-        picked = jnp.take_along_axis(logits, host.written[..., None], -1)[..., 0]
+        picked = jnp.take_along_axis(logits, host.sampled[..., None], -1)[..., 0]
         surprise = jnp.where(is_choice, jax.nn.logsumexp(logits, -1) - jnp.where(is_choice, picked, 0.0), 0.0)
         return jnp.sum(surprise * weight) / is_choice.sum()
 
@@ -103,7 +106,7 @@ def assert_equal(found, wanted, rtol=1e-4):
 
 @functools.cache
 def moved_params():
-    """Not those that the stream was scored with."""
+    """Not those that the trajectory was scored with."""
     noise = lambda i, x: x + 0.3 * jnp.std(x) * jax.random.normal(jax.random.fold_in(jax.random.key(9), i), x.shape)
     leaves, treedef = jax.tree.flatten(tiny.params())
     return jax.tree.unflatten(treedef, [noise(i, x) for i, x in enumerate(leaves)])
@@ -111,40 +114,40 @@ def moved_params():
 
 @pytest.mark.parametrize("restarts", [False, True])
 def test_its_loss_is_the_cross_entropy(restarts):
-    """And its value the negative log-likelihood, with the parameters that scored the stream and with any others."""
-    stream = expert_stream(restarts)
+    """And its value the negative log-likelihood, with the parameters that scored the trajectory and with any others."""
+    trajectory = expert_trajectory(restarts)
     for params in (tiny.params(), moved_params()):
-        value, found = gradient(params, stream, policy_loss="cross_entropy")
-        wanted_value, wanted = cross_entropy(params, stream)
+        value, found = gradient(params, trajectory, policy_loss="cross_entropy")
+        wanted_value, wanted = cross_entropy(params, trajectory)
         assert_equal(found, wanted)
         np.testing.assert_allclose(value, wanted_value, rtol=1e-4)
-    kept = np.asarray(credits.is_decision(stream))
-    np.testing.assert_allclose(cross_entropy(tiny.params(), stream)[0], -np.asarray(stream.log_prob)[kept].mean(), rtol=1e-4)
+    kept = np.asarray(credits.is_decision(trajectory))
+    np.testing.assert_allclose(cross_entropy(tiny.params(), trajectory)[0], -np.asarray(trajectory.log_prob)[kept].mean(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("policy_loss", ["policy_gradient", "ppo"])
 def test_a_policy_gradient_is_that_of_the_cross_entropy_where_ratios_are_one(policy_loss):
-    stream = expert_stream()
-    assert_equal(gradient(tiny.params(), stream, policy_loss=policy_loss)[1], cross_entropy(tiny.params(), stream)[1])
+    trajectory = expert_trajectory()
+    assert_equal(gradient(tiny.params(), trajectory, policy_loss=policy_loss)[1], cross_entropy(tiny.params(), trajectory)[1])
 
 
 def test_later_a_policy_gradient_weighs_tokens_by_their_ratio():
-    stream, params = expert_stream(), moved_params()
-    log_prob, _, _ = losses.score(tiny.model(), lifetimes().grammar, params, stream, 1.0)
-    ratio = np.exp(np.asarray(log_prob - stream.log_prob))[np.asarray(credits.is_decision(stream))]
+    trajectory, params = expert_trajectory(), moved_params()
+    log_prob, _, _ = losses.score(tiny.model(), rounds().grammar, params, trajectory, 1.0)
+    ratio = np.exp(np.asarray(log_prob - trajectory.log_prob))[np.asarray(credits.is_decision(trajectory))]
     assert ratio.min() < 0.7 and ratio.max() > 1.3
-    found = gradient(params, stream, policy_loss="policy_gradient")[1]
-    assert_equal(found, cross_entropy(params, stream, jnp.exp(log_prob - stream.log_prob))[1])
+    found = gradient(params, trajectory, policy_loss="policy_gradient")[1]
+    assert_equal(found, cross_entropy(params, trajectory, jnp.exp(log_prob - trajectory.log_prob))[1])
     with pytest.raises(AssertionError):
-        assert_equal(found, cross_entropy(params, stream)[1], rtol=0.05)
+        assert_equal(found, cross_entropy(params, trajectory)[1], rtol=0.05)
 
 
 def test_credit_is_one_and_values_are_returns():
-    stream = expert_stream()
-    reward = credits.total_reward(stream.reward)
-    found, wanted = (ESTIMATORS[name](stream, reward, CONFIG) for name in ("cloning", "monte_carlo"))
-    assert np.array_equal(found.advantage, np.asarray(stream.is_written) * 1.0) and np.array_equal(found.target, wanted.target)
-    assert np.array_equal(found.is_kept, credits.is_decision(stream)) and np.asarray(found.target).min() < -1
+    trajectory = expert_trajectory()
+    reward = credits.total_reward(trajectory.reward)
+    found, wanted = (ESTIMATORS[name].estimate(trajectory, reward, CONFIG) for name in ("cloning", "monte_carlo"))
+    assert np.array_equal(found.advantage, np.asarray(trajectory.is_sampled) * 1.0) and np.array_equal(found.target, wanted.target)
+    assert np.array_equal(found.is_kept, credits.is_decision(trajectory)) and np.asarray(found.target).min() < -1
     assert float(found.metrics["cloned_tokens"]) == np.asarray(found.is_kept).sum()
 
 
@@ -161,10 +164,10 @@ def test_the_model_becomes_its_expert():
     update, state, lines = jax.jit(learner.update, donate_argnums=0), jax.jit(learner.init)(jax.random.key(2)), []
 
     @jax.jit
-    def play(params):
-        return live(interaction, tiny.model(), tiny.config(interaction), params, {}, jax.random.key(7), 256)[0]
+    def watch(params):
+        return play(interaction, tiny.model(), tiny.config(interaction), params, {}, jax.random.key(7), 256)[0]
 
-    before = play(state.params)
+    before = watch(state.params)
     for _ in range(num_updates):
         state, metrics = update(state)
         lines.append({name: float(value) for name, value in metrics.items()})
@@ -172,8 +175,8 @@ def test_the_model_becomes_its_expert():
     assert 1.8 < lines[0]["negative_log_likelihood"] < 2.4, "log 8 is 2.08"
     assert lines[-1]["negative_log_likelihood"] < 0.2 and lines[-1]["policy_loss"] < lines[0]["policy_loss"]
     for line in lines:
-        assert -3.1 < line["expert/return"] < -2.1, "the lives are the expert's from the first update on"
-    after = play(state.params)
+        assert -3.1 < line["expert/return"] < -2.1, "the episodes are the expert's from the first update on"
+    after = watch(state.params)
     assert np.asarray(before.outcome).mean() < -3.0 and np.asarray(after.outcome).mean() > -2.8
     assert lines[0]["explained_variance"] < 0.1 and lines[-1]["explained_variance"] > 0.35, "of 0.466: what is known of its returns"
 
@@ -185,8 +188,8 @@ def test_the_model_becomes_its_expert():
 def run_parts(restarts):
     """Both learners of a run, and its update."""
     config = dataclasses.replace(CONFIG, kl_weight=0.1)
-    first = make_warm_start(lifetimes(), config, restarts=restarts)
-    then = make_learner(lifetimes(), config, first_step=NUM_CLONED, restarts=restarts)
+    first = make_warm_start(rounds(), config, restarts=restarts)
+    then = make_learner(rounds(), config, first_step=NUM_CLONED, restarts=restarts)
     return first, then, training.in_turn(NUM_CLONED, jax.jit(first.update), jax.jit(then.update))
 
 
@@ -235,7 +238,7 @@ def test_the_second_part_alone_is_a_run_from_those_parameters():
     """From step 0, in a learner that knows of no warm start, except for the keys of its updates: schedules, lanes and optimizer agree."""
     states, lines = whole_run(True)
     config = dataclasses.replace(CONFIG, kl_weight=0.1)
-    alone = make_learner(lifetimes(), config, restarts=True)
+    alone = make_learner(rounds(), config, restarts=True)
     handed = states[NUM_CLONED]
     _, metrics = jax.jit(alone.update)(handed._replace(step=jnp.int32(0)))
     for name in ("return", "entropy_weight", "tokens", "max_log_prob_gap"):
@@ -262,10 +265,10 @@ def test_a_run_that_is_stopped_anywhere_goes_on_as_if_it_had_not_been(tmp_path, 
 
 
 def test_eight_devices_are_one():
-    init, mesh = make_learner(lifetimes(), restarts=True, first_step=NUM_CLONED).init, parallel.make_mesh(8)
-    wanted, metrics = jax.jit(make_warm_start(lifetimes(), restarts=True).update)(init(jax.random.key(0)))
+    init, mesh = make_learner(rounds(), restarts=True, first_step=NUM_CLONED).init, parallel.make_mesh(8)
+    wanted, metrics = jax.jit(make_warm_start(rounds(), restarts=True).update)(init(jax.random.key(0)))
     state = init(jax.random.key(0))
-    update = parallel.jit_update(make_warm_start(lifetimes(), restarts=True, mesh=mesh), mesh, state)
+    update = parallel.jit_update(make_warm_start(rounds(), restarts=True, mesh=mesh), mesh, state)
     state, found = update(state)
     for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(wanted.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)
@@ -278,28 +281,28 @@ def test_eight_devices_are_one():
 
 def test_a_learner_that_cannot_use_an_expert_is_refused():
     cloning = dataclasses.replace(CONFIG, credit="cloning", normalize=False)
-    make_learner(lifetimes(), cloning, rollout_options={"expert": True})
+    make_learner(rounds(), cloning, rollout_options={"expert": True})
     for config, options in [(cloning, {}), (CONFIG, {"expert": True})]:
-        with pytest.raises(ValueError, match="set rollout.expert=True and learner.credit='cloning', or neither"):
-            make_learner(lifetimes(), config, rollout_options=options)
-    with pytest.raises(ValueError, match="set learner.normalize=False"):
-        make_learner(lifetimes(), dataclasses.replace(cloning, normalize=True), rollout_options={"expert": True})
+        with pytest.raises(ValueError, match="set RolloutConfig.expert=True and LearnerConfig.credit='cloning', or neither"):
+            make_learner(rounds(), config, rollout_options=options)
+    with pytest.raises(ValueError, match="set LearnerConfig.normalize=False"):
+        make_learner(rounds(), dataclasses.replace(cloning, normalize=True), rollout_options={"expert": True})
 
 
 def test_a_warm_start_that_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="set it >= 1, or leave it out"):
-        make_warm_start(lifetimes(), num_updates=0)
+    with pytest.raises(ValueError, match="set it >= 1, or leave the warm start out"):
+        make_warm_start(rounds(), num_updates=0)
     with pytest.raises(ValueError, match="give the environment an expert, or leave the warm start out"):
-        make_warm_start(tiny.agent("annealed")._replace(expert=None))
+        make_warm_start(tiny.agent("annealed")._replace(experts={}))
 
 
 def test_a_warm_start_takes_the_options_of_the_learner_that_goes_on():
     """Its own credit and its own first step are not those."""
 
-    def never(stream, reward, config):
+    def never(trajectory, reward, config):
         raise AssertionError("an expert's tokens are cloned")
 
-    found, wanted = (make_warm_start(lifetimes(), **options) for options in ({"estimate": never, "first_step": NUM_CLONED}, {}))
+    found, wanted = (make_warm_start(rounds(), **options) for options in ({"estimate": never, "first_step": NUM_CLONED}, {}))
     programs = [jax.jit(learner.update).lower(jax.eval_shape(learner.init, jax.random.key(0))).as_text() for learner in (found, wanted)]
     assert programs[0] == programs[1]
 
@@ -307,6 +310,6 @@ def test_a_warm_start_takes_the_options_of_the_learner_that_goes_on():
 def test_a_warm_start_fits_before_any_learner():
     """Whatever decoding drops, groups and divergences there will be."""
     config = dataclasses.replace(CONFIG, credit="grpo", group_size=8, kl_weight=0.1, kl_in_reward=True, normalize=True)
-    make_warm_start(lifetimes(), config, rollout_options={"decoding": rollout.Decoding(top_k=1)})
-    shape = training.expert_rollout(tiny.config(lifetimes(), decoding=rollout.Decoding(temperature=0.0, top_p=0.5)))
+    make_warm_start(rounds(), config, rollout_options={"decoding": rollout.Decoding(top_k=1)})
+    shape = training.expert_rollout(tiny.config(rounds(), decoding=rollout.Decoding(temperature=0.0, top_p=0.5)))
     assert shape.expert and shape.decoding == rollout.Decoding()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arl.training import LearnerConfig, Schedule, setting_at
+from arl.training import LearnerConfig, Schedule, curriculum_at
 from arl.training import config as configs
 
 share = st.floats(0, 1, width=32)
@@ -50,11 +50,11 @@ def test_schedules_that_do_not_fit_in_a_run_are_refused(options):
         Schedule(1.0, 0.0, **options)
 
 
-def test_settings_are_nested_by_their_dotted_names():
+def test_curricula_are_nested_by_their_dotted_names():
     schedules = {"attempts.keep": Schedule(1.0, 0.0), "attempts.price": Schedule(2.0, 2.0), "outer.inner.rate": Schedule(0.0, 4.0)}
-    setting = setting_at(schedules, 0.25)
-    assert jax.tree.map(float, setting) == {"attempts": {"keep": 0.75, "price": 2.0}, "outer": {"inner": {"rate": 1.0}}}
-    assert setting_at({}, 0.5) == {}
+    curriculum = curriculum_at(schedules, 0.25)
+    assert jax.tree.map(float, curriculum) == {"attempts": {"keep": 0.75, "price": 2.0}, "outer": {"inner": {"rate": 1.0}}}
+    assert curriculum_at({}, 0.5) == {}
 
 
 def test_the_default_is_possible_and_made_of_plain_values():
@@ -63,16 +63,19 @@ def test_the_default_is_possible_and_made_of_plain_values():
 
 
 IMPOSSIBLE = [
-    *[(dict(**{name: 0}), f"learner.{name} is 0; set it >= 1") for name in ("num_updates", "num_lanes", "group_size", "blocks", "epochs")],
-    *[(dict(**{name: -1}), f"learner.{name} is -1; set it >= 1") for name in ("minibatches", "microbatch", "constant_tokens")],
-    (dict(group_size=6), "set learner.num_lanes to a multiple of the group size"),
-    (dict(num_lanes=250), "set learner.num_lanes to a multiple of 256"),
-    (dict(minibatches=3), "set learner.num_lanes to a multiple of 192"),
-    (dict(blocks=48), "set learner.microbatch to a multiple of learner.blocks"),
+    *[
+        (dict(**{name: 0}), f"LearnerConfig.{name} is 0; set it >= 1")
+        for name in ("num_updates", "num_lanes", "group_size", "blocks", "epochs")
+    ],
+    *[(dict(**{name: -1}), f"LearnerConfig.{name} is -1; set it >= 1") for name in ("minibatches", "microbatch", "constant_tokens")],
+    (dict(group_size=6), "set LearnerConfig.num_lanes to a multiple of the group size"),
+    (dict(num_lanes=250), "set LearnerConfig.num_lanes to a multiple of 256"),
+    (dict(minibatches=3), "set LearnerConfig.num_lanes to a multiple of 192"),
+    (dict(blocks=48), "set LearnerConfig.microbatch to a multiple of LearnerConfig.blocks"),
     (dict(entropy_scales={"acts": 1.0}), "names 'acts', which is no kind of segment"),
     *[
-        (dict(**{name: "none"}), f"learner.{name} is 'none'; set it to one of")
-        for name in ("trace_counts", "policy_loss", "ratio", "aggregation", "zero_variance_groups", "kl_estimator")
+        (dict(**{name: "none"}), f"LearnerConfig.{name} is 'none'; set it to one of")
+        for name in ("gae_lambda_counts", "policy_loss", "ratio", "aggregation", "zero_variance_groups", "kl_estimator")
     ],
 ]
 

@@ -1,4 +1,4 @@
-"""What each decision is worth: a stream by hand, and real streams against a second account."""
+"""What each decision is worth: a trajectory by hand, and real trajectories against a second account."""
 
 import functools
 
@@ -10,37 +10,37 @@ import pytest
 from arl import text
 from arl.training import ESTIMATORS, LearnerConfig
 from arl.training import credit as credits
-from arl.types import Kind, Reward, Stream
+from arl.types import Kind, Reward, Trajectory
 from tests import tiny
 
-CONFIG = LearnerConfig(trace=0.5, group_size=2)
+CONFIG = LearnerConfig(gae_lambda=0.5, group_size=2)
 
 
-def hand_stream(num_lanes=1, **changes) -> Stream:
-    """Each lane: reads, writes two letters (a segment that pays 1), reads, writes a forced letter and one that pays 2; ends."""
+def hand_trajectory(num_lanes=1, **changes) -> Trajectory:
+    """Each lane: reads, writes two candidates (a segment that pays 1), reads, writes a forced candidate and one that pays 2; ends."""
     row = {
         "token": [7, 1, 2, 7, 3, 4, 0],
         "token_kind": [Kind.PROMPT, Kind.ACTION, Kind.OBSERVATION, Kind.OBSERVATION, Kind.ACTION, 0, 0],
-        "is_written": [1, 1, 0, 1, 1, 0, 0],
+        "is_sampled": [1, 1, 0, 1, 1, 0, 0],
         "ends_segment": [0, 1, 0, 0, 1, 0, 0],
-        "ends_life": [0, 0, 0, 0, 1, 0, 0],
+        "ends_episode": [0, 0, 0, 0, 1, 0, 0],
         "discount": [1, 0.5, 1, 1, 0, 1, 1],
         "value": [4, 3, 0, 2, 1, 0, 0],
     }
     types = {"token": jnp.int32, "token_kind": jnp.int32, "discount": jnp.float32, "value": jnp.float32}
     arrays = {name: jnp.tile(jnp.array(x, types.get(name, bool)), (num_lanes, 1)) for name, x in row.items()}
     support = jnp.array([3, 3, 0xFFFFFFFF, 4, 3, 0xFFFFFFFF, 0xFFFFFFFF], jnp.uint32)
-    floats, ints, false = jnp.zeros_like(arrays["value"]), jnp.zeros_like(arrays["token"]), jnp.zeros_like(arrays["is_written"])
+    floats, ints, false = jnp.zeros_like(arrays["value"]), jnp.zeros_like(arrays["token"]), jnp.zeros_like(arrays["is_sampled"])
     reward = Reward(jnp.tile(jnp.array([0, 1, 0, 0, 2.0, 0, 0]), (num_lanes, 1)), floats, floats, floats)
-    return Stream(
-        **arrays, begin=ints, kind=ints, written=ints, support=jnp.tile(support[:, None], (num_lanes, 1, 1)), log_prob=floats,
-        has_value=arrays["is_written"], reward=reward, is_legal=arrays["ends_segment"], is_truncated=false, turn=ints, attempt=ints,
-        life=ints,
+    return Trajectory(
+        **arrays, context_start=ints, kind=ints, sampled=ints, support=jnp.tile(support[:, None], (num_lanes, 1, 1)), log_prob=floats,
+        has_value=arrays["is_sampled"], reward=reward, is_legal=arrays["ends_segment"], is_truncated=false, turn=ints, attempt=ints,
+        episode=ints,
     )._replace(**changes)  # fmt: skip
 
 
-def estimate(name, stream, config=CONFIG):
-    return jax.jit(functools.partial(ESTIMATORS[name], config=config))(stream, credits.total_reward(stream.reward))
+def estimate(name, trajectory, config=CONFIG):
+    return jax.jit(functools.partial(ESTIMATORS[name].estimate, config=config))(trajectory, credits.total_reward(trajectory.reward))
 
 
 def test_components_of_a_reward_add_up():
@@ -48,8 +48,8 @@ def test_components_of_a_reward_add_up():
     np.testing.assert_allclose(credits.total_reward(reward), -1.25)
 
 
-def test_a_letter_without_alternative_is_no_decision():
-    assert credits.is_decision(hand_stream()).tolist() == [[True, True, False, False, True, False, False]]
+def test_a_candidate_without_alternative_is_no_decision():
+    assert credits.is_decision(hand_trajectory()).tolist() == [[True, True, False, False, True, False, False]]
 
 
 # Returns: 2 at the last segment, 1 + 0.5 * 2 at the first. TD errors are next value (times discount), plus reward, less value.
@@ -64,8 +64,8 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_a_stream_by_hand(name):
-    found = estimate(name, hand_stream())
+def test_a_trajectory_by_hand(name):
+    found = estimate(name, hand_trajectory())
     advantage, target = BY_HAND[name]
     np.testing.assert_allclose(found.advantage[0], advantage, atol=1e-6)
     if target:
@@ -74,25 +74,27 @@ def test_a_stream_by_hand(name):
 
 
 def test_a_trace_that_counts_tokens_fades_within_a_segment():
-    found = estimate("gae", hand_stream(), LearnerConfig(trace=0.5, trace_counts="token"))
+    found = estimate("gae", hand_trajectory(), LearnerConfig(gae_lambda=0.5, gae_lambda_counts="token"))
     # delta = [-1, -1, -1, 1]; 0.5 from token to token, times the discount of 0.5 at the border
     np.testing.assert_allclose(found.advantage[0, [0, 1, 3, 4]], [-1 + 0.5 * -1.125, -1 + 0.25 * -0.5, -1 + 0.5, 1.0])
 
 
 def by_return(outcomes, **changes):
-    """Lanes whose last segment pays `outcomes`; the life's return is 1 and half of that."""
-    stream = hand_stream(len(outcomes))
-    return stream._replace(reward=stream.reward._replace(outcome=stream.reward.outcome.at[:, 4].set(jnp.array(outcomes))), **changes)
+    """Lanes whose last segment pays `outcomes`; the episode's return is 1 and half of that."""
+    trajectory = hand_trajectory(len(outcomes))
+    return trajectory._replace(
+        reward=trajectory.reward._replace(outcome=trajectory.reward.outcome.at[:, 4].set(jnp.array(outcomes))), **changes
+    )
 
 
 def test_groups_by_hand():
-    stream = by_return([2.0, 6.0, 3.0, 3.0])
+    trajectory = by_return([2.0, 6.0, 3.0, 3.0])
     for name, config, first in [
         ("rloo", CONFIG, -2.0),
         ("grpo", LearnerConfig(group_size=2, normalize=False), -1.0),
         ("grpo", LearnerConfig(group_size=2, normalize=True), -1.0),
     ]:
-        found = estimate(name, stream, config)
+        found = estimate(name, trajectory, config)
         written = np.array([1, 1, 0, 1, 1, 0, 0])
         np.testing.assert_allclose(found.advantage, np.array([first, -first, 0, 0])[:, None] * written, atol=1e-5)
         assert float(found.metrics["groups_without_variance"]) == 1
@@ -105,48 +107,51 @@ def test_groups_by_hand():
     [("mask", [1, 1, 0, 0], [1, 1, 1, 1]), ("keep", [1, 1, 1, 1], [1, 1, 1, 1]), ("filter", [1, 1, 0, 0], [1, 1, 0, 0])],
 )
 def test_groups_without_variance_count_as_chosen(name, choice, kept, counted):
-    stream, config = by_return([2.0, 6.0, 3.0, 3.0]), LearnerConfig(group_size=2, zero_variance_groups=choice)
-    found, decides = estimate(name, stream, config), np.asarray(credits.is_decision(stream))
-    np.testing.assert_array_equal(found.advantage, estimate(name, stream).advantage)
+    trajectory, config = by_return([2.0, 6.0, 3.0, 3.0]), LearnerConfig(group_size=2, zero_variance_groups=choice)
+    found, decides = estimate(name, trajectory, config), np.asarray(credits.is_decision(trajectory))
+    np.testing.assert_array_equal(found.advantage, estimate(name, trajectory).advantage)
     np.testing.assert_array_equal(found.is_kept, decides & np.array(kept, bool)[:, None])
-    np.testing.assert_array_equal(credits.counts(stream, found.is_kept, config), decides & np.array(counted, bool)[:, None])
+    np.testing.assert_array_equal(credits.counts(trajectory, found.is_kept, config), decides & np.array(counted, bool)[:, None])
 
 
 @pytest.mark.parametrize("choice", ["mask", "keep", "filter"])
-def test_a_life_that_did_not_end_is_compared_with_nobody(choice):
-    stream = by_return([2.0, 6.0, 8.0], ends_life=hand_stream(3).ends_life.at[2].set(False))
-    found = estimate("rloo", stream, LearnerConfig(group_size=3, zero_variance_groups=choice))
+def test_an_episode_that_did_not_end_is_compared_with_nobody(choice):
+    trajectory = by_return([2.0, 6.0, 8.0], ends_episode=hand_trajectory(3).ends_episode.at[2].set(False))
+    found = estimate("rloo", trajectory, LearnerConfig(group_size=3, zero_variance_groups=choice))
     np.testing.assert_allclose(found.advantage[:, 0], [-2.0, 2.0, 0.0])
     assert found.is_kept[:2].any(1).all() and not found.is_kept[2].any()
 
 
-def returns_of(stream, lane):
-    """What follows each letter, backwards, in plain Python; the value of a truncated life's last observation stands for what is cut."""
-    reward, found, following = tiny.total(stream.reward)[lane], np.zeros(stream.token.shape[1]), 0.0
+def returns_of(trajectory, lane):
+    """What follows each token, backwards, in plain Python; the last value of a truncated episode stands for what is cut."""
+    reward, found, following = tiny.total(trajectory.reward)[lane], np.zeros(trajectory.token.shape[1]), 0.0
     for slot in reversed(range(len(found))):
-        if stream.ends_life[lane, slot]:
-            following = stream.value[lane, slot] if stream.is_truncated[lane, slot] else 0.0
-        if stream.is_written[lane, slot]:
-            discount = stream.discount[lane, slot] if stream.ends_segment[lane, slot] else 1.0
+        if trajectory.ends_episode[lane, slot]:
+            following = trajectory.value[lane, slot] if trajectory.is_truncated[lane, slot] else 0.0
+        if trajectory.is_sampled[lane, slot]:
+            discount = trajectory.discount[lane, slot] if trajectory.ends_segment[lane, slot] else 1.0
             following = found[slot] = reward[slot] + discount * following
     return found
 
 
-@pytest.mark.parametrize("name", ["thoughts in attempts", "limits in attempts", "price"])
-def test_real_streams(name):
-    _, stream, _ = tiny.roll(name, *tiny.keys(6))
-    wanted = np.stack([returns_of(stream, lane) for lane in range(6)])
-    stream = jax.tree.map(jnp.asarray, stream)
-    baseline = np.where(stream.is_written, wanted - stream.value, 0.0)
-    np.testing.assert_allclose(estimate("monte_carlo", stream).advantage, wanted, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(estimate("reinforce", stream).advantage, baseline, rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("name", ["thoughts in attempts", "limits in attempts", "cost"])
+def test_real_trajectories(name):
+    _, trajectory, _ = tiny.roll(name, *tiny.keys(6))
+    wanted = np.stack([returns_of(trajectory, lane) for lane in range(6)])
+    trajectory = jax.tree.map(jnp.asarray, trajectory)
+    baseline = np.where(trajectory.is_sampled, wanted - trajectory.value, 0.0)
+    np.testing.assert_allclose(estimate("monte_carlo", trajectory).advantage, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(estimate("reinforce", trajectory).advantage, baseline, rtol=1e-4, atol=1e-4)
     for counts in ("segment", "token"):
-        found = estimate("gae", stream, LearnerConfig(trace=1.0, trace_counts=counts))
+        found = estimate("gae", trajectory, LearnerConfig(gae_lambda=1.0, gae_lambda_counts=counts))
         np.testing.assert_allclose(found.advantage, baseline, rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(found.target, np.where(stream.is_written, wanted, 0.0), rtol=1e-4, atol=1e-4)
-    choices = np.asarray(text.unpack(stream.support, len(tiny.agent(name).grammar.alphabet))).sum(-1)
-    assert np.array_equal(credits.is_decision(stream), np.asarray(stream.is_written) & (choices > 1))
+        np.testing.assert_allclose(found.target, np.where(trajectory.is_sampled, wanted, 0.0), rtol=1e-4, atol=1e-4)
+    choices = np.asarray(text.unpack(trajectory.support, len(tiny.agent(name).grammar.candidates))).sum(-1)
+    assert np.array_equal(credits.is_decision(trajectory), np.asarray(trajectory.is_sampled) & (choices > 1))
 
 
 def test_names_are_those_of_the_config():
-    assert set(credits.GROUPED) < set(ESTIMATORS) and LearnerConfig().credit in ESTIMATORS
+    assert {name for name, known in ESTIMATORS.items() if known.compares_groups} == {
+        "grpo",
+        "rloo",
+    } and LearnerConfig().credit in ESTIMATORS

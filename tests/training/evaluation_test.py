@@ -1,4 +1,4 @@
-"""Evaluation: whole lives, an expert at the ceiling, notes that come from others, and intervals against closed forms."""
+"""Evaluation: whole episodes, an expert at the optimum, notes that come from others, and intervals against closed forms."""
 
 import functools
 
@@ -8,49 +8,53 @@ import numpy as np
 import pytest
 
 from arl import text
+from arl.models import LanguageModel
+from arl.task import Bounds
 from arl.training import evaluation
-from arl.training.evaluation import Estimate, Lives
-from arl.types import Kind, LanguageModel
+from arl.training.evaluation import Episodes, Estimate
+from arl.types import Kind
 from tests import tiny
 
-NUM_LIVES = 12
+NUM_EPISODES = 12
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _live(interaction_name, options, num_attempts, key):
+def _play(interaction_name, options, num_attempts, key):
     interaction = tiny.agent(interaction_name)
     shape = tiny.config(interaction, **dict(options))
-    return evaluation.live(interaction, tiny.model(), shape, tiny.params(), tiny.SETTING, key, NUM_LIVES, num_attempts)
+    return evaluation.play(interaction, tiny.model(), shape, tiny.params(), tiny.CURRICULUM, key, NUM_EPISODES, num_attempts)
 
 
-def live(name, num_attempts=1, **options):
+def play(name, num_attempts=1, **options):
     tiny.agent(name), tiny.params()  # built before the program is traced
-    return jax.tree.map(np.asarray, _live(name, tuple(sorted(options.items())), num_attempts, jax.random.key(7)))
+    return jax.tree.map(np.asarray, _play(name, tuple(sorted(options.items())), num_attempts, jax.random.key(7)))
 
 
 @pytest.mark.parametrize("name", ["limits in attempts", "reflection"])
-def test_lives_are_whole_however_they_were_trained(name):
-    """Neither the length of a stream in training nor restarts cut an evaluation short or change what happens in it."""
-    wanted, stream = live(name, 2)
-    trained_on, _ = live(name, 2, stream_length=40, restarts=True)
-    assert wanted.is_finished.all() and stream.ends_life.sum() == NUM_LIVES
+def test_episodes_are_whole_however_they_were_trained(name):
+    """Neither the length of a trajectory in training nor restarts cut an evaluation short or change what happens in it."""
+    wanted, trajectory = play(name, 2)
+    trained_on, _ = play(name, 2, trajectory_length=40, restarts=True)
+    assert wanted.is_finished.all() and trajectory.ends_episode.sum() == NUM_EPISODES
     for a, b in zip(wanted, trained_on, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_what_is_seen_of_a_life():
-    """Each number is that of the life told again by the interaction alone."""
+def test_what_is_seen_of_an_episode():
+    """Each number is that of the episode told again by the interaction alone."""
     name = "thoughts in attempts"
-    lives, stream = live(name, 2)
-    assert float(lives.gap.max()) < 1e-4
-    np.testing.assert_array_equal(lives.turns, stream.ends_segment.sum(1))
-    np.testing.assert_array_equal(lives.actions, [sum(stream.ends_segment[i] & (stream.kind[i] == Kind.ACTION)) for i in range(NUM_LIVES)])
-    assert (lives.actions < lives.turns).all() and (lives.illegal == 0).all()
-    np.testing.assert_allclose(lives.returned, tiny.total(stream.reward).sum(1), rtol=1e-6)
-    np.testing.assert_allclose(lives.outcome_by_attempt.sum(1), lives.outcome, rtol=1e-6)
+    episodes, trajectory = play(name, 2)
+    assert float(episodes.gap.max()) < 1e-4
+    np.testing.assert_array_equal(episodes.turns, trajectory.ends_segment.sum(1))
+    np.testing.assert_array_equal(
+        episodes.actions, [sum(trajectory.ends_segment[i] & (trajectory.kind[i] == Kind.ACTION)) for i in range(NUM_EPISODES)]
+    )
+    assert (episodes.actions < episodes.turns).all() and (episodes.illegal == 0).all()
+    np.testing.assert_allclose(episodes.returned, tiny.total(trajectory.reward).sum(1), rtol=1e-6)
+    np.testing.assert_allclose(episodes.outcome_by_attempt.sum(1), episodes.outcome, rtol=1e-6)
     for attempt in range(2):
-        of_attempt = [stream.reward.outcome[i][stream.attempt[i] == attempt].sum() for i in range(NUM_LIVES)]
-        np.testing.assert_allclose(lives.outcome_by_attempt[:, attempt], of_attempt, rtol=1e-6)
+        of_attempt = [trajectory.reward.outcome[i][trajectory.attempt[i] == attempt].sum() for i in range(NUM_EPISODES)]
+        np.testing.assert_allclose(episodes.outcome_by_attempt[:, attempt], of_attempt, rtol=1e-6)
 
 
 def follow(preferred: dict[str, str]) -> LanguageModel:
@@ -67,9 +71,9 @@ def follow(preferred: dict[str, str]) -> LanguageModel:
     return LanguageModel(
         init=lambda key: {},
         empty_cache=lambda num_lanes, num_slots: jnp.zeros((num_lanes, num_slots)),
-        read=lambda params, tokens, position, begin, is_valid, cache, lane=None: (tokens[..., None], cache),
-        score=lambda params, tokens, begin: tokens[..., None],
-        logits=lambda params, features, alphabet: logits[features[..., 0]][..., jnp.asarray(alphabet)],
+        read=lambda params, tokens, position, context_start, is_valid, cache, lane=None: (tokens[..., None], cache),
+        score=lambda params, tokens, context_start: tokens[..., None],
+        logits=lambda params, features, candidates: logits[features[..., 0]][..., jnp.asarray(candidates)],
         value=lambda params, features: jnp.zeros(features.shape[:-1]),
     )
 
@@ -79,70 +83,70 @@ def walk_outcome(action_of_step):
 
 
 def test_an_expert_goes_all_the_way():
-    """A walk pays the index of each action: " up", the last of four, is the best at every step, and stands at the ceiling."""
+    """A walk pays the index of each action: " up", the last of four, is the best at every step, and earns the optimum."""
     interaction = tiny.agent("act")
     up_first = follow({":": " up"})
     is_up = text.token_ids(tiny.TOKENIZER, " up")[0]
 
-    def after(params, features, alphabet):
-        wants_stop = (features[..., :1] == is_up) & (jnp.asarray(alphabet) == interaction.grammar.stop_id)
-        return up_first.logits(params, features, alphabet) + 50.0 * wants_stop
+    def after(params, features, candidates):
+        wants_stop = (features[..., :1] == is_up) & (jnp.asarray(candidates) == interaction.grammar.stop_id)
+        return up_first.logits(params, features, candidates) + 50.0 * wants_stop
 
     expert = up_first._replace(logits=after)
-    floor = walk_outcome(lambda step: np.mean([a for a in range(4) if a != step]))
-    ceiling = walk_outcome(lambda step: 3)
-    lives, _ = evaluation.live(interaction, expert, tiny.config(interaction), {}, {}, jax.random.key(0), NUM_LIVES)
-    told = evaluation.summarise(lives, floor, ceiling, success_at=ceiling)
-    assert told["fraction"] == pytest.approx(1.0) and told["interval"] == pytest.approx(0.0, abs=1e-6) and told["success"] == 1.0
+    random = walk_outcome(lambda step: np.mean([a for a in range(4) if a != step]))
+    optimal = walk_outcome(lambda step: 3)
+    episodes, _ = evaluation.play(interaction, expert, tiny.config(interaction), {}, {}, jax.random.key(0), NUM_EPISODES)
+    told = evaluation.summarise(episodes, Bounds(random, optimal, success_at=optimal))
+    assert told["normalised_score"] == pytest.approx(1.0) and told["interval"] == pytest.approx(0.0, abs=1e-6) and told["success"] == 1.0
     assert told["turns"] == told["actions"] == 3 and told["unfinished_share"] == 0
 
 
 def test_a_sampler_that_disagrees_with_the_learner_is_seen():
     interaction, model = tiny.agent("act"), follow({":": " up"})
-    other = model._replace(score=lambda params, tokens, begin: jnp.zeros_like(tokens)[..., None])
-    for which, gap in ((model, 0.0), (other, np.log(2.0))):  # nats: sure of " up" or of its end, and even between two letters
-        lives, _ = evaluation.live(interaction, which, tiny.config(interaction), {}, {}, jax.random.key(0), NUM_LIVES)
-        assert float(lives.gap.max()) == pytest.approx(gap, abs=1e-5)
+    other = model._replace(score=lambda params, tokens, context_start: jnp.zeros_like(tokens)[..., None])
+    for which, gap in ((model, 0.0), (other, np.log(2.0))):  # nats: sure of " up" or of its end, and even between two candidates
+        episodes, _ = evaluation.play(interaction, which, tiny.config(interaction), {}, {}, jax.random.key(0), NUM_EPISODES)
+        assert float(episodes.gap.max()) == pytest.approx(gap, abs=1e-5)
 
 
-def notes_heard(interaction, stream):
-    """The tokens that each later attempt of each life begins with, between the words that ask for a note and the task."""
+def notes_heard(interaction, trajectory):
+    """The tokens that each later attempt of each episode begins with, between the words that ask for a note and the task."""
     ask = text.token_ids(tiny.TOKENIZER, " note")
     heard = {}
-    for lane in range(len(stream.token)):
+    for lane in range(len(trajectory.token)):
         for attempt in range(1, 3):
-            slots = np.flatnonzero((stream.attempt[lane] == attempt) & (stream.token_kind[lane] > 0))
-            tokens = stream.token[lane, slots].tolist()
+            slots = np.flatnonzero((trajectory.attempt[lane] == attempt) & (trajectory.token_kind[lane] > 0))
+            tokens = trajectory.token[lane, slots].tolist()
             assert tokens[: len(ask)] == ask
             heard[lane, attempt] = tuple(tokens[len(ask) : len(ask) + 2])
     return heard
 
 
 @pytest.mark.parametrize("how", ["shuffled", "blanked"])
-def test_ablated_lives_hear_what_others_wrote(how):
-    """The same lives again: what an attempt begins with is the note of one other life, or nothing."""
+def test_ablated_episodes_hear_what_others_wrote(how):
+    """The same episodes again: what an attempt begins with is the note of one other episode, or nothing."""
     name = "reflection"
-    _, source = live(name, 3)
-    tokens = np.asarray(tiny.agent(name).grammar.alphabet)[source.written]
-    is_note = source.is_written & (source.kind == Kind.REFLECTION)
-    written = [[tuple(tokens[i][is_note[i] & (source.attempt[i] == k)].tolist()) for k in range(3)] for i in range(NUM_LIVES)]
+    _, source = play(name, 3)
+    tokens = np.asarray(tiny.agent(name).grammar.candidates)[source.sampled]
+    is_note = source.is_sampled & (source.kind == Kind.REFLECTION)
+    written = [[tuple(tokens[i][is_note[i] & (source.attempt[i] == k)].tolist()) for k in range(3)] for i in range(NUM_EPISODES)]
     interaction = evaluation.ablated(tiny.agent(name), source, Kind.REFLECTION, how)
-    arguments = (interaction, tiny.model(), tiny.config(interaction), tiny.params(), tiny.SETTING, jax.random.key(7), NUM_LIVES, 3)
-    lives, stream = jax.tree.map(np.asarray, jax.jit(lambda: evaluation.live(*arguments))())
-    assert lives.is_finished.all()
-    heard, intact = notes_heard(interaction, stream), notes_heard(interaction, source)
-    assert all(intact[i, k] == written[i][k - 1] for i, k in intact), "an intact life hears its own notes"
+    arguments = (interaction, tiny.model(), tiny.config(interaction), tiny.params(), tiny.CURRICULUM, jax.random.key(7), NUM_EPISODES, 3)
+    episodes, trajectory = jax.tree.map(np.asarray, jax.jit(lambda: evaluation.play(*arguments))())
+    assert episodes.is_finished.all()
+    heard, intact = notes_heard(interaction, trajectory), notes_heard(interaction, source)
+    assert all(intact[i, k] == written[i][k - 1] for i, k in intact), "an intact episode hears its own notes"
     if how == "blanked":
         guess = text.token_ids(tiny.TOKENIZER, "Guess:")
         assert all(list(note) == guess[:2] for note in heard.values()), "the task follows at once"
         return
-    speakers = [[j for j in range(NUM_LIVES) if all(heard[i, k] == written[j][k - 1] for k in (1, 2))] for i in range(NUM_LIVES)]
-    assert all(speakers), "one life speaks throughout"
-    assert sum(i not in speakers[i] for i in range(NUM_LIVES)) > NUM_LIVES // 2
+    speakers = [[j for j in range(NUM_EPISODES) if all(heard[i, k] == written[j][k - 1] for k in (1, 2))] for i in range(NUM_EPISODES)]
+    assert all(speakers), "one episode speaks throughout"
+    assert sum(i not in speakers[i] for i in range(NUM_EPISODES)) > NUM_EPISODES // 2
 
 
 def test_other_ablations_are_refused():
-    _, source = live("reflection", 3)
+    _, source = play("reflection", 3)
     with pytest.raises(ValueError, match="choose one of shuffled, blanked, expert"):
         evaluation.ablated(tiny.agent("reflection"), source, Kind.REFLECTION, "burnt")
 
@@ -165,7 +169,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says():
 
 def test_a_summary_by_hand():
     outcome = np.array([0.0, 1.0, 2.0, 3.0], np.float32)
-    lives = Lives(
+    episodes = Episodes(
         returned=outcome - 0.5,
         outcome=outcome,
         outcome_by_attempt=np.stack([outcome, 0 * outcome], 1),
@@ -176,24 +180,33 @@ def test_a_summary_by_hand():
         gap=np.array([0.0, 1e-6, 0.0, 2e-6]),
         unseen=(),
     )
-    told = evaluation.summarise(lives, floor=0.5, ceiling=2.5, success_at=2.0)
+    told = evaluation.summarise(episodes, Bounds(random=0.5, optimal=2.5, success_at=2.0))
     interval = 1.96 * np.sqrt(5 / 3 / 4)
-    wanted = dict(score=1.5, fraction=0.5, interval=interval / 2, success=0.5, turns=2.0, actions=1.0, illegal_share=(0.5 + 0.25) / 4)
-    wanted |= {"return": 1.0, "return_interval": interval, "unfinished_share": 0.25, "max_log_prob_gap": 2e-6, "floor": 0.5, "ceiling": 2.5}
+    wanted = dict(
+        score=1.5, normalised_score=0.5, interval=interval / 2, success=0.5, turns=2.0, actions=1.0, illegal_share=(0.5 + 0.25) / 4
+    )
+    wanted |= {
+        "return": 1.0,
+        "return_interval": interval,
+        "unfinished_share": 0.25,
+        "max_log_prob_gap": 2e-6,
+        "random": 0.5,
+        "optimal": 2.5,
+    }
     assert {name: told[name] for name in wanted} == pytest.approx(wanted)
     assert told["outcome_by_attempt"] == [1.5, 0.0]
 
 
-def test_a_life_succeeds_in_an_attempt_and_not_by_adding_up_half_ones():
+def test_an_episode_succeeds_in_an_attempt_and_not_by_adding_up_half_ones():
     by_attempt = np.array([[0.6, 0.6], [0.0, 1.0], [1.0, 0.0], [0.9, 0.9]], np.float32)
     nothing = np.zeros(4)
-    lives = Lives(by_attempt.sum(1), by_attempt.sum(1), by_attempt, nothing, nothing, nothing, nothing, nothing, ())
-    assert evaluation.summarise(lives, floor=0.0, ceiling=2.0, success_at=0.95)["success"] == 0.5
+    episodes = Episodes(by_attempt.sum(1), by_attempt.sum(1), by_attempt, nothing, nothing, nothing, nothing, nothing, ())
+    assert evaluation.summarise(episodes, Bounds(random=0.0, optimal=2.0, success_at=0.95))["success"] == 0.5
 
 
 def test_where_a_cost_is_measured_the_way_goes_down():
     """Guesses that cost 1 each: 6 at random, 4 at best."""
-    assert evaluation.fraction_of_the_way(-5.0, floor=-6.0, ceiling=-4.0) == pytest.approx(0.5)
+    assert evaluation.normalised_score(-5.0, Bounds(random=-6.0, optimal=-4.0)) == pytest.approx(0.5)
 
 
 def test_mutual_information_is_that_of_known_channels():
@@ -218,11 +231,11 @@ def test_mutual_information_of_few_samples_is_not_taken_for_knowledge():
 
 def test_bits_are_those_of_each_segment_about_what_was_hidden():
     """Notes that are made to be the hidden number, or half of it, or nothing, segment by segment."""
-    _, source = live("reflection", 3)
+    _, source = play("reflection", 3)
     grammar = tiny.agent("reflection").grammar
-    number = np.arange(NUM_LIVES) % 4
-    letter = np.asarray([list(grammar.alphabet).index(text.token_ids(tiny.TOKENIZER, symbol)[0]) for symbol in tiny.SYMBOLS])
-    is_first = (source.kind == Kind.REFLECTION) & source.is_written & (source.attempt == 0)
-    told = np.where(is_first, letter[number][:, None], np.where(source.kind == Kind.REFLECTION, letter[0], source.written))
-    found = evaluation.bits_about(tiny.agent("reflection"), source._replace(written=told), Kind.REFLECTION, number)
+    number = np.arange(NUM_EPISODES) % 4
+    candidate = np.asarray([list(grammar.candidates).index(text.token_ids(tiny.TOKENIZER, symbol)[0]) for symbol in tiny.SYMBOLS])
+    is_first = (source.kind == Kind.REFLECTION) & source.is_sampled & (source.attempt == 0)
+    told = np.where(is_first, candidate[number][:, None], np.where(source.kind == Kind.REFLECTION, candidate[0], source.sampled))
+    found = evaluation.bits_about(tiny.agent("reflection"), source._replace(sampled=told), Kind.REFLECTION, number)
     assert len(found) == 2 and found[0] > 1.2 and found[1] == 0.0

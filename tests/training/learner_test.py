@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import agents, rollout, training
+from arl import rollout, training
+from arl.agents import Attempts, History
 from arl.training import LearnerConfig, Schedule, parallel
 from tests import tiny
 
@@ -26,10 +27,10 @@ CONFIG = LearnerConfig(
 )
 
 
-def make(name="annealed", restarts=False, learner=CONFIG, stream_length=None, **options):
+def make(name="annealed", restarts=False, learner=CONFIG, trajectory_length=None, **options):
     """A learner of a tiny agent."""
     interaction = tiny.agent(name)
-    shape = tiny.config(interaction, restarts=restarts, stream_length=stream_length or interaction.size.life + 1)
+    shape = tiny.config(interaction, restarts=restarts, trajectory_length=trajectory_length or interaction.size.episode + 1)
     return training.make_learner(interaction, tiny.model(), shape, learner, vocab_size=len(tiny.TOKENIZER), **options)
 
 
@@ -74,7 +75,7 @@ def test_eight_devices_are_one(way, restarts):
     if way == "pmap":
         state, found = parallel.unreplicate(state, 8), jax.tree.map(lambda x: x[0], found)
     assert_same(jax.device_get(state), jax.device_get(wanted))
-    for name in ("return", "loss", "entropy", "gradient_norm", "lives", "tokens"):
+    for name in ("return", "loss", "entropy", "gradient_norm", "episodes", "tokens"):
         np.testing.assert_allclose(found[name], metrics[name], rtol=2e-4, atol=1e-5, err_msg=name)
 
 
@@ -127,7 +128,7 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_objective_learns(options):
     """Two guesses at a number below 4, the first answer kept: from 0.5 successes to 1 and more (the bound is 1)."""
-    interaction = tiny.attempts(tiny.guess(), 2, carry=agents.history())
+    interaction = tiny.guess(Attempts(2, History()))
     config = LearnerConfig(
         num_updates=60, num_lanes=128, minibatches=2, microbatch=64, learning_rate=Schedule(1e-2, 1e-3), entropy=Schedule(0.01), **options
     )
@@ -141,7 +142,7 @@ def test_every_objective_learns(options):
 
 
 def test_groups_without_variance_weaken_the_policy_where_they_count_and_the_entropy_goes_over_what_counts():
-    """One guess a life, so that lives are sequences of one length: counted, each group without variance takes its share of the gradient."""
+    """One guess an episode, so that all are of one length: where it counts, a group without variance takes its share of the gradient."""
     grouped = dict(credit="grpo", group_size=4, epochs=1, minibatches=1, microbatch=32, value_weight=0.0, entropy=Schedule(0.0))
     interaction, found = tiny.guess(), {}
     for choice in ("mask", "keep", "filter"):
@@ -160,7 +161,7 @@ def test_groups_without_variance_weaken_the_policy_where_they_count_and_the_entr
     [
         (dict(num_lanes=30), "multiple of"),
         (dict(group_size=5), "multiple of the group size"),
-        (dict(microbatch=4), "learner.blocks"),
+        (dict(microbatch=4), "LearnerConfig.blocks"),
         (dict(credit="gea"), "one of gae"),
         (dict(aggregation="mean"), "token_mean"),
         (dict(entropy_scales={"acting": 2.0}), "no kind of segment"),
@@ -184,38 +185,38 @@ def test_a_model_for_shorter_contexts_is_refused():
 
 
 def test_groups_with_restarts_are_refused():
-    with pytest.raises(ValueError, match="rollout.restarts=False"):
+    with pytest.raises(ValueError, match="set RolloutConfig.restarts=False"):
         make(restarts=True, learner=dataclasses.replace(CONFIG, credit="grpo", group_size=8))
 
 
 def test_a_group_of_one_is_refused():
-    with pytest.raises(ValueError, match="learner.group_size >= 2"):
+    with pytest.raises(ValueError, match="set LearnerConfig.group_size >= 2"):
         make(learner=dataclasses.replace(CONFIG, credit="grpo"))
 
 
 def test_greedy_decoding_is_refused():
     shape = tiny.config(tiny.agent("think"), decoding=rollout.Decoding(temperature=0.0))
-    with pytest.raises(ValueError, match="rollout.decoding.temperature > 0"):
+    with pytest.raises(ValueError, match="set Decoding.temperature > 0"):
         training.make_learner(tiny.agent("think"), tiny.model(), shape, CONFIG, vocab_size=len(tiny.TOKENIZER))
 
 
 def test_adapt_is_called_once_an_update():
-    def adapt(setting, metrics):
-        return {"count": setting["count"] + 1, "seen": metrics["lives"]}
+    def adapt(curriculum, metrics):
+        return {"count": curriculum["count"] + 1, "seen": metrics["episodes"]}
 
     interaction = tiny.agent("think")._replace(adapt=adapt)
-    setting = {"count": jnp.int32(0), "seen": jnp.float32(0)}
+    curriculum = {"count": jnp.int32(0), "seen": jnp.float32(0)}
     arguments = (interaction, tiny.model(), tiny.config(interaction), CONFIG)
-    learner = training.make_learner(*arguments, vocab_size=len(tiny.TOKENIZER), setting=setting)
+    learner = training.make_learner(*arguments, vocab_size=len(tiny.TOKENIZER), curriculum=curriculum)
     state, update = learner.init(jax.random.key(0)), jax.jit(learner.update)
     for _ in range(3):
         state, _ = update(state)
-    assert int(state.setting["count"]) == 3 and float(state.setting["seen"]) == 32
+    assert int(state.curriculum["count"]) == 3 and float(state.curriculum["seen"]) == 32
 
 
 def test_groups_share_their_task():
     shape = tiny.config(tiny.agent("history"))
     keys, tasks = tiny.keys(8)
     lanes = rollout.start_lanes(tiny.agent("reflection"), {}, shape, keys, tasks[jnp.arange(8) // 4])
-    numbers = np.asarray(lanes.state.inner[0].number)
+    numbers = np.asarray(lanes.state.environment.number)
     assert len(set(numbers[:4])) == 1 and len(set(numbers[4:])) == 1

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from arl import text
+from arl.models import LanguageModel
 from arl.training import LearnerConfig, Schedule
 from arl.training import credit as credits
 from arl.training import loss as losses
 from arl.training.loss import Batch, Totals
-from arl.types import Kind, LanguageModel
+from arl.types import Kind
 from tests import tiny
 
 PLAIN = LearnerConfig(policy_loss="policy_gradient", value_weight=0.0, entropy=Schedule(0.0), aggregation="token_mean")
@@ -28,13 +29,13 @@ def no_cache(*_):
 # What follows depends on the last token alone: a table of logits and one of values.
 TABLES = LanguageModel(
     init=lambda key: {
-        "logits": jax.random.normal(key, (len(tiny.TOKENIZER), len(GRAMMAR.alphabet))),
+        "logits": jax.random.normal(key, (len(tiny.TOKENIZER), len(GRAMMAR.candidates))),
         "value": jnp.ones(len(tiny.TOKENIZER)),
     },
     empty_cache=no_cache,
     read=no_cache,
-    score=lambda params, tokens, begin: tokens,
-    logits=lambda params, features, alphabet: params["logits"][features],
+    score=lambda params, tokens, context_start: tokens,
+    logits=lambda params, features, candidates: params["logits"][features],
     value=lambda params, features: params["value"][features],
 )
 PARAMS = TABLES.init(jax.random.key(0))
@@ -43,14 +44,14 @@ PARAMS = TABLES.init(jax.random.key(0))
 @functools.cache
 def batch() -> Batch:
     """What six lanes did, sampled by the tiny model; to the tables they are off-policy."""
-    _, stream, _ = tiny.roll(NAME, *tiny.keys(6))
-    stream = jax.tree.map(jnp.asarray, stream)
+    _, trajectory, _ = tiny.roll(NAME, *tiny.keys(6))
+    trajectory = jax.tree.map(jnp.asarray, trajectory)
     key_advantage, key_target, key_reference = jax.random.split(jax.random.key(1), 3)
-    decides = credits.is_decision(stream)
-    advantage = jnp.where(stream.is_written, jax.random.normal(key_advantage, decides.shape), 0.0)
-    target = jnp.where(stream.is_written, jax.random.normal(key_target, decides.shape), 0.0)
-    reference = stream.log_prob - jnp.where(decides, jax.random.uniform(key_reference, decides.shape), 0.0)
-    return Batch(stream, advantage, target, decides & (jnp.arange(6) != 2)[:, None], decides, reference)
+    decides = credits.is_decision(trajectory)
+    advantage = jnp.where(trajectory.is_sampled, jax.random.normal(key_advantage, decides.shape), 0.0)
+    target = jnp.where(trajectory.is_sampled, jax.random.normal(key_target, decides.shape), 0.0)
+    reference = trajectory.log_prob - jnp.where(decides, jax.random.uniform(key_reference, decides.shape), 0.0)
+    return Batch(trajectory, advantage, target, decides & (jnp.arange(6) != 2)[:, None], decides, reference)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -70,36 +71,36 @@ def loss(params=PARAMS, part=None, totals=None, entropy_weight=0.0, **options):
 
 def scored(temperature=1.0):
     """Log-prob and entropy of each slot in NumPy: softmax over the support alone."""
-    stream = batch().stream
-    support = np.asarray(text.unpack(stream.support, len(GRAMMAR.alphabet)))
-    logits = np.asarray(PARAMS["logits"], np.float64)[np.asarray(stream.token)] / temperature
+    trajectory = batch().trajectory
+    support = np.asarray(text.unpack(trajectory.support, len(GRAMMAR.candidates)))
+    logits = np.asarray(PARAMS["logits"], np.float64)[np.asarray(trajectory.token)] / temperature
     weights = np.where(support, np.exp(logits), 0.0)
     probs = weights / weights.sum(-1, keepdims=True)
-    log_prob = np.log(np.take_along_axis(probs, np.asarray(stream.written)[..., None], -1)[..., 0])
+    log_prob = np.log(np.take_along_axis(probs, np.asarray(trajectory.sampled)[..., None], -1)[..., 0])
     return log_prob, -(probs * np.log(np.where(probs > 0, probs, 1.0))).sum(-1)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_what_was_written_is_scored_under_the_support_that_it_was_sampled_from(temperature):
-    stream = batch().stream
-    log_prob, entropy, value = losses.score(TABLES, GRAMMAR, PARAMS, stream, temperature)
+    trajectory = batch().trajectory
+    log_prob, entropy, value = losses.score(TABLES, GRAMMAR, PARAMS, trajectory, temperature)
     wanted, wanted_entropy = scored(temperature)
-    np.testing.assert_allclose(log_prob[stream.is_written], wanted[stream.is_written], atol=1e-5)
-    np.testing.assert_allclose(entropy[stream.is_written], wanted_entropy[stream.is_written], atol=1e-5)
+    np.testing.assert_allclose(log_prob[trajectory.is_sampled], wanted[trajectory.is_sampled], atol=1e-5)
+    np.testing.assert_allclose(entropy[trajectory.is_sampled], wanted_entropy[trajectory.is_sampled], atol=1e-5)
     np.testing.assert_allclose(value, 1.0)
 
 
 def test_each_term_is_what_it_says():
     """Policy, value, entropy and divergence in NumPy; the loss is their weighted sum."""
     whole, (log_prob, entropy) = batch(), scored()
-    stream, kept, decides = whole.stream, np.asarray(whole.is_kept), np.asarray(whole.decides)
-    ratio, advantage = np.exp(log_prob - np.asarray(stream.log_prob)), np.asarray(whole.advantage)
+    trajectory, kept, decides = whole.trajectory, np.asarray(whole.is_kept), np.asarray(whole.decides)
+    ratio, advantage = np.exp(log_prob - np.asarray(trajectory.log_prob)), np.asarray(whole.advantage)
     policy = np.maximum(-ratio * advantage, -np.clip(ratio, 0.9, 1.3) * advantage)[kept].mean()
     clipped = np.where(advantage > 0, ratio > 1.3, ratio < 0.9)[kept].mean()
-    values = 0.5 * np.square(1.0 - np.asarray(whole.target))[np.asarray(stream.is_written)].mean()
+    values = 0.5 * np.square(1.0 - np.asarray(whole.target))[np.asarray(trajectory.is_sampled)].mean()
     difference = (log_prob - np.asarray(whole.reference_log_prob))[decides]
     kl = {"k1": difference, "k2": difference**2 / 2, "k3": np.exp(-difference) - 1 + difference}
-    scale = np.where(np.asarray(stream.kind) == Kind.THINK, 0.0, np.where(np.asarray(stream.kind) == Kind.ACTION, 3.0, 1.0))
+    scale = np.where(np.asarray(trajectory.kind) == Kind.THINK, 0.0, np.where(np.asarray(trajectory.kind) == Kind.ACTION, 3.0, 1.0))
     options = dict(policy_loss="ppo", clip_low=0.1, clip_high=0.3, value_weight=0.7, kl_weight=0.2)
     for estimator, each in kl.items():
         value, metrics, _ = loss(entropy_weight=0.05, kl_estimator=estimator, **options)
@@ -113,7 +114,7 @@ def test_each_term_is_what_it_says():
     totals = losses.count(whole, scaled)
     value, metrics = losses.loss(TABLES, GRAMMAR, scaled, 1.0, jnp.float32(0.05), totals, PARAMS, whole)
     np.testing.assert_allclose(value, policy + 0.7 * values - 0.05 * (entropy * scale)[decides].mean(), rtol=1e-4)
-    gap = np.abs(log_prob - np.asarray(stream.log_prob))[np.asarray(stream.is_written)].max()
+    gap = np.abs(log_prob - np.asarray(trajectory.log_prob))[np.asarray(trajectory.is_sampled)].max()
     np.testing.assert_allclose(metrics["max_log_prob_gap"], gap, rtol=1e-5)
 
 
@@ -127,12 +128,12 @@ def trl_mean(per_token, mask, loss_type):
 @pytest.mark.parametrize(("aggregation", "loss_type"), [("sequence_mean", "grpo"), ("token_mean", "bnpo")])
 def test_groups_without_variance_under_trl_s_formula_dapo_s_and_the_default(aggregation, loss_type):
     """Three groups of two, the middle one without variance: TRL counts it in every mean, DAPO's sampler in none, the default in some."""
-    stream, (log_prob, entropy) = batch().stream, scored()
+    trajectory, (log_prob, entropy) = batch().trajectory, scored()
     outcome = jnp.array([1.0, 0.0, 2.0, 2.0, 0.5, 3.0])
-    reward = jnp.where(stream.ends_life & (jnp.cumsum(stream.ends_life, axis=1) == 1), outcome[:, None], 0.0)
+    reward = jnp.where(trajectory.ends_episode & (jnp.cumsum(trajectory.ends_episode, axis=1) == 1), outcome[:, None], 0.0)
     advantage = np.array([0.5, -0.5, 0.0, 0.0, -1.25, 1.25])[:, None]  # TRL's with scale_rewards="none"
     mask, is_in = np.asarray(batch().decides), np.array([True, True, False, False, True, True])
-    ratio, difference = np.exp(log_prob - np.asarray(stream.log_prob)), np.asarray(batch().reference_log_prob) - log_prob
+    ratio, difference = np.exp(log_prob - np.asarray(trajectory.log_prob)), np.asarray(batch().reference_log_prob) - log_prob
     policy = -np.minimum(ratio * advantage, np.clip(ratio, 0.8, 1.2) * advantage)
     rest = 0.04 * (np.exp(difference) - difference - 1) - 0.05 * entropy
     wanted = {
@@ -144,8 +145,8 @@ def test_groups_without_variance_under_trl_s_formula_dapo_s_and_the_default(aggr
     for choice, value in wanted.items():
         options = dict(aggregation=aggregation, policy_loss="ppo", kl_weight=0.04)
         config = dataclasses.replace(PLAIN, **options, group_size=2, normalize=False, zero_variance_groups=choice)
-        credit = credits.grpo(stream, reward, config)
-        counted = credits.counts(stream, credit.is_kept, config)
+        credit = credits.grpo(trajectory, reward, config)
+        counted = credits.counts(trajectory, credit.is_kept, config)
         part = batch()._replace(advantage=credit.advantage, is_kept=credit.is_kept, decides=counted)
         found, _, _ = loss(part=part, entropy_weight=0.05, **options)
         np.testing.assert_allclose(found, value, rtol=1e-4, err_msg=choice)
@@ -178,10 +179,10 @@ def test_parts_add_up(options):
 
 
 def test_what_is_not_kept_moves_nothing():
-    """Neither what was only read, nor a lane that the policy does not learn from, nor a letter that was not in the support."""
+    """Neither what was only read, nor a lane that the policy does not learn from, nor a candidate that was not in the support."""
     whole = batch()
     _, _, gradient = loss(policy_loss="ppo")
-    rows = np.unique(np.asarray(whole.stream.token)[np.asarray(whole.is_kept)])
+    rows = np.unique(np.asarray(whole.trajectory.token)[np.asarray(whole.is_kept)])
     others = np.setdiff1d(np.arange(len(tiny.TOKENIZER)), rows)
     assert not np.asarray(gradient["logits"])[others].any() and np.asarray(gradient["logits"])[rows].any()
     dirty = whole._replace(advantage=jnp.where(whole.is_kept, whole.advantage, 100.0))
@@ -192,7 +193,8 @@ def test_values_do_not_move_beyond_their_bounds():
     """A value that has moved further than `value_clip` towards its target has no gradient (PPO2's clipped value loss)."""
     whole = batch()
     near = whole._replace(
-        target=jnp.where(whole.stream.is_written, 5.0, 0.0), stream=whole.stream._replace(value=jnp.full_like(whole.target, 0.5))
+        target=jnp.where(whole.trajectory.is_sampled, 5.0, 0.0),
+        trajectory=whole.trajectory._replace(value=jnp.full_like(whole.target, 0.5)),
     )
     assert np.any(loss(part=near, value_weight=1.0)[2]["value"])
     assert not np.any(loss(part=near, value_weight=1.0, value_clip=0.2)[2]["value"])

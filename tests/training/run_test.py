@@ -43,7 +43,7 @@ def train(tmp_path, step: int, part: str, every: int = 2, num_updates: int = 20,
 
 def test_a_metric_that_is_not_finite_ends_a_run(tmp_path):
     said, latest = train(tmp_path, 5, "metric")
-    assert said == "update 5 gave loss = inf; checkpoint 4 is whole; try a smaller learner.learning_rate" and latest == 4
+    assert said == "update 5 gave loss = inf; checkpoint 4 is whole; try a smaller LearnerConfig.learning_rate" and latest == 4
 
 
 @pytest.mark.parametrize(("part", "name"), [("params", "params/weight"), ("optimizer_state", "optimizer_state/0")])
@@ -64,12 +64,12 @@ def test_what_breaks_at_the_end_is_not_saved_either(tmp_path):
     assert "update 6 left params/weight" in said and latest == 4
 
 
-def test_lives_that_run_past_their_size_are_told_of_once(tmp_path):
+def test_episodes_that_run_past_their_size_are_told_of_once(tmp_path):
     def update(state: TrainState):
         return state._replace(step=state.step + 1), {"return": 1.0, "beyond_size_share": 0.25 * (int(state.step) > 0)}
 
     checkpoints = Checkpoints(tmp_path)
-    with pytest.warns(RuntimeWarning, match="in update 1 lives of 25% of the lanes ran past the size") as caught:
+    with pytest.warns(RuntimeWarning, match="in update 1 episodes in 25% of the lanes exceeded the size") as caught:
         run(update, STATE, 4, checkpoints=checkpoints, checkpoint_every=4, observers=[])
     checkpoints.close()
     assert len([warning for warning in caught if warning.category is RuntimeWarning]) == 1

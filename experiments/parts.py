@@ -1,0 +1,117 @@
+"""Environments and layers by name, ours and anybody's, written as in Python.
+
+frozen_lake(map="8x8")    my_package.envs:Hanoi(num_discs=3)    act(), my_package.vote:Vote(3), attempts(4, memory=reflection(budget=3))
+"""
+
+import ast
+import dataclasses
+import importlib
+import re
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from arl import agents, envs
+from arl.agents.layer import snake_case
+from arl.types import ArlError
+from experiments.fields import nearest
+
+OURS = {
+    snake_case(name): part
+    for room in (envs, agents)
+    for name, part in vars(room).items()
+    if isinstance(part, type) and dataclasses.is_dataclass(part)
+}
+
+
+def read(words: str) -> tuple[Any, ...]:
+    """Returns the parts that a text names, with commas between them; raises `ArlError` for a text that names none."""
+    dotted = re.sub(r"\b([A-Za-z_][\w.]*):([A-Za-z_]\w*)(?=\()", r"\1.\2", words)
+    try:
+        tree = ast.parse(f"({dotted},)", mode="eval").body
+    except SyntaxError:
+        raise ArlError(f"{words!r} cannot be read; write parts as in act(), attempts(2)") from None
+    return tuple(_value(node, words) for node in typing.cast(ast.Tuple, tree).elts)
+
+
+def _value(node: ast.AST, words: str) -> Any:
+    if isinstance(node, ast.Name) and snake_case(node.id) in OURS:
+        return make(OURS[snake_case(node.id)], {})
+    if not isinstance(node, ast.Call):
+        try:
+            return ast.literal_eval(typing.cast(ast.expr, node))
+        except ValueError:
+            raise ArlError(f"{ast.unparse(node)} in {words!r} is neither a part nor a value; put strings into quotes") from None
+    part, given = _find(ast.unparse(node.func)), [_value(argument, words) for argument in node.args]
+    names = [field.name for field in dataclasses.fields(part) if field.init and not field.kw_only]
+    if len(given) > len(names):
+        raise ArlError(f"{snake_case(part.__name__)} has {len(names)} fields ({', '.join(names)}), and {len(given)} values are given")
+    named = {str(keyword.arg): _value(keyword.value, words) for keyword in node.keywords}
+    return make(part, {**dict(zip(names, given, strict=False)), **named})
+
+
+def make(part: type, values: dict[str, Any]) -> Any:
+    """Returns a part with some of its fields set; raises `ArlError` for a field that it has not, lacks, or cannot hold."""
+    name, hints = snake_case(part.__name__), typing.get_type_hints(part)
+    fields = {field.name: field for field in dataclasses.fields(part)}
+    for field in values:
+        if field not in fields:
+            raise ArlError(f"{name} has no field {field}; {nearest(field, fields)}")
+    for field in fields.values():
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING and field.name not in values:
+            raise ArlError(f"{name} needs {field.name}; write it as in {name}({field.name}=...)")
+    return part(**{field: checked(hints[field], value, f"{name}.{field}") for field, value in values.items()})
+
+
+def checked(kind: Any, value: Any, name: str) -> Any:
+    """Returns a value as the type `kind`; raises `ArlError` if it is none."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        fits = [option for option in arguments if isinstance(value, tuple | list if typing.get_origin(option) is tuple else option)]
+        if fits:
+            return checked(fits[0], value, name)
+    elif origin is dict and isinstance(value, dict):
+        return {key: checked(arguments[1], part, f"{name}.{key}") for key, part in value.items()}
+    elif origin is tuple and isinstance(value, tuple | list):
+        if arguments[-1] is Ellipsis or len(arguments) == len(value):
+            inner = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+            return tuple(checked(option, part, name) for option, part in zip(inner, value, strict=True))
+    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise ArlError(f"{name} is {value!r}; it takes a value of type {getattr(kind, '__name__', kind) if not origin else kind}")
+
+
+def _find(name: str) -> type:
+    """Returns a part by the name of its class, in either spelling, or by that of its module and class."""
+    module, _, last = name.rpartition(".")
+    if not module:
+        if snake_case(name) not in OURS:
+            raise ArlError(f"there is no part {name}; {nearest(snake_case(name), OURS)}, or write my_package.module:{name}(...)")
+        return OURS[snake_case(name)]
+    try:
+        found = getattr(importlib.import_module(module), last)
+    except (ImportError, AttributeError) as error:
+        raise ArlError(f"{module}:{last} cannot be imported ({error}); name a module on the path, and a class in it") from None
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise ArlError(f"{module}:{last} is no dataclass; name the config of an environment or of a layer")
+    return found
+
+
+def write(parts: Iterable[Any]) -> str:
+    """Returns parts as text that `read` reads, all of their fields set."""
+    return ", ".join(map(_written, parts))
+
+
+def _written(value: Any) -> str:
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return repr(value)
+    kind = type(value)
+    name = snake_case(kind.__name__)
+    fields = (field.name for field in dataclasses.fields(value) if getattr(value, field.name) != "" or field.name != "name")
+    shown = ", ".join(f"{field}={_written(getattr(value, field))}" for field in fields)
+    return f"{name if OURS.get(name) is kind else f'{kind.__module__}:{kind.__qualname__}'}({shown})"

@@ -1,0 +1,37 @@
+"""Runs by name, and rows of the table of capabilities. What runs reached is in `experiments/results/`.
+
+A file is about one part. Its `PRESETS` are functions from nothing to a `Config`, by name; its `ROWS` are the presets that are compared in a
+row, the agent with the capability first.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable
+
+from arl.types import ArlError
+from experiments.config import Config
+from experiments.fields import nearest
+
+_FILES = [importlib.import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__)]
+PRESETS: dict[str, Callable[[], Config]] = {name: make for file in _FILES for name, make in getattr(file, "PRESETS", {}).items()}
+ROWS: dict[str, tuple[str, ...]] = {row: arms for file in _FILES for row, arms in getattr(file, "ROWS", {}).items()}
+
+
+def get_preset(name: str) -> Config:
+    """Returns a preset by name, or anybody's by that of its module and function: "my_package.presets:small".
+
+    Raises:
+      ArlError: if there is none of that name; it names the nearest.
+    """
+    module, _, function = name.partition(":")
+    if function:
+        try:
+            make = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise ArlError(f"{name} cannot be imported ({error}); name a module on the path, and a function in it") from None
+    elif name in PRESETS:
+        make = PRESETS[name]
+    else:
+        raise ArlError(f"there is no preset {name}; {nearest(name, PRESETS)}")
+    return dataclasses.replace(make(), preset=function or name)

@@ -1,0 +1,42 @@
+"""Rules that change within an episode: what happened is seen, or, for a memoryless agent, is not."""
+
+import functools
+from typing import Any
+
+from arl.agents import Act
+from arl.envs import RestlessBandit, ShiftingControls
+from experiments.config import Config
+from experiments.presets.recipes import refining, whole_episodes
+
+
+def shifting_controls(resets_context: bool = False) -> Config:
+    """Words for directions that are permuted anew within an episode, unannounced; the expert is the Bayes filter."""
+    return adaptation(ShiftingControls(), resets_context)
+
+
+def restless_bandit(resets_context: bool = False) -> Config:
+    """Two arms of which the better one changes within an episode, unannounced; the expert is the Bayes filter."""
+    return adaptation(RestlessBandit(), resets_context)
+
+
+def adaptation(environment: Any, resets_context: bool) -> Config:
+    """What is common to both: what happened is seen, or, where each turn begins the context anew, is not."""
+    return Config(
+        environment=environment,
+        agent=(Act(resets_context=resets_context),),
+        rollout=whole_episodes(),
+        learner=refining(100, 160, entropy=0.01, reward_scale=0.2, gae_lambda=0.9),
+        warm_start=200,
+    )
+
+
+PRESETS = {
+    "shifting_controls": shifting_controls,
+    "shifting_controls_memoryless": functools.partial(shifting_controls, resets_context=True),
+    "restless_bandit": restless_bandit,
+    "restless_bandit_memoryless": functools.partial(restless_bandit, resets_context=True),
+}
+ROWS = {
+    "controls": ("shifting_controls", "shifting_controls_memoryless"),
+    "restless": ("restless_bandit", "restless_bandit_memoryless"),
+}

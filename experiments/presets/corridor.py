@@ -1,0 +1,23 @@
+"""A cue that leaves the context before it is needed: memory."""
+
+import functools
+
+from arl.agents import Act, Remember
+from arl.envs import Corridor
+from experiments.config import Config
+from experiments.presets.recipes import refining, whole_episodes
+
+
+def corridor(remembers: bool = True) -> Config:
+    """A cue, then a walk of four times the context: without notes each turn begins the context anew, and the cue is lost."""
+    return Config(
+        environment=Corridor(length=16),
+        agent=(Act(), Remember(every=4)) if remembers else (Act(resets_context=True),),
+        rollout=whole_episodes(),
+        learner=refining(60, 160, entropy=0.005),
+        warm_start=40,
+    )
+
+
+PRESETS = {"corridor": corridor, "corridor_blind": functools.partial(corridor, remembers=False)}
+ROWS = {"memory": ("corridor", "corridor_blind")}

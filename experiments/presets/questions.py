@@ -1,0 +1,46 @@
+"""What has to be found out is bought by questions: paid for bits, less and less, or not."""
+
+import functools
+from typing import Any
+
+from arl.agents import Act, ScaleRewards
+from arl.envs import Mastermind, TwentyQuestions
+from arl.training import Schedule
+from experiments.config import Config
+from experiments.presets.recipes import learning, refining, whole_episodes
+
+
+def mastermind(bits: float = 1.0, warm_start: int = 150) -> Config:
+    """A hidden code is bought by guesses, each at the price of 1; bits are paid for on the way, less and less."""
+    return asking(Mastermind(2, 4), bits, warm_start, 100 if warm_start else 600)
+
+
+def twenty_questions(bits: float = 1.0, warm_start: int = 120) -> Config:
+    """An object of a table that is new in every episode is found by questions, each at the price of 1; bits are paid for at first."""
+    return asking(TwentyQuestions(4, 3), bits, warm_start, 80 if warm_start else 1000)
+
+
+def asking(environment: Any, bits: float, warm_start: int, num_updates: int) -> Config:
+    """What is common to agents that ask; those that begin from nothing keep a larger entropy."""
+    make, entropy = (refining, 0.003) if warm_start else (learning, 0.06)
+    schedules = {"scale_rewards.process": Schedule(1.0, 0.0, until=0.5)}
+    return Config(
+        environment=environment,
+        agent=(Act(time_limit=8, bits=bits), ScaleRewards(scheduled=("process",))),
+        rollout=whole_episodes(),
+        learner=make(num_updates, 320, entropy=entropy, reward_scale=0.2, schedules=schedules),
+        warm_start=warm_start,
+    )
+
+
+PRESETS = {
+    "mastermind": mastermind,
+    "mastermind_from_scratch": functools.partial(mastermind, warm_start=0),
+    "mastermind_without_bits": functools.partial(mastermind, bits=0.0, warm_start=0),
+    "twenty_questions": twenty_questions,
+    "twenty_questions_without_bits": functools.partial(twenty_questions, bits=0.0),
+}
+ROWS = {
+    "mastermind": ("mastermind", "mastermind_from_scratch", "mastermind_without_bits"),
+    "twenty_questions": ("twenty_questions", "twenty_questions_without_bits"),
+}
