@@ -1,11 +1,11 @@
-"""Reproduces a row of the table of capabilities: an agent with one, beside the same agent without it.
+"""Reproduces a row of the table of capabilities: an agent with a capability, and the same agent without it.
 
-    experiments/ablations.py --row=memory                     # five seeds of each arm; runs that are finished are not made again
+    experiments/ablations.py --row=memory                     # five seeds per agent; finished runs are not repeated
     experiments/ablations.py --row=memory --seeds=0,1 --output=runs/ablations
 
-Each run is one of `experiments/train.py`, in a folder of its own: what is interrupted goes on with the same command. Beside the runs of a
-row stand its table (`table.md`), its learning curves (`curves.png`) and, where rules shift, what is earned around it
-(`around_shift.png`). Exit codes: 0 done, 2 bad flags, 1 anything else.
+Each run is a run of `experiments/train.py` in its own folder; the same command resumes an interrupted row. The folder of a row also has its
+table (`table.md`), its learning curves (`curves.png`) and, if the rules shift, the rewards around a shift (`around_shift.png`). Exit codes:
+0 done, 2 bad flags, 1 anything else.
 """
 
 import pathlib
@@ -18,13 +18,13 @@ from experiments import main
 from experiments.presets import ROWS
 from experiments.tables import table
 
-ROW = flags.DEFINE_string("row", "", "Name of a row; those of experiments/presets/.")
-SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds of each arm.")
+ROW = flags.DEFINE_string("row", "", "Name of a row of experiments/presets/.")
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds of each agent.")
 OUTPUT = flags.DEFINE_string("output", "runs/ablations", "Folder of all rows.")
 
 
 def ablate(assignments: list[str]) -> int | None:
-    """Makes the runs of a row that are not there yet, then its table and its curves."""
+    """Trains the missing runs of a row, then writes its table and its curves."""
     from arl.training import read_metrics
     from experiments.fields import nearest
     from experiments.plots import arms, around_shift
@@ -64,7 +64,7 @@ def ablate(assignments: list[str]) -> int | None:
 
 
 def _check_folders(runs: dict[str, list[pathlib.Path]], assignments: list[str]) -> None:
-    """Refuses folders of other runs before any is made."""
+    """Checks, before any training, that no folder belongs to another run."""
     from experiments import config as configs
     from experiments import folder
     from experiments.presets import get_preset
@@ -76,7 +76,7 @@ def _check_folders(runs: dict[str, list[pathlib.Path]], assignments: list[str]) 
 
 
 def _train(preset: str, seed: str, output: pathlib.Path, assignments: list[str]) -> int:
-    """Makes or resumes a run in a process of its own; returns its exit code."""
+    """Trains or resumes a run in its own process, and returns the exit code."""
     command = [sys.executable, "-m", "experiments.train", f"--preset={preset}", f"--seed={seed}", f"--output={output}"]
     return subprocess.run([*command, *(f"--config.{assignment}" for assignment in assignments)], check=False).returncode
 

@@ -1,12 +1,12 @@
-"""Measures how fast the library is, as ratios to what one would use instead, all in one run on one machine.
+"""Measures the speed of the library against its alternatives, all in one run on one machine.
 
     experiments/benchmark.py --output=benchmark.json                          # everything; some 20 minutes on two cores
     experiments/benchmark.py --output=benchmark.json --only=environments,default_job
     experiments/benchmark.py --output=accelerator.json --only=accelerator     # at most five minutes on a GPU
 
 Both sides of a ratio take turns in one process, and medians are compared. The file holds one flat object, name -> ratio or figure; a ratio
-is how many times as fast we are. The sections `rollout`, `learner` and `update` need the extra `parity` and are left out without it,
-`accelerator` where there is none.
+is how many times as fast `arl` is. The sections `rollout`, `learner` and `update` need the extra `parity` and are left out without it;
+`accelerator` needs an accelerator.
 """
 
 import concurrent.futures
@@ -33,7 +33,7 @@ PARITY = ("torch", "transformers", "trl", "datasets", "accelerate")
 
 
 def compare_with_torch(function: str, module: str, quick: bool) -> dict[str, float]:
-    """Returns the figures of a function of a module that needs the extra `parity`; none, and a line that says so, without it."""
+    """Returns the figures of a function that needs the extra `parity`; without it, prints a line and returns none."""
     missing = [name for name in PARITY if importlib.util.find_spec(name) is None]
     if missing:
         print(f"  left out: it needs {', '.join(missing)}; run .venv/bin/python -m pip install -e '.[parity]'", flush=True)
@@ -45,7 +45,7 @@ def compare_with_torch(function: str, module: str, quick: bool) -> dict[str, flo
 
 
 def environments(quick: bool) -> dict[str, float]:
-    """Returns steps a second of each environment, with random actions and new episodes where one ends, with and without its text."""
+    """Returns steps per second of each environment, with random actions and automatic resets, with and without its text."""
     import jax
 
     from arl import envs, text
@@ -71,7 +71,7 @@ def environments(quick: bool) -> dict[str, float]:
 
 
 def _play(environment, num_lanes: int, num_steps: int, reads: bool, key):
-    """Plays `num_lanes` episodes with random actions for `num_steps` steps; returns sums that keep all of it from being optimised away."""
+    """Plays `num_lanes` episodes with random actions for `num_steps` steps; returns sums, so that nothing is optimised away."""
     import jax
     import jax.numpy as jnp
 
@@ -98,11 +98,11 @@ def _play(environment, num_lanes: int, num_steps: int, reads: bool, key):
 
 
 def thinking(quick: bool) -> dict[str, float]:
-    """Returns written tokens a second of lanes that think as long as they like, over the same with lanes in lock-step, and useful slots.
+    """Returns written tokens per second of lanes with thoughts of free length, over those of lanes in lock-step, and useful slots.
 
-    A thought ends with probability 1/9 at each token, as a random model over 8 symbols and a stop token makes it, or after 48. In lock-step
-    all lanes wait for the longest thought of their turn, which among 256 has nearly always 48 tokens: the same program with thoughts of
-    that fixed length, of whose tokens only as many count as lanes in lock-step would write.
+    A thought ends after each token with probability 1/9, as from a random model over 8 symbols and a stop token, or after 48 tokens. In
+    lock-step all lanes wait for the longest thought of their turn, which among 256 lanes nearly always has 48 tokens. Lock-step is measured
+    by the same program with thoughts of that fixed length, of which only the tokens that lanes in lock-step would write count.
     """
     import jax
     import jax.numpy as jnp
@@ -150,7 +150,7 @@ def thinking(quick: bool) -> dict[str, float]:
 
 
 def utilisation(quick: bool) -> dict[str, float]:
-    """Returns the operations a second of useful work, in rollout and learning, as a fraction of the machine's best matrix product."""
+    """Returns the useful operations per second, in rollout and learning, as a share of the machine's best matrix product."""
     from experiments import benchmark_job, measure
 
     num_lanes, rounds = (16, 1) if quick else (256, 5)
@@ -172,7 +172,7 @@ def utilisation(quick: bool) -> dict[str, float]:
 
 
 def default_job(quick: bool) -> dict[str, float]:
-    """Returns how long the default run takes to compile, without and with the compilation cache, and its largest memory."""
+    """Returns compile time, without and with the compilation cache, and peak memory of the default run."""
     from experiments import measure
 
     num_updates = 1 if quick else 5
@@ -188,7 +188,7 @@ def default_job(quick: bool) -> dict[str, float]:
 
 
 def in_new_process(function, *arguments) -> Any:
-    """Returns what a function returns in a fresh interpreter, where nothing has been compiled and no memory claimed."""
+    """Returns the result of a function in a new process, where nothing has been compiled and no memory allocated."""
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -197,10 +197,10 @@ def in_new_process(function, *arguments) -> Any:
 
 
 def capabilities(quick: bool) -> dict[str, float]:
-    """Returns the time of an update by the tokens read in it, of agents with a capability over that of an agent without any.
+    """Returns the time of an update per token read, of agents with a capability, divided by that of an agent without any.
 
-    `idle` ones change next to nothing: a cost of almost 0, a scale of almost 1, attempts of which nothing crosses. What they cost is
-    what it costs to have them. All have contexts of one length.
+    `idle` layers change next to nothing, such as a cost of almost 0, a scale of almost 1, or attempts with `Nothing`: their cost is that of
+    having the layer. All contexts have the same length.
     """
     import jax
 
@@ -239,7 +239,7 @@ def capabilities(quick: bool) -> dict[str, float]:
 
 
 def accelerator(quick: bool) -> Iterator[tuple[str, float | str]]:
-    """Yields the figures of an accelerator as they are found; those of the processor where the section was asked for by name."""
+    """Yields the figures of an accelerator as they are measured, or those of the CPU if `--only` names the section."""
     import jax
 
     from experiments import benchmark_accelerator
@@ -266,7 +266,7 @@ SECTIONS = {
 
 
 def benchmark(assignments: list[str]) -> None:
-    """Runs the sections and writes the file after each figure, so that what was measured is not lost."""
+    """Runs the sections, and writes the file after each figure so that none is lost."""
     from experiments import devices
     from experiments.fields import nearest
 

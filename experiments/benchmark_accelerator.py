@@ -1,6 +1,6 @@
-"""What one accelerator does: tokens a second in the rollout and in the learner, compile times, and the job of `make train` on it.
+"""The benchmark of one accelerator: tokens per second in rollout and learner, compile times, and the job of `make train`.
 
-Figures are yielded as they are found, and a step that the time left would not hold is left out, so that what was measured is kept.
+Figures are yielded as they are measured, and a step that does not fit the time left is skipped.
 """
 
 import dataclasses
@@ -37,15 +37,15 @@ class Plan:
     """What is measured.
 
     Attributes:
-      seconds: after which nothing new is begun.
-      dtypes: of the models' computation; the parameters are float32.
-      rollout_lanes: by model, how many lanes are tried first.
-      learner_lanes: likewise, lanes whose gradient is computed at once.
-      most_lanes: that are tried.
-      rounds: of which the median counts.
-      matmul_sizes: among which the best is the machine's peak.
-      preset: of the job that is trained.
-      num_turns: of an episode in the job that is rolled out and learned from.
+      seconds: time after which no step is started.
+      dtypes: types of the models' computation; the parameters are float32.
+      rollout_lanes: number of lanes that is tried first in the rollout, by model.
+      learner_lanes: number of lanes per microbatch that is tried first in the learner, by model.
+      most_lanes: largest number of lanes that is tried.
+      rounds: number of calls whose median counts.
+      matmul_sizes: sizes of matrix products, of which the fastest is the machine's peak.
+      preset: preset of the job that is trained.
+      num_turns: turns of an episode in the job that is rolled out and learned from.
     """
 
     seconds: float = 240.0
@@ -76,12 +76,12 @@ class Measured(NamedTuple):
     """One side at a number of lanes.
 
     Attributes:
-      lanes: as they were tried.
-      seconds: a call.
-      tokens: read in a call.
-      operations: floating-point ones that a call needs.
-      compiled: its program.
-      trajectory: the first lanes that were rolled out, on the host; None of the learner.
+      lanes: number of lanes.
+      seconds: seconds of a call.
+      tokens: tokens read in a call.
+      operations: floating-point operations of a call.
+      compiled: the program.
+      trajectory: first lanes of the rollout, on the host; None for the learner.
     """
 
     lanes: int
@@ -93,7 +93,7 @@ class Measured(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Tokens a second."""
+        """Tokens per second."""
         return self.tokens / self.seconds
 
 
@@ -138,7 +138,7 @@ def _device() -> Figures:
 
 
 def _default_job(plan: Plan) -> Figures:
-    """Yields what the job of `make train` takes on one device."""
+    """Yields the figures of the job of `make train` on one device."""
     mesh = training.make_mesh(1)
     init, update = measure.compile_learner(build(get_preset(plan.preset), mesh).learner, mesh)
     yield "train_trace_seconds", init.trace_seconds + update.trace_seconds
@@ -153,7 +153,7 @@ def _default_job(plan: Plan) -> Figures:
 
 
 def _model(plan: Plan, size: str, dtype: str, peak: float, costs: dict[str, float], deadline: float, num_left: int) -> Figures:
-    """Yields what a model does at the numbers of lanes that serve it best.
+    """Yields the figures of a model at its best numbers of lanes.
 
     Args:
       plan: what is measured.
@@ -196,7 +196,7 @@ def _model(plan: Plan, size: str, dtype: str, peak: float, costs: dict[str, floa
 
 
 def _loop_over_layers(plan: Plan, costs: dict[str, float], deadline: float) -> Figures:
-    """Yields what the rollout of a model does whose layers are in a loop although it is shallow, if there is time left."""
+    """Yields the figures of the rollout of a shallow model whose layers are in a loop, if there is time left."""
     size, dtype = "10M", plan.dtypes[0]
     if time.monotonic() + costs.get(f"rollout_{size}", float("inf")) > deadline:
         return
@@ -230,12 +230,12 @@ def make_job(size: str, dtype: str, num_turns: int, in_loop: bool | None = None)
 
 
 def sweep(attempt: Callable[[int], Measured | None], lanes: int, most_lanes: int, deadline: float) -> tuple[list[Measured], float]:
-    """Doubles lanes while throughput grows by a tenth, memory holds them and there is time.
+    """Doubles the lanes while throughput grows by a tenth, they fit in memory and there is time left.
 
     Args:
-      attempt: measures a number of lanes; None where they do not fit in memory.
-      lanes: to begin with; fewer are tried if these do not fit.
-      most_lanes: to end with.
+      attempt: measures a number of lanes; None if they do not fit in memory.
+      lanes: number of lanes to start with; fewer are tried if these do not fit.
+      most_lanes: largest number of lanes.
       deadline: of `time.monotonic`.
 
     Returns:
@@ -272,7 +272,7 @@ def _roll_out(job: Job, lanes: int, rounds: int) -> Measured | None:
 
 
 def _learn(job: Job, trajectory: Trajectory, lanes: int, rounds: int) -> Measured | None:
-    """Measures the gradient of one microbatch: what was rolled out, repeated or cut to its lanes."""
+    """Measures the gradient of one microbatch, whose lanes are those of the rollout, repeated or truncated."""
     trajectory = jax.tree.map(lambda x: np.resize(x, (lanes, *x.shape[1:])), trajectory)
     batch, totals = jax.jit(lambda trajectory: benchmark_job.to_batch(trajectory)[:2])(trajectory)  # one program, and not one an operation
     side = benchmark_job.our_step(job, batch, totals, LearnerConfig(num_lanes=lanes), microbatch=lanes)
@@ -284,13 +284,13 @@ def _learn(job: Job, trajectory: Trajectory, lanes: int, rounds: int) -> Measure
 
 
 def _count(job: Job, trajectory: Trajectory) -> tuple[float, float]:
-    """Returns the tokens of a trajectory, and the operations that the model needs to read them once."""
+    """Returns the tokens of a trajectory, and the operations of one forward pass over them."""
     operations = measure.forward_operations(job.config, trajectory, len(job.interaction.grammar.candidates))
     return float((np.asarray(trajectory.token_kind) > 0).sum()), operations
 
 
 def _measure(function: Any, arguments: tuple, rounds: int) -> tuple[measure.Compiled, float, Any] | None:
-    """Returns a compiled function, the seconds of a call, and what it returns; None where memory does not hold it."""
+    """Returns a compiled function, the seconds of a call, and its result; None if it does not fit in memory."""
     try:
         compiled = measure.compile_apart(function, *arguments)
         if compiled.memory > _memory_left(arguments):
@@ -304,7 +304,7 @@ def _measure(function: Any, arguments: tuple, rounds: int) -> tuple[measure.Comp
 
 
 def _memory_left(arguments: tuple) -> float:
-    """Returns the bytes of the device's memory that nothing else than `arguments` holds; infinite where the device does not say."""
+    """Returns the bytes of the device's memory that are free or hold `arguments`; infinite if the device does not report them."""
     stats = jax.devices()[0].memory_stats() or {}
     held = sum(x.nbytes for x in jax.tree.leaves(arguments) if isinstance(x, jax.Array))
     return stats["bytes_limit"] - stats["bytes_in_use"] + held if "bytes_limit" in stats else float("inf")

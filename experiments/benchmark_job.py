@@ -1,7 +1,7 @@
 """The job on which the benchmark measures the rollout and the learner.
 
-The task: two arms, eight pulls, and before each pull a thought of seven tokens. A turn has 24 tokens to read and 8 to write, so that an
-episode is 8 turns long whatever is written, and whoever does the same work reads and writes the same number of tokens.
+The task: two arms, eight pulls, and before each pull a thought of seven tokens. A turn has 24 tokens to read and 8 to write, and every
+episode has 8 turns, so that all implementations read and write the same number of tokens.
 """
 
 import functools
@@ -30,13 +30,13 @@ class Job(NamedTuple):
     """The task, a model, and how lanes are rolled out.
 
     Attributes:
-      tokenizer: of all texts.
-      interaction: two arms, and a thought before each pull.
-      config: of the model.
-      model: as pure functions.
-      params: its parameters.
-      rollout: how lanes are rolled out.
-      mesh: of the processor's cores, or of whatever devices there are.
+      tokenizer: tokenizer of all texts.
+      interaction: the agent in its environment.
+      config: config of the model.
+      model: the model.
+      params: parameters of the model.
+      rollout: config of the rollout.
+      mesh: mesh of the CPU's cores, or of the accelerators.
     """
 
     tokenizer: Any

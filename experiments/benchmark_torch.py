@@ -98,7 +98,7 @@ def _next(side, seeds):
 
 
 def _check_same_work(trajectory: Trajectory, ids: torch.Tensor) -> None:
-    """Both sides must have read and written the same number of tokens; what we write last in an episode is read by nobody."""
+    """Checks that both sides read and wrote the same number of tokens; `arl` does not read the last one of an episode."""
     ours = int((trajectory.token_kind > 0).sum()) + len(trajectory.token)
     if ours != ids.numel():
         raise ArlError(f"we read and wrote {ours} tokens and `generate` {ids.numel()}; they are to do the same work")
@@ -122,9 +122,9 @@ class TorchActor(torch.nn.Module):
 
 
 def torch_loss(actor: TorchActor, config: LearnerConfig, entropy_weight: float, totals: dict[str, float], candidates, batch: dict):
-    """Returns a part's share of the loss of `arl.training.loss`, written as one writes it in PyTorch.
+    """Returns a microbatch's share of the loss of `arl.training.loss`, in ordinary PyTorch.
 
-    Scores are computed only where a token was written, which a mask does easily here.
+    Logits are computed only where a token was written.
 
     Args:
       actor: the model.

@@ -56,7 +56,7 @@ ANY_TOKEN_IS_A_CALL = {
 
 
 def answer(guess: int, number: int) -> str:
-    """Returns what the environment says to a guess."""
+    """Returns the environment's answer to a guess."""
     return " correct\n" if guess == number else " higher:" if guess < number else " lower:"
 
 
@@ -149,7 +149,7 @@ class GuessTool:
 
 
 class RolloutTrainer(trl.GRPOTrainer):
-    """A trainer whose `rollout_func` is told the hidden numbers, which TRL does not pass on to it."""
+    """A trainer that passes the hidden numbers to its `rollout_func`, which TRL does not."""
 
     numbers: list[int] = []
 
@@ -159,7 +159,7 @@ class RolloutTrainer(trl.GRPOTrainer):
 
 
 def play(prompts, trainer) -> dict[str, list]:
-    """Plays episodes, all that go on at once, one token a turn; a `rollout_func`."""
+    """Plays all unfinished episodes in parallel, one token per turn; a `rollout_func`."""
     tokenizer, model, numbers = trainer.processing_class, trainer.model, trainer.numbers
     symbols = {tokenizer.encode(f" {i}", add_special_tokens=False)[0]: i for i in range(NUM_NUMBERS)}
     said = {words: tokenizer.encode(words, add_special_tokens=False) for words in (" higher:", " lower:")}
@@ -194,7 +194,7 @@ def play(prompts, trainer) -> dict[str, list]:
 
 
 def earned_reward(completions, earned, **rest) -> list[float]:
-    """Returns what `play` says that each episode earned."""
+    """Returns the return of each episode from `play`."""
     return earned
 
 

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: curves in groups, what held-out episodes say at the end, the config and transcripts."""
+"""The TensorBoard of a run: grouped curves, the final evaluation, the config and transcripts."""
 
 import json
 import pathlib
@@ -13,10 +13,10 @@ from experiments.build import Experiment, warm_start_config
 from experiments.config import Config, to_dict
 from experiments.judge import ablation_label
 
-FOLDER = "tensorboard"  # within that of the run
+FOLDER = "tensorboard"  # in the folder of the run
 
-# What a metric is called and what it is; kinds of segments and components of the reward are appended, as in `return/outcome`. Those that
-# are not here keep their names.
+# Tag and description by metric; kinds of segments and components of the reward are appended, as in `return/outcome`. Other metrics keep
+# their names.
 TAGS = {
     "return": ("return/total", "Sum of all rewards of an episode, mean over episodes."),
     "return/": ("return/", "Sum of this component of the reward over an episode, mean over episodes."),
@@ -63,10 +63,10 @@ def tag_of(metric: str) -> tuple[str, str]:
 
 
 def scheduled(config: Config) -> dict[str, np.ndarray]:
-    """Returns what a run's schedules say at the beginning of each update.
+    """Returns the values of a run's schedules at the start of each update.
 
     Args:
-      config: of the run.
+      config: config of the run.
 
     Returns:
       float `[num_updates]` by name: `learning_rate`, `entropy_weight`, and the schedules of the agent.
@@ -86,7 +86,7 @@ def scheduled(config: Config) -> dict[str, np.ndarray]:
 
 
 def evaluation_scalars(summary: dict[str, Any]) -> dict[str, tuple[float, str]]:
-    """Returns what held-out episodes say, as `experiments.judge.judge` sums it up: value and description by tag."""
+    """Returns value and description by tag of a summary from `experiments.judge.judge`."""
     kept = ("return", "success", "turns", "actions", "illegal_share", "recovered", "expert_recovered")
     found = {
         "normalised_score": (summary["normalised_score"], NORMALISED),
@@ -105,29 +105,29 @@ def evaluation_scalars(summary: dict[str, Any]) -> dict[str, tuple[float, str]]:
 
 
 class Board:
-    """The TensorBoard of a run. An `Observer`: it is told of every update.
+    """The TensorBoard of a run, an `Observer` of its updates.
 
-    A curve that has not moved since the first update is not shown, as most of what can be measured cannot happen in a given run; when it
-    moves it is shown from its beginning. What is written is on disk before the next update begins.
+    A curve that has been constant since the first update is not shown, since many metrics stay constant in a given run; once it changes, it
+    is shown from its start. All is on disk before the next update.
     """
 
     def __init__(self, experiment: Experiment, output: pathlib.Path, earlier: list[dict[str, float]]):
-        """Begins or goes on.
+        """Starts or resumes.
 
         Args:
           experiment: the run.
           output: folder of the run.
-          earlier: metrics of the updates before, of which a run that goes on has shown what moved.
+          earlier: metrics of the updates before, if the run is resumed.
         """
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import SessionLog
 
         (output / FOLDER).mkdir(parents=True, exist_ok=True)
-        # The second of its making names a file: two that follow each other must not be one.
+        # A file is named by the second of its creation; the suffix keeps two of the same second apart.
         self._writer = EventsWriter(str(output / FOLDER / "events"), filename_suffix=f".{len(earlier)}")
-        self._write(len(earlier), session_log=SessionLog(status=SessionLog.START))  # TensorBoard drops what stands beyond
+        self._write(len(earlier), session_log=SessionLog(status=SessionLog.START))  # TensorBoard drops later steps
         self._bounds, self._schedules = experiment.bounds, scheduled(experiment.config)
-        self._still: dict[str, list[tuple[int, float, float]]] = {}  # by tag, step, value and time of what has not moved yet
+        self._still: dict[str, list[tuple[int, float, float]]] = {}  # by tag: step, value and time of each point of a constant curve
         self._moved: set[str] = set()
         for step, metrics in enumerate(earlier):
             for tag, (value, _) in self._scalars(step, metrics).items():
@@ -140,25 +140,25 @@ class Board:
         now = {"time/tokens_per_second": (metrics["tokens"] / seconds, "")}
         for tag, (value, description) in self._scalars(step, metrics).items():
             if tag in self._moved:
-                now[tag] = (value, "")  # it is described where it begins
+                now[tag] = (value, "")  # its first point has the description
             for earlier, its_value, its_time in self._newly_moved(tag, step, value):
                 self._show(earlier, {tag: (its_value, description)}, its_time)
         self._show(step, now)
 
     def evaluation(self, summary: dict[str, Any], step: int) -> None:
-        """Shows what held-out episodes say of the agent at update `step`, as `experiments.judge.judge` sums it up."""
+        """Shows a `summary` from `experiments.judge.judge` at update `step`."""
         self._show(step, evaluation_scalars(summary))
 
     def text(self, tag: str, text: str, step: int) -> None:
-        """Shows `text` under `tag` at update `step`, as it stands."""
+        """Shows `text` verbatim under `tag` at update `step`."""
         from tensorboardX import summary
 
-        indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown leaves it as it is
+        indented = "".join(f"    {line}\n" for line in text.splitlines())  # a code block in Markdown
         self._write(step, summary=summary.text(tag, indented))
 
     def _scalars(self, step: int, metrics: dict[str, float]) -> dict[str, tuple[float, str]]:
-        """Returns value and description by tag of what is known of an update."""
-        names = metrics.keys() - {"update", "entropy_weight"}  # the last is among the schedules
+        """Returns value and description by tag of the metrics, score and schedules of an update."""
+        names = metrics.keys() - {"update", "entropy_weight"}  # the latter is among the schedules
         found = {tag: (metrics[name], description) for name in sorted(names) for tag, description in [tag_of(name)]}
         if "return/outcome" in metrics:
             score = evaluation.normalised_score(metrics["return/outcome"], self._bounds)
@@ -167,7 +167,7 @@ class Board:
         return found | {f"schedules/{name}": (float(values[step]), said) for name, values in self._schedules.items()}
 
     def _newly_moved(self, tag: str, step: int, value: float) -> list[tuple[int, float, float]]:
-        """Returns step, value and time of all points of a curve that moves for the first time; of any other none."""
+        """Returns step, value and time of all points of a curve that changes for the first time; of any other curve, none."""
         if tag in self._moved:
             return []
         still = self._still.setdefault(tag, [])

@@ -22,15 +22,15 @@ class Experiment(NamedTuple):
     """A run as pure functions.
 
     Attributes:
-      config: as given.
-      task: the environment within the limits of the agent, and what is known of it.
-      bounds: of an episode.
-      tokenizer: of all texts.
-      interaction: what the lanes do.
-      model: that writes.
-      rollout: how they are rolled out.
-      learner: how they are learned from.
-      warm_start: the learner of the first `config.warm_start` updates; None if there are none.
+      config: config of the run.
+      task: the task, with the limits that the agent sets.
+      bounds: random and optimal outcome of an episode.
+      tokenizer: tokenizer of all texts.
+      interaction: the agent in its environment.
+      model: the language model.
+      rollout: config of rollouts, with all lengths filled in.
+      learner: learner of the updates from rewards.
+      warm_start: learner of the first `config.warm_start` updates; None if there are none.
     """
 
     config: Config
@@ -45,10 +45,10 @@ class Experiment(NamedTuple):
 
 
 def build(config: Config, mesh: Mesh | None = None) -> Experiment:
-    """Returns the run of a config; its update divides the lanes among the devices of `mesh`.
+    """Returns the run of a config; its updates divide the lanes among the devices of `mesh`.
 
     Raises:
-      ArlError: in one sentence that says what to change, for whatever cannot be.
+      ArlError: if the config cannot be run.
     """
     tokenizer = text.load_tokenizer()
     task = config.environment.make(tokenizer)._replace(limits=agents.limits_of(config.agent))
@@ -71,7 +71,7 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
 
 
 def find_bounds(task: Task) -> Bounds:
-    """Returns the bounds of an episode of a task; refuses one of which none are known, or in which nothing can be learned."""
+    """Returns the bounds of an episode of a task; raises `ArlError` if there are none, or if random actions are optimal."""
     if task.bounds is None:
         raise ArlError(
             "nothing is known of what can be earned in this task, and no score can be told; give Task.bounds a function of Limits"
@@ -85,13 +85,13 @@ def find_bounds(task: Task) -> Bounds:
 
 
 def warm_start_config(config: Config) -> LearnerConfig:
-    """Returns the config from which the learner of the warm start is made: the run's, with an optimizer of its own."""
+    """Returns the learner config of the warm start: that of the run, with its own learning rate and Adam epsilon."""
     optimizer = {"learning_rate": config.warm_start_learning_rate, "adam_epsilon": LearnerConfig.adam_epsilon}
     return dataclasses.replace(config.learner, **optimizer)
 
 
 def _check_schedules(config: Config) -> None:
-    """Refuses a schedule that nothing follows, and an agent that misses its own."""
+    """Raises `ArlError` for an invalid schedule, one that no layer follows, or a missing one."""
     known = [name for layer in config.agent for name in layer.schedules]
     for name in config.learner.schedules:
         if name not in known:
@@ -110,7 +110,7 @@ def _check_schedules(config: Config) -> None:
 
 
 def _check_expert(task: Task, layers: tuple[Layer, ...]) -> None:
-    """Refuses to imitate an expert who cannot say what is worth noting in as many tokens as the agent has for it."""
+    """Raises `ArlError` if the expert's notes are longer than the agent's budget for them."""
     experts, key = task.experts(task.limits), jax.random.key(0)
     state = jax.eval_shape(task.environment.reset, key)
     for layer in layers:

@@ -1,4 +1,4 @@
-"""A run as a tree of plain values, and how one is read from flags."""
+"""The config of a run, and how it is read from flags."""
 
 import ast
 import dataclasses
@@ -20,11 +20,11 @@ from experiments.fields import example, field_names, nearest
 
 @dataclasses.dataclass(frozen=True)
 class ModelSizeConfig:
-    """Which model.
+    """The language model.
 
     Attributes:
-      preset: of `arl.models`: "0.1M" to "10M".
-      dtype: of computation, "float32" or "bfloat16".
+      preset: name of a preset of `arl.models`, "0.1M" to "10M".
+      dtype: type of computation, "float32" or "bfloat16".
       tie_embeddings, separate_value_trunk, remat, scan_layers: see `arl.models.ModelConfig`.
     """
 
@@ -38,11 +38,11 @@ class ModelSizeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """How an agent is judged.
+    """How an agent is evaluated.
 
     Attributes:
-      num_episodes: held-out episodes, all whole.
-      greedy: whether the most probable token is always written.
+      num_episodes: number of held-out episodes, all complete.
+      greedy: whether decoding is greedy; otherwise tokens are sampled.
     """
 
     num_episodes: int = 2048
@@ -55,16 +55,16 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A run.
+    """The config of a run.
 
     Attributes:
-      preset: its name.
-      environment: of `arl.envs`, or anybody's config with `make(tokenizer) -> Task`.
-      agent: layers of `arl.agents` or anybody's, from the inside out.
-      model, rollout, learner, evaluation: see there.
-      warm_start: updates of behaviour cloning from the expert, before those of the learner.
-      warm_start_learning_rate: over these; Adam's epsilon is its default then, whatever the learner's is.
-      checkpoint_every: updates between two checkpoints; one is saved after each quarter of a run too.
+      preset: name of the preset.
+      environment: environment of `arl.envs`, or another config with `make(tokenizer) -> Task`.
+      agent: layers of `arl.agents` or others, from the inside out.
+      model, rollout, learner, evaluation: see their classes.
+      warm_start: updates of behaviour cloning from the expert, before those from rewards.
+      warm_start_learning_rate: learning rate of these updates; their Adam epsilon is the default, not that of `learner`.
+      checkpoint_every: updates between two checkpoints; another is saved after each quarter of the run.
     """
 
     preset: str = "reflection"
@@ -80,7 +80,7 @@ class Config:
 
     @property
     def num_updates(self) -> int:
-        """Updates of the whole run."""
+        """Updates of the run, warm start included."""
         return self.warm_start + self.learner.num_updates
 
     def __post_init__(self):
@@ -100,17 +100,17 @@ class Config:
 
 # ---------------------------------------------------------------- to and from JSON
 def to_dict(config: Config) -> dict[str, Any]:
-    """Returns a config as nested dicts that JSON can hold; environment and agent are text, as flags take it."""
+    """Returns a config as nested dicts for JSON; environment and agent are text, in the syntax of flags."""
     plain = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     plain |= {"environment": parts.write([config.environment]), "agent": parts.write(config.agent)}
     return {name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value for name, value in plain.items()}
 
 
 def from_dict(values: dict[str, Any]) -> Config:
-    """Returns the config that `to_dict` gave as nested dicts; a field that is not there has its default.
+    """Returns the config of the nested dicts of `to_dict`; a missing field has its default.
 
     Raises:
-      ArlError: for an unknown field, a wrong type or an impossible value.
+      ArlError: for an unknown field, a wrong type or an invalid value.
     """
     if isinstance(values.get("environment"), dict):
         raise ArlError("this config was written by an earlier arl, which named environments and agents otherwise; make the run again")
@@ -132,14 +132,14 @@ def _from_dict(kind: Any, values: Any, name: str) -> Any:
 
 # ---------------------------------------------------------------- from flags
 Assignments = list[tuple[list[str], str]]
-"""What is left of the dotted name of a field, and the text that stands behind its "="."""
+"""Pairs of what is left of a field's dotted name, and the text after its "="."""
 
 
 def override(config: Config, assignments: list[str]) -> Config:
-    """Returns a config with fields replaced, each named as `learner.num_updates=100`; the fields of a layer are `agent.think.budget=8`.
+    """Returns a config with fields replaced, as in `learner.num_updates=100` or, for a layer, `agent.think.budget=8`.
 
     Raises:
-      ArlError: for an unknown field, a wrong type or an impossible value, with the nearest valid choice.
+      ArlError: for an unknown field, a wrong type or an invalid value; the message names the nearest valid choice.
     """
     split = [(name.split("."), text) for name, _, text in (assignment.partition("=") for assignment in assignments)]
     if any(path == ["preset"] for path, _ in split):
@@ -151,16 +151,16 @@ def override(config: Config, assignments: list[str]) -> Config:
 
 
 def _without_schedules(config: Config) -> Config:
-    """Returns a config of which only those schedules are left that its agent follows: the others were for another one."""
+    """Returns a config without the schedules that its agent does not follow: they belong to the preset's agent."""
     known = {name for layer in config.agent for name in layer.schedules}
     schedules = {name: schedule for name, schedule in config.learner.schedules.items() if name in known}
     return dataclasses.replace(config, learner=dataclasses.replace(config.learner, schedules=schedules))
 
 
 def _replaced(kind: Any, value: Any, assignments: Assignments, name: str) -> Any:
-    """Returns a value of a type with what lies within it replaced, all at once: what is impossible is so in the end."""
+    """Returns a value with inner fields replaced all at once, so that only the final value must be valid."""
     for index, (path, text) in enumerate(assignments):
-        if not path:  # what was set within it before is gone
+        if not path:  # replaces the value, and what was set in it before
             value = _read(kind, name, text)
             return _replaced(kind, value, assignments[index + 1 :], name)
     if not assignments:
@@ -185,7 +185,7 @@ def _replaced(kind: Any, value: Any, assignments: Assignments, name: str) -> Any
 
 
 def _replaced_in_dict(kind: Any, values: dict[str, Any], assignments: Assignments, name: str) -> dict[str, Any]:
-    """The same for a dict: its keys are named by whoever sets them, and may hold a dot ("learner.schedules.attempts.keep.start")."""
+    """The same for a dict, whose keys are free and may contain dots ("learner.schedules.attempts.keep.start")."""
     inner: dict[str, Assignments] = {}
     for path, text in assignments:
         cut = len(path) - (dataclasses.is_dataclass(kind) and ".".join(path) not in values and len(path) > 1)
@@ -195,7 +195,7 @@ def _replaced_in_dict(kind: Any, values: dict[str, Any], assignments: Assignment
 
 
 def _read(kind: Any, name: str, text: str) -> Any:
-    """Returns the value that a flag's text stands for: as in Python, but that strings need no quotes, nor tuples of words brackets."""
+    """Returns the value of a flag's text: a Python literal, but strings need no quotes, and tuples of words no brackets."""
     name = name.lstrip(".")
     if name == "agent":
         return parts.read(text)
@@ -231,17 +231,17 @@ def _unknown(where: str, field: str, known: Iterable[str]) -> ArlError:
 
 
 def fields_called(name: str) -> list[str]:
-    """Returns the dotted names of the fields of a run's config that end in `name`."""
+    """Returns the dotted names of the config fields that end in `name`."""
     return [field for field in field_names(Config()) if f".{field}".endswith(f".{name}")]
 
 
 def first_difference(there: Any, here: Any, name: str = "") -> str:
-    """Returns the dotted name of the first field in which two runs differ, and both of its values; nothing if they are the same.
+    """Returns the dotted name of the first field in which two configs differ, and both values; empty if they are the same.
 
     Args:
-      there: the config of one, as nested dicts.
-      here: that of the other.
-      name: of what is compared, where that is a part of them.
+      there: one config, as nested dicts.
+      here: the other config.
+      name: dotted name of the part of the configs that is compared.
     """
     if not isinstance(there, dict) or not isinstance(here, dict):
         return "" if there == here else f"{name} is {there!r} there and {here!r} here"

@@ -1,4 +1,4 @@
-"""Which devices a training is divided among."""
+"""The devices that share the lanes of a training."""
 
 import os
 from typing import Any
@@ -11,23 +11,23 @@ from experiments import main
 
 
 def claim(wanted: int | None = None, blocks: int = 8) -> None:
-    """Makes a processor as many devices as it has cores to share `blocks` of lanes, or `wanted`; before anything is computed.
+    """Splits the CPU into `wanted` devices, by default as many as its cores and `blocks` of lanes allow; call it before any computation.
 
-    One program on all cores waits for the slowest core after every operation; a program on each core waits once an update.
+    One program on all cores waits for the slowest core after every operation; one program per core waits once per update.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", wanted or _largest_share(blocks, _num_cores()))  # of accelerators it says nothing
+        jax.config.update("jax_num_cpu_devices", wanted or _largest_share(blocks, _num_cores()))  # does not affect accelerators
 
 
 def make_mesh(wanted: int | None = None, blocks: int = 8) -> Mesh:
-    """Returns a mesh over devices, among which blocks of lanes are divided evenly.
+    """Returns a mesh of devices, over which blocks of lanes are divided evenly.
 
     Args:
-      wanted: how many devices; None for as many as there are.
-      blocks: of lanes.
+      wanted: number of devices; None for as many as there are.
+      blocks: number of blocks of lanes.
 
     Raises:
-      UsageError: if there are not so many devices.
+      UsageError: if there are fewer devices, or the blocks do not divide evenly.
     """
     found = jax.device_count()
     if wanted and wanted > found:
@@ -40,7 +40,7 @@ def make_mesh(wanted: int | None = None, blocks: int = 8) -> Mesh:
 
 
 def on_one_device(params: Any) -> Any:
-    """Returns parameters that lie on every device of a mesh as arrays of the first device alone."""
+    """Returns parameters that are replicated over a mesh as arrays of the first device."""
     return jax.device_put(params, jax.devices()[0])
 
 

@@ -1,4 +1,4 @@
-"""Judges a trained agent on held-out episodes; the last line is JSON.
+"""Evaluates a trained agent on held-out episodes; the last line of output is JSON.
 
 experiments/evaluate.py --run=runs/reflection --seed=1 --greedy
 """
@@ -13,14 +13,14 @@ from absl import flags
 from experiments import main
 
 RUN = flags.DEFINE_string("run", "runs/reflection", "Folder of the run.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the held-out episodes.", lower_bound=0, upper_bound=2**31 - 1)
-STEP = flags.DEFINE_integer("step", None, "Which checkpoint; the newest if not given.")
-GREEDY = flags.DEFINE_bool("greedy", None, "Whether the most probable token is always written; as the run's config says if not given.")
-NUM_EPISODES = flags.DEFINE_integer("num_episodes", None, "How many episodes; as in training if not given.", lower_bound=2)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the held-out episodes.", lower_bound=0, upper_bound=2**31 - 1)
+STEP = flags.DEFINE_integer("step", None, "Update of the checkpoint; by default the newest.")
+GREEDY = flags.DEFINE_bool("greedy", None, "Whether decoding is greedy; by default as in the run's config.")
+NUM_EPISODES = flags.DEFINE_integer("num_episodes", None, "Number of episodes; by default as in the run's config.", lower_bound=2)
 
 
 def evaluate(assignments: list[str]) -> None:
-    """Prints what the agent is worth, for people and as one line of JSON."""
+    """Prints the evaluation as text, and as one line of JSON."""
     if assignments:
         raise main.UsageError("an evaluation takes its config from the run; leave --config out")
     from experiments.judge import ablation_label, judge

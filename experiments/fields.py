@@ -1,4 +1,4 @@
-"""The fields of a config by their dotted names: what each holds, what its docstring says of it, and how it is written as a flag."""
+"""The fields of a config by dotted name: their types, defaults, descriptions and flags."""
 
 import dataclasses
 import difflib
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from arl import agents, envs
 from arl.agents.layer import snake_case
 
-PARTS = {"environment": 'frozen_lake(map="8x8")', "agent": "act(), attempts(4, memory=reflection(budget=3))"}  # as flags take them
+PARTS = {"environment": 'frozen_lake(map="8x8")', "agent": "act(), attempts(4, memory=reflection(budget=3))"}  # in the syntax of flags
 
 
 PATHS = {
@@ -33,10 +33,10 @@ class Field(NamedTuple):
     """A field that has no fields of its own.
 
     Attributes:
-      name: dotted.
-      kind: its type.
-      default: its value where nobody sets it.
-      about: what it is, from the docstring of its class.
+      name: dotted name.
+      kind: type.
+      default: default value.
+      about: description, from the docstring of its class.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Field(NamedTuple):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Returns the valid choice that is most like a wrong one, or all of them where none is, as words for a message."""
+    """Returns a hint for a message: the choice most similar to `name`, or all choices if none is similar."""
     choices = list(choices)
     if close := difflib.get_close_matches(name, choices, n=1, cutoff=0.5):
         return f"did you mean {close[0]}?"
@@ -59,18 +59,18 @@ def field_names(config: Any) -> list[str]:
 
 
 def as_flags(message: str) -> str:
-    """Returns a message of the library with fields of its configs named as flags: `LearnerConfig.epochs` is `learner.epochs` there."""
+    """Returns a message of the library with config fields named as flags: `learner.epochs` for `LearnerConfig.epochs`."""
     paths = re.sub(r"\b([A-Z]\w+)\.(?=[a-z])", lambda match: PATHS.get(match[1], match[1]) + ".", message)
     return re.sub(r"\b[A-Z]\w+\b", lambda match: snake_case(match[0]) if match[0] in vars(agents) else match[0], paths)
 
 
 def all_fields(config: Any, whole: tuple[type, ...] = (), path: str = "") -> Iterator[Field]:
-    """Yields the fields of a config, and of the configs within it, but of those of a class in `whole`, which are one field each."""
+    """Yields the fields of a config and of the configs in it; a config of a class in `whole` is one field."""
     hints, about = typing.get_type_hints(type(config)), says(type(config))
     for field in dataclasses.fields(config):
         name, value = f"{path}{field.name}", getattr(config, field.name)
         if field.kw_only:
-            continue  # the name of a layer
+            continue  # `Layer.name`
         if isinstance(value, tuple) and value and all(map(dataclasses.is_dataclass, value)):
             for layer in value:
                 yield from all_fields(layer, whole, f"{name}.{layer.label}.")
@@ -81,7 +81,7 @@ def all_fields(config: Any, whole: tuple[type, ...] = (), path: str = "") -> Ite
 
 
 def says(kind: type) -> dict[str, str]:
-    """Returns what a docstring says of the fields of a class; where it names another object that has them, what that one's says."""
+    """Returns the descriptions of a class's fields, from its docstring or from that of an object which it refers to."""
     own, told = _entries(kind), {}
     options = re.match(r"Options of `(.+?)`", inspect.getdoc(kind) or "")
     for field in dataclasses.fields(kind):
@@ -99,11 +99,11 @@ def example(config: Any, name: str) -> str:
     """Returns a flag that sets a field, such as `--config.learner.num_updates=400`.
 
     Args:
-      config: whose values it shows.
-      name: dotted, of a field, of what a field holds by name, or of a config, of which it shows the first field.
+      config: config whose values are shown.
+      name: dotted name of a field, of an entry of a dict, or of a config, whose first field is shown.
 
     Returns:
-      The flag as it is written in a shell; that of any field if there is none of that name.
+      The flag as it is written in a shell; that of any field if the name is unknown.
     """
     if name in PARTS:
         return f"--config.{name}={shlex.quote(PARTS[name])}"
@@ -115,7 +115,7 @@ def example(config: Any, name: str) -> str:
 
 
 def _value(kind: Any, default: Any, about: str) -> str:
-    """What stands behind the name of a field, with the words that its docstring gives as examples."""
+    """Returns what follows a field's name in a flag, with the example words of its description."""
     words = re.findall(r'"([\w.]+)"', about)
     if typing.get_origin(kind) is dict:
         inner = typing.get_args(kind)[1]
@@ -129,7 +129,7 @@ def _value(kind: Any, default: Any, about: str) -> str:
 
 
 def _entries(documented: Any) -> dict[str, str]:
-    """What a docstring says of attributes or arguments, by name: one line each."""
+    """Returns the descriptions of attributes or arguments in a docstring, by name, one line each."""
     doc = inspect.getdoc(documented) or ""
     section = re.search(r"^(?:Attributes|Args):\n((?:  .*\n?)*)", doc, flags=re.MULTILINE)
     found = re.findall(r"^  (\w[\w, ]*): (.*(?:\n {3,}.*)*)", section[1] if section else "", flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is."""
+"""The folder of a run: its config and seed, and whether another run owns it."""
 
 import json
 import pathlib
@@ -8,26 +8,26 @@ from experiments.config import Config, first_difference, from_dict, to_dict
 
 
 def told(config: Config, seed: int | None) -> dict:
-    """Returns what a folder tells of its run, in `config.json`."""
+    """Returns the content of a run's `config.json`."""
     return {"seed": seed, **json.loads(json.dumps(to_dict(config)))}
 
 
 def read(path: pathlib.Path) -> tuple[Config, int | None]:
-    """Returns the config and the seed that `told` wrote to the file at `path`; None if it names no seed."""
+    """Returns the config and the seed in the `config.json` at `path`; the seed is None if there is none."""
     values = main.read_json(path)
     seed = values.pop("seed", None)
     return from_dict(values), seed
 
 
 def check(output: pathlib.Path, expected: dict) -> None:
-    """Refuses a folder that belongs to another run.
+    """Checks that a folder does not belong to another run.
 
     Args:
-      output: the folder; it need not be there.
-      expected: as `told` returns it.
+      output: the folder; it need not exist.
+      expected: content of `config.json`, as `told` returns it.
 
     Raises:
-      UsageError: if it holds something else.
+      UsageError: if the folder belongs to another run.
     """
     path = output / "config.json"
     if path.exists():

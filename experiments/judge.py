@@ -1,4 +1,4 @@
-"""What a trained agent is worth: whole episodes on held-out seeds, with and without what it tells itself, and what it says in them."""
+"""Evaluation of a trained agent on held-out episodes, with its own notes and with others in their place, and transcripts."""
 
 import dataclasses
 import itertools
@@ -16,18 +16,18 @@ from experiments.build import Experiment
 from experiments.config import EvaluationConfig
 from experiments.transcript import typical_episodes
 
-HELD_OUT = 2**31  # folded into a run's key: no episode of training has it
-BEFORE, AFTER, SETTLED = 5, 8, 4  # steps around a shift that are told of, and from which on after it an agent should have recovered
-GAP_EPISODES = 256  # sampled, by which a greedy agent's gap between log-probs is measured
-FEW_EPISODES = 64  # of which transcripts during training are chosen
+HELD_OUT = 2**31  # folded into the key of a run, so that no episode of training has the same key
+BEFORE, AFTER, SETTLED = 5, 8, 4  # steps before and after a shift in its curves, and steps within which an agent should recover
+GAP_EPISODES = 256  # most sampled episodes on which the log-prob gap of a greedy agent is measured
+FEW_EPISODES = 64  # most episodes from which transcripts during training are chosen
 
 
 class Judged(NamedTuple):
-    """What was found of an agent.
+    """The evaluation of an agent.
 
     Attributes:
       summary: plain numbers, see `judge`.
-      trajectory: `[N, T]`, on the host, the episodes that were judged.
+      trajectory: `[N, T]`, on the host, the evaluated episodes.
     """
 
     summary: dict[str, Any]
@@ -37,20 +37,20 @@ class Judged(NamedTuple):
 def judge(
     experiment: Experiment, params: Any, seed: int, config: EvaluationConfig, report: Callable[[str], None] = lambda part: None
 ) -> Judged:
-    """Returns what `evaluation.summarise` says of an agent, and what else is known of it where its task and its agent have such things.
+    """Returns the evaluation of an agent; its summary is that of `evaluation.summarise`, with the fields below.
 
-    `ablations` is name -> normalised score, and `ablated_by_attempt` name -> outcome of each attempt, with notes that are not the
-    agent's own; `bits` is kind -> what the first, the second, ... segment of that kind tells about what is hidden; `token_shares` is
-    kind -> tokens written, by all tokens read; `bits_a_question` what an action of the agent and one of an expert tells;
-    `around_shift` see `_around_shift`. A greedy choice has log-prob 0 for sampler and learner alike, so of an agent that is judged
-    greedily `max_log_prob_gap` is measured on episodes that it samples, `GAP_EPISODES` at most.
+    `ablations` is name -> normalised score, and `ablated_by_attempt` name -> outcome of each attempt, both with other notes in place of
+    the agent's; `bits` is kind -> information about the hidden variable in the first, second, ... segment of that kind; `token_shares` is
+    kind -> tokens written, as a share of all tokens read; `bits_a_question` is the information from an action of the agent and of an
+    expert; for `around_shift`, see `_around_shift`. In greedy decoding sampler and learner both have log-prob 0, so `max_log_prob_gap` is
+    then measured on at most `GAP_EPISODES` sampled episodes.
 
     Args:
       experiment: the run.
-      params: of the model.
-      seed: of the held-out episodes.
-      config: how many, and whether greedy.
-      report: told what is played next, such as "notes shuffled (2 of 4)".
+      params: parameters of the model.
+      seed: seed of the held-out episodes.
+      config: number of episodes, and whether decoding is greedy.
+      report: called with what is played next, such as "notes shuffled (2 of 4)".
     """
     task, interaction = experiment.task, experiment.interaction
     ablations, kinds = _ablations(experiment), _kinds_of_notes(experiment)
@@ -88,7 +88,7 @@ def judge(
 
 
 def _ablations(experiment: Experiment) -> dict[str, tuple[Kind, str]]:
-    """Returns what is put in the place of the agent's notes: by the name in a summary, kind of segment and how."""
+    """Returns how the agent's notes are replaced: kind of segment and replacement, by name in a summary."""
     experts, kinds = experiment.task.experts(experiment.task.limits), _kinds_of_notes(experiment)
     ways = {"shuffled": "shuffled", "blanked": "blanked"}
     if Kind.NOTE in experts or Kind.REFLECTION in experts:
@@ -98,18 +98,18 @@ def _ablations(experiment: Experiment) -> dict[str, tuple[Kind, str]]:
 
 
 def ablation_label(name: str) -> str:
-    """Returns an ablation's name in a summary as people read it: "notes shuffled", or "reflections shuffled" beside others."""
+    """Returns the label of an ablation: "notes shuffled", or "reflections shuffled" if the agent has both kinds."""
     kind, _, how = name.partition(" ")
     return f"{kind}s {how}" if kind.upper() in Kind.__members__ else f"notes {name}"
 
 
 def _kinds_of_notes(experiment: Experiment) -> list[Kind]:
-    """Returns the kinds of segments by which the agent tells itself something."""
+    """Returns the kinds of segments that the agent writes to itself."""
     return [kind for kind in (Kind.REFLECTION, Kind.NOTE) if kind in experiment.interaction.writes]
 
 
 def _unseen(experiment: Experiment) -> Callable[[AgentState], Any] | None:
-    """Returns what of an episode's first state its agent cannot see: the course of its rules, or what has to be found out."""
+    """Returns what the agent cannot see, as a function of an episode's first state: shifts or the hidden variable; None for neither."""
     task = experiment.task
     look = task.shifts.course if task.shifts else task.hidden
     return look and (lambda state: look(state.environment))
@@ -129,13 +129,13 @@ def play(
 
 
 def make_transcripts(experiment: Experiment, seed: int) -> Callable[[Any], str]:
-    """Returns `params -> text`: typical ones of a few held-out episodes. It is compiled once, at the first call.
+    """Returns `params -> text`, transcripts of typical held-out episodes; it is compiled at the first call.
 
-    Schedules are at their end, as when the agent is judged.
+    Schedules are at their end, as in the evaluation.
 
     Args:
       experiment: the run.
-      seed: of the held-out episodes.
+      seed: seed of the held-out episodes.
     """
     config = EvaluationConfig(num_episodes=min(experiment.config.evaluation.num_episodes, FEW_EPISODES))
     trajectory = jax.jit(lambda params: _played(experiment, params, _key(seed), config, experiment.interaction)[1])
@@ -156,14 +156,14 @@ def _key(seed: int) -> jax.Array:
 
 
 def token_shares(trajectory: Trajectory) -> dict[str, float]:
-    """Returns the tokens written in segments of each kind, by the number of all tokens read; notes are read again wherever they cross."""
+    """Returns the tokens written in segments of each kind, as a share of all tokens read, among them notes that are read again."""
     written = np.bincount(np.asarray(trajectory.kind)[np.asarray(trajectory.is_sampled)], minlength=len(Kind))
     num_read = int(np.sum(np.asarray(trajectory.token_kind) > 0))
     return {kind.name.lower(): float(written[kind] / num_read) for kind in Kind if written[kind]}
 
 
 def _bits_a_question(experiment: Experiment, play_as: Callable) -> dict[str, float]:
-    """Returns the mean bits that an action told, to the agent and to an expert in its place."""
+    """Returns the mean information from an action, in bits, of the agent and of an expert in its place."""
     layers = (layer for layer in experiment.config.agent if not isinstance(layer, agents.ScaleRewards))
     layers = [dataclasses.replace(layer, bits=1.0) if isinstance(layer, agents.Act) else layer for layer in layers]
     asking = agents.make_agent(experiment.task, layers)._replace(grammar=experiment.interaction.grammar)
@@ -177,11 +177,11 @@ def _bits_a_question(experiment: Experiment, play_as: Callable) -> dict[str, flo
 
 
 def _around_shift(experiment: Experiment, play_as: Callable, course: Course, trajectory: Trajectory) -> dict[str, Any]:
-    """Returns the curves around a shift, of the agent and of an expert in its place, and how much of an informed one's is recovered.
+    """Returns the curves around a shift, and how much of the informed reward the agent and an expert in its place recover.
 
-    `around_shift` has `step`, from the shift on, and by it `reward` and `expert`, what they earn, and `switches`, how often the agent
-    answers a question otherwise than last time: its act of noticing. `recovered` is the agent's reward, and `expert_recovered` the
-    expert's, from the `SETTLED`-th step after a shift on, as shares of that of one who always knows the rules.
+    `around_shift` has curves over `step`, which is 0 at a shift: `reward` and `expert`, the rewards of agent and expert, and `switches`,
+    how often the agent's answer to a question differs from its last answer. `recovered` and `expert_recovered` are the rewards of agent
+    and expert from `SETTLED` steps after a shift on, as shares of the reward of an agent that always knows the rules.
     """
     experts = agents.replace_by_expert(experiment.interaction, Kind.ACTION)
     is_shift, asked = np.asarray(course.is_shift), np.asarray(course.asked)

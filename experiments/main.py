@@ -15,15 +15,15 @@ CACHE = flags.DEFINE_bool("compilation_cache", True, "Whether compiled programs 
 
 
 class UsageError(Exception):
-    """A flag or config that cannot be; the message is one sentence that says what to change."""
+    """An invalid flag or config; the message says in one sentence what to change."""
 
 
 def run(body: Callable[[list[str]], int | None], *, takes_config: bool = False) -> int:
     """Parses the flags, calls `body` with the assignments of `--config.field=value`, and returns the exit code.
 
     Args:
-      body: of the binary; returns an exit code, or None when it is done.
-      takes_config: whether `--help` tells of presets and of the fields of a config.
+      body: main function of the binary; returns an exit code, or None for success.
+      takes_config: whether `--help` describes presets and config fields.
 
     Returns:
       0 done, 2 bad flags or config, 1 anything else.
@@ -32,7 +32,7 @@ def run(body: Callable[[list[str]], int | None], *, takes_config: bool = False) 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    # Orbax logs what it raises, and what it finds odd in a folder, before an error here says it in a sentence; --verbosity=0 shows all.
+    # Orbax also logs the errors that are reported here in one sentence; --verbosity=0 shows its logs.
     logging.set_verbosity(logging.FATAL)
     warnings.showwarning = lambda message, *place: print(f"warning: {message}", file=sys.stderr)
     if {"--help", "-h"} & set(sys.argv[1:]):
@@ -92,7 +92,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _meant(flag: str) -> str:
-    """Returns what to write instead of an unknown flag that has the name of a field of the config; nothing if no field has it."""
+    """Returns a hint for an unknown flag that has the name of a config field; empty if no field has it."""
     from experiments import config
 
     if flag == "config":

@@ -1,4 +1,4 @@
-"""Writes the tables and plots of docs/ from experiments/results/*.json: summaries of runs that were made, and a benchmark.
+"""Writes the tables and plots of docs/ from experiments/results/*.json: the summaries of runs, and a benchmark.
 
 experiments/make_table.py --collect=runs/reflection,runs/bandit   # copies summaries there first
 experiments/make_table.py                                         # writes tables and plots
@@ -24,7 +24,7 @@ BENCHMARK = RESULTS / "benchmark.json"
 
 
 def make_table(assignments: list[str]) -> None:
-    """Copies summaries, then rewrites what stands between marks in docs/, and draws what rows earn around a shift of the rules."""
+    """Copies summaries, rewrites the tables in docs/, and draws the rewards of rows around a shift of the rules."""
     from experiments.plots import around_shift
 
     if assignments:
@@ -46,7 +46,7 @@ def make_table(assignments: list[str]) -> None:
 
 
 def _replace(words: str, name: str, table: str) -> str:
-    """Returns a page with what stands between two marks replaced."""
+    """Returns a page with the text between two marks replaced."""
     begin, end = f"<!-- {name}: begin (experiments/make_table.py) -->", f"<!-- {name}: end -->"
     before, _, rest = words.partition(begin)
     return f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
@@ -63,7 +63,7 @@ def speed_table() -> str:
 
 
 def results_table() -> str:
-    """Returns the table of presets that stand in no row of capabilities as Markdown: a row a preset, over all of its seeds."""
+    """Returns the table of the presets that are in no row of capabilities as Markdown, one line per preset, over its seeds."""
     shown = {preset for arms in ROWS.values() for preset in arms}
     rows = [
         "| command | seeds | seconds a run | normalised score: median (range) | notes shuffled | largest log-prob gap |",
@@ -84,7 +84,7 @@ def results_table() -> str:
 
 
 def cognition_table() -> str:
-    """Returns the table of capabilities as Markdown: the arms of each row of which there are results."""
+    """Returns the table of capabilities as Markdown: the agents with results, row by row."""
     lines = []
     for row, arms in _rows().items():
         head, rule, *told = table(arms).splitlines()
@@ -94,7 +94,7 @@ def cognition_table() -> str:
 
 
 def _rows() -> dict[str, dict[str, list[dict]]]:
-    """Returns the arms of each row of which there are results, and the summaries of each."""
+    """Returns the summaries of each agent with results, by row and preset."""
     by_preset = _by_preset()
     arms = {row: {preset: by_preset[preset] for preset in presets if preset in by_preset} for row, presets in ROWS.items()}
     return {row: found for row, found in arms.items() if found}

@@ -1,4 +1,4 @@
-"""How the benchmark measures: sides that take turns, medians, and the machine's own matrix products as the yardstick."""
+"""How the benchmark measures: two sides in turns, medians, and the machine's own matrix products for reference."""
 
 import contextlib
 import gc
@@ -22,7 +22,7 @@ from arl.types import Trajectory
 
 
 def seconds(side: Callable[[], Any]) -> float:
-    """Returns how long one call takes, its arrays computed to the end."""
+    """Returns the seconds of one call, until its arrays are computed."""
     began = time.perf_counter()
     jax.block_until_ready(side())
     return time.perf_counter() - began
@@ -31,8 +31,8 @@ def seconds(side: Callable[[], Any]) -> float:
 def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
     """Returns the median seconds of a call of each side.
 
-    The sides take turns, so that whatever else the machine does meets them all alike; a first round, in which programs are compiled and
-    memory is claimed, does not count.
+    The sides take turns, so that other load on the machine affects all of them alike. The first round, in which programs are compiled and
+    memory is allocated, does not count.
 
     Args:
       sides: what to call, by name.
@@ -47,12 +47,12 @@ def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, 
 
 
 class Compiled(NamedTuple):
-    """A program, and what it took to make it.
+    """A compiled program, and the time to make it.
 
     Attributes:
-      program: of the same arguments as the function.
-      trace_seconds: from Python to what the compiler is given.
-      compile_seconds: from there to what the device runs.
+      program: the program, with the arguments of its function.
+      trace_seconds: time to trace and lower the function.
+      compile_seconds: time to compile it.
     """
 
     program: Any
@@ -76,10 +76,10 @@ def compile_apart(function: Any, *arguments: Any) -> Compiled:
 
 @contextlib.contextmanager
 def no_compilation_cache() -> Iterator[None]:
-    """What is compiled within is compiled, and not read from what an earlier process kept."""
+    """Compiles all programs anew within this context, without the compilation cache."""
     before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # JAX asks once whether it is to keep programs
+    compilation_cache.reset_cache()  # JAX reads the option only once
     try:
         yield
     finally:
@@ -89,28 +89,28 @@ def no_compilation_cache() -> Iterator[None]:
 
 def matmul(size: int, dtype: str = "float32") -> tuple[Callable[[], Any], float]:
     """Returns a product of two matrices `[size, size]` as a side, and its floating-point operations."""
-    # Of random numbers: a product of equal ones draws less power, and some devices then run it faster than any other.
+    # Random numbers: a product of equal ones draws less power, and some devices then run it faster.
     matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(jnp.matmul)
     return (lambda: product(matrix, matrix)), 2.0 * size**3
 
 
 def fastest_matmul(rounds: int, sizes: tuple[int, ...] = (512, 1024, 2048), dtype: str = "float32") -> float:
-    """Returns the machine's own peak: operations a second of the size of matrix product that it does best, at JAX's present precision."""
+    """Returns the machine's own peak: operations per second of its fastest size of matrix product, at JAX's present precision."""
     sides = {size: matmul(size, dtype) for size in sizes}
     taken = alternate({str(size): side for size, (side, _) in sides.items()}, rounds)
     return max(operations / taken[str(size)] for size, (_, operations) in sides.items())
 
 
 def forward_operations(config: ModelConfig, trajectory: Trajectory, num_candidates: int) -> float:
-    """Returns the floating-point operations that a trajectory needs of the model once, two for each multiply and add of a matrix product.
+    """Returns the floating-point operations of one forward pass over a trajectory, two per multiply-add of a matrix product.
 
-    Only what is of use is counted: tokens that were read, keys that a token sees, and scores where a token was written.
+    Only useful ones count: tokens that were read, keys that a token attends to, and logits where a token was sampled.
 
     Args:
-      config: of the model.
+      config: config of the model.
       trajectory: `[B, T]`.
-      num_candidates: that are scored for each written token, `U`.
+      num_candidates: `U`, number of logits of each sampled token.
     """
     attention_width = config.num_heads * config.head_width
     weights = config.width * (attention_width + 2 * config.num_kv_heads * config.head_width) + attention_width * config.width
@@ -135,10 +135,10 @@ def run_default_job(cache: str, num_updates: int) -> dict[str, float]:
 
     Args:
       cache: folder of the compilation cache.
-      num_updates: to run.
+      num_updates: number of updates to run.
 
     Returns:
-      Seconds to compile `init` and `update`; MiB of the process at most, and of the program's arguments, results and intermediates.
+      Seconds to compile `init` and `update`; peak MiB of the process, and MiB of the program's arguments, results and intermediates.
     """
     from experiments import devices
     from experiments.build import build

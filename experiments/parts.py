@@ -1,4 +1,4 @@
-"""Environments and layers by name, ours and anybody's, written as in Python.
+"""Environments, layers and memories by name (*parts*), those of `arl` and your own, written as in Python.
 
 frozen_lake(map="8x8")    my_package.envs:Hanoi(num_discs=3)    act(), my_package.vote:Vote(3), attempts(4, memory=reflection(budget=3))
 """
@@ -26,7 +26,7 @@ OURS = {
 
 
 def read(words: str) -> tuple[Any, ...]:
-    """Returns the parts that a text names, with commas between them; raises `ArlError` for a text that names none."""
+    """Returns the parts in a text, which are separated by commas; raises `ArlError` if it cannot be read."""
     dotted = re.sub(r"\b([A-Za-z_][\w.]*):([A-Za-z_]\w*)(?=\()", r"\1.\2", words)
     try:
         tree = ast.parse(f"({dotted},)", mode="eval").body
@@ -52,7 +52,7 @@ def _value(node: ast.AST, words: str) -> Any:
 
 
 def make(part: type, values: dict[str, Any]) -> Any:
-    """Returns a part with some of its fields set; raises `ArlError` for a field that it has not, lacks, or cannot hold."""
+    """Returns a part with some of its fields set; raises `ArlError` for an unknown or missing field, or a wrong value."""
     name, hints = snake_case(part.__name__), typing.get_type_hints(part)
     fields = {field.name: field for field in dataclasses.fields(part)}
     for field in values:
@@ -65,7 +65,7 @@ def make(part: type, values: dict[str, Any]) -> Any:
 
 
 def checked(kind: Any, value: Any, name: str) -> Any:
-    """Returns a value as the type `kind`; raises `ArlError` if it is none."""
+    """Returns a value as type `kind`; raises `ArlError` if it does not fit."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
@@ -87,7 +87,7 @@ def checked(kind: Any, value: Any, name: str) -> Any:
 
 
 def _find(name: str) -> type:
-    """Returns a part by the name of its class, in either spelling, or by that of its module and class."""
+    """Returns the class of a part by its name, in camel or snake case, or by the names of its module and class."""
     module, _, last = name.rpartition(".")
     if not module:
         if snake_case(name) not in OURS:
@@ -103,7 +103,7 @@ def _find(name: str) -> type:
 
 
 def write(parts: Iterable[Any]) -> str:
-    """Returns parts as text that `read` reads, all of their fields set."""
+    """Returns parts as text for `read`, with all of their fields."""
     return ", ".join(map(_written, parts))
 
 

@@ -1,4 +1,4 @@
-"""Watch a trained agent live, segment by segment, with the probability of each token that it chose.
+"""Plays episodes of a trained agent, segment by segment, with the probability of each sampled token.
 
 experiments/play.py --run=runs/reflection --seed=3 --pause=0.5
 """
@@ -12,12 +12,12 @@ from absl import flags
 from experiments import main
 
 RUN = flags.DEFINE_string("run", "runs/reflection", "Folder of the run.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the episode.", lower_bound=0, upper_bound=2**31 - 1)
-STEP = flags.DEFINE_integer("step", None, "Which checkpoint; the newest if not given.")
-EPISODES = flags.DEFINE_integer("episodes", 1, "How many episodes to watch.", lower_bound=1)
-PAUSE = flags.DEFINE_float("pause", 0.3, "Seconds between two segments where somebody watches.", lower_bound=0.0)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the episodes.", lower_bound=0, upper_bound=2**31 - 1)
+STEP = flags.DEFINE_integer("step", None, "Update of the checkpoint; by default the newest.")
+EPISODES = flags.DEFINE_integer("episodes", 1, "Number of episodes.", lower_bound=1)
+PAUSE = flags.DEFINE_float("pause", 0.3, "Seconds between two segments, in a terminal.", lower_bound=0.0)
 
-STYLES = {  # of the pieces of a segment: what was read is dim
+STYLES = {  # by role of a piece of a transcript
     "border": "magenta",
     "label": "cyan",
     "read": "dim",
@@ -57,7 +57,7 @@ def play(assignments: list[str]) -> None:
 
 
 def _mean_return(step: int) -> str:
-    """Returns what episodes return on average, if the run was judged at this checkpoint: one that is watched may be a lucky one."""
+    """Returns the mean return of held-out episodes as words, if the run was evaluated at this checkpoint; empty otherwise."""
     path = pathlib.Path(RUN.value) / "summary.json"
     summary = main.read_json(path) if path.exists() else {}
     if summary.get("updates") != step:

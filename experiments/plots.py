@@ -12,15 +12,15 @@ COLORS = ("tab:blue", "tab:orange", "tab:red", "tab:purple", "tab:brown")
 def learning_curve(
     path: pathlib.Path, outcomes: list[float], first: int, random: float, optimal: float, title: str, marks: dict[str, float]
 ) -> None:
-    """Draws the outcome an episode of every update between floor and ceiling.
+    """Draws the mean outcome of the episodes of each update, with the random and the optimal outcome.
 
     Args:
-      path: of the PNG.
-      outcomes: a number an update.
-      first: update; before it the agent imitated.
-      random: of random actions.
-      optimal: the optimum or a bound.
-      title: of the plot.
+      path: path of the PNG.
+      outcomes: mean outcome of each update.
+      first: first update after the warm start.
+      random: outcome of random actions.
+      optimal: optimal outcome, or a bound.
+      title: title of the plot.
       marks: names and outcomes of evaluations, drawn at the right edge.
     """
     values = np.asarray(outcomes, float)
@@ -37,14 +37,14 @@ def learning_curve(
 
 
 def arms(path: pathlib.Path, returns: dict[str, list[list[float]]], random: float, optimal: float, title: str) -> None:
-    """Draws the learning curves of several agents, a colour each: every seed, and their mean.
+    """Draws the learning curves of several agents, one colour each: every seed, and their mean.
 
     Args:
-      path: of the PNG.
-      returns: of every agent, for each seed, a number an update after it imitated; all seeds of an agent are of the same length.
-      random: of random actions.
-      optimal: the optimum or a bound.
-      title: of the plot.
+      path: path of the PNG.
+      returns: by agent and seed, mean outcome of each update after the warm start; equally many for all seeds of an agent.
+      random: outcome of random actions.
+      optimal: optimal outcome, or a bound.
+      title: title of the plot.
     """
     figure, axes = _between(random, optimal, title)
     for (name, seeds), color in zip(returns.items(), itertools.cycle(COLORS)):
@@ -56,12 +56,12 @@ def arms(path: pathlib.Path, returns: dict[str, list[list[float]]], random: floa
 
 
 def around_shift(path: pathlib.Path, curves: dict[str, list[dict]], title: str) -> None:
-    """Draws what several agents earn at each step around a shift of the rules, a colour each, beside the Bayes filter of the first.
+    """Draws the rewards of several agents around a shift of the rules, one colour each, and those of the Bayes filter.
 
     Args:
-      path: of the PNG.
-      curves: of every agent, for each seed, `step`, `reward` and `expert`, as in a summary.
-      title: of the plot.
+      path: path of the PNG.
+      curves: by agent and seed, `step`, `reward` and `expert`, as in a summary; the Bayes filter is the first agent's `expert`.
+      title: title of the plot.
     """
     figure, axes = _axes(title, "steps since the rules changed", "reward a step")
     mean = lambda seeds, name: np.nanmean(np.asarray([seed[name] for seed in seeds], float), axis=0)
@@ -81,7 +81,7 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def _between(random: float, optimal: float, title: str) -> tuple[Any, Any]:
-    """Returns a figure and its axes with floor and ceiling drawn."""
+    """Returns a figure and its axes, with lines for the random and the optimal outcome."""
     figure, axes = _axes(title, "update", "outcome an episode")
     axes.axhline(optimal, color="tab:green", linestyle="--", label=f"optimal {optimal:.3g}")
     axes.axhline(random, color="tab:gray", linestyle="--", label=f"random {random:.3g}")

@@ -1,4 +1,4 @@
-"""What a person sees while an agent trains and is judged: a line that moves, or plain lines where output is no terminal."""
+"""Progress of training and evaluation: a live line in a terminal, plain lines elsewhere."""
 
 import contextlib
 import json
@@ -16,12 +16,12 @@ from experiments.build import Experiment
 
 
 def refuse_cut_episodes(rollout: RolloutConfig) -> Observer:
-    """Returns an observer that ends a run if most episodes are cut by the end of their trajectory and do not go on in another.
+    """Returns an observer that stops a run if most episodes are cut off by the end of their trajectory, and not continued in the next.
 
-    Their returns say nothing. It is found out by running: few episodes are as long as the bound from which trajectories are sized.
+    The returns of such episodes mean nothing. This can be checked only during the run: few episodes are as long as `Size.episode`.
 
     Args:
-      rollout: of the run.
+      rollout: rollout config of the run.
     """
 
     def observe(step: int, metrics: dict[str, float], seconds: float) -> None:
@@ -38,10 +38,10 @@ def refuse_cut_episodes(rollout: RolloutConfig) -> Observer:
 
 @contextlib.contextmanager
 def telling(task: str) -> Iterator[Callable[[str], None]]:
-    """Yields a function that says which part of a task is worked on: beside a spinner, or as a line where output is no terminal.
+    """Yields a function that shows the current part of some work: beside a spinner in a terminal, as a line elsewhere.
 
     Args:
-      task: what it is, such as "judging".
+      task: name of the work, such as "judging".
     """
     if not sys.stdout.isatty():
         yield lambda part: print(f"{task}: {part}", flush=True)
@@ -53,10 +53,10 @@ def telling(task: str) -> Iterator[Callable[[str], None]]:
 
 
 class Progress:
-    """A live line (a line every twentieth part of the run where output is no terminal), and the time taken."""
+    """A live line in a terminal (elsewhere about 20 lines per run), and the time taken."""
 
     def __init__(self, experiment: Experiment, output: pathlib.Path, first: int):
-        """Begins at update `first` of a run in the folder `output`."""
+        """Starts at update `first` of a run in the folder `output`."""
         self._bounds, self._first, self._num_updates = experiment.bounds, first, experiment.config.num_updates
         self._times = output / "times.jsonl"
         self._spent = _last_seconds(self._times)
@@ -81,15 +81,15 @@ class Progress:
         self._bar.stop()
 
     def seconds(self) -> float:
-        """Returns the seconds that training has taken, in all its parts."""
+        """Returns the seconds of training so far, those before a resume included."""
         return self._spent + time.perf_counter() - self._began
 
     @contextlib.contextmanager
     def aside(self, what: str) -> Iterator[None]:
-        """Says what is done between two updates, and does not count its time.
+        """Shows what is done between two updates, and does not count its time.
 
         Args:
-          what: that is, such as "writing transcripts".
+          what: the work, such as "writing transcripts".
         """
         self._bar.update(self._row, description=what)
         if self._bar.disable:
@@ -128,7 +128,7 @@ class Progress:
 
 
 def _last_seconds(path: pathlib.Path) -> float:
-    """Returns the seconds in the last whole line of a file of times; a run may have been killed while it wrote one."""
+    """Returns the seconds in the last complete line of a file of times; a killed run may leave an incomplete one."""
     for line in reversed(path.read_text(errors="replace").splitlines() if path.exists() else []):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             return float(json.loads(line)["seconds"])

@@ -1,4 +1,4 @@
-"""A finished or running run, read back from its folder."""
+"""Restores a finished or running run from its folder."""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -12,13 +12,13 @@ from experiments.build import Experiment, build
 
 
 class Run(NamedTuple):
-    """What a run left.
+    """A run at a checkpoint.
 
     Attributes:
       experiment: the run as pure functions.
-      seed: that it was trained with.
-      step: of the checkpoint.
-      params: of the model.
+      seed: seed of the training.
+      step: number of updates before the checkpoint.
+      params: parameters of the model.
     """
 
     experiment: Experiment
@@ -28,7 +28,7 @@ class Run(NamedTuple):
 
 
 def restore(folder: str, step: int | None = None) -> Run:
-    """Returns the run in a folder, at its newest checkpoint or at `step`.
+    """Returns the run in a folder, at checkpoint `step` or at its newest one.
 
     Raises:
       UsageError: if there is no run.

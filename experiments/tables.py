@@ -1,10 +1,10 @@
-"""The table of capabilities: what is told of the agents of a row."""
+"""The table of capabilities, for the agents of one row."""
 
 import statistics
 
 
 def table(summaries: dict[str, list[dict]]) -> str:
-    """Returns a row as Markdown: an arm a line, over its seeds."""
+    """Returns a row as a Markdown table, one line per agent, over its seeds."""
     lines = [
         "| agent | warm start | seeds | normalised score: median (worst) | by attempt | with other notes: at most | also | seconds a run |",
         "|---|---|---|---|---|---|---|---|",
@@ -22,20 +22,20 @@ def table(summaries: dict[str, list[dict]]) -> str:
 
 
 def _warm_start(runs: list[dict]) -> str:
-    """Returns how many updates were of imitation, and the normalised score that the agent had then."""
+    """Returns the number of updates of the warm start, and the normalised score after them."""
     if not runs[0]["warm_start"]:
         return ""
     return f"{runs[0]['warm_start']}: {statistics.median(run['normalised_score_after_warm_start'] for run in runs):.0%}"
 
 
 def _by_attempt(runs: list[dict]) -> str:
-    """Returns the outcome of each attempt of an episode, medians over runs; nothing where there is one."""
+    """Returns the outcome of each attempt of an episode, medians over runs; empty if there is only one attempt."""
     outcomes = list(zip(*(run["outcome_by_attempt"] for run in runs), strict=True))
     return ", ".join(f"{statistics.median(outcome):.2f}" for outcome in outcomes) if len(outcomes) > 1 else ""
 
 
 def _also(runs: list[dict]) -> str:
-    """Returns what is told of some tasks and of some agents only, medians over runs."""
+    """Returns the figures that only some tasks or agents have, medians over runs."""
     said, median = [], lambda look: statistics.median(look(run) for run in runs)
     if "bits_a_question" in runs[0]:
         said.append(f"{median(lambda run: run['actions']):.2f} questions (optimum {-runs[0]['optimal']:.2f})")

@@ -1,10 +1,10 @@
-"""Trains an agent and leaves in a folder all that tells how it went.
+"""Trains and evaluates an agent, and writes metrics, curves, transcripts and checkpoints to a folder.
 
-    experiments/train.py                                     # the default: an agent that learns from its own notes
+    experiments/train.py                                     # the default preset: an agent with reflections
     experiments/train.py --preset=frozen_lake --seed=1 --output=runs/lake
     experiments/train.py --config.learner.num_updates=1000   # any field of experiments/config.py
 
-A second run in the same folder resumes; a finished one is left as it is. Exit codes: 0 done, 2 bad flags or config, 1 anything else.
+The same command resumes a stopped run; a finished run is not continued. Exit codes: 0 done, 2 bad flags or config, 1 anything else.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from absl import flags
 
 from experiments import main
 
-if TYPE_CHECKING:  # a binary imports what it needs when its flags have been read
+if TYPE_CHECKING:  # at run time a binary imports these after it has parsed its flags
     from jax.sharding import Mesh
 
     from arl.training import TrainState
@@ -30,10 +30,10 @@ if TYPE_CHECKING:  # a binary imports what it needs when its flags have been rea
 PRESET = flags.DEFINE_string(
     "preset",
     None,
-    "Name of a run in experiments/presets/, or my_package.module:function; reflection if not given, plain with --config.environment.",
+    "Name of a preset, or my_package.module:function; by default reflection, or plain with --config.environment.",
 )
-SEED = flags.DEFINE_integer("seed", 0, "Of everything that is random.", lower_bound=0, upper_bound=2**31 - 1)
-DEVICES = flags.DEFINE_integer("devices", None, "Devices that share the lanes; all if not given. A processor is one a core.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of all random numbers.", lower_bound=0, upper_bound=2**31 - 1)
+DEVICES = flags.DEFINE_integer("devices", None, "Devices that share the lanes; by default all. A CPU has one per core.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "", "Folder of the run; runs/<preset> if not given.")
 
 
@@ -74,10 +74,10 @@ def train(assignments: list[str]) -> int | None:
 
 
 def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, told: dict) -> tuple["TrainState", float, "Board", IO]:
-    """Takes all updates of a run, or goes on with them, until it is done or stopped.
+    """Trains from the first update, or from the newest checkpoint, until the run is done or stopped.
 
     Returns:
-      The last state, the seconds that were taken in all, what TensorBoard is told through, and the lock of the folder.
+      The last state, the seconds of training in all, the TensorBoard, and the lock of the folder.
     """
     import jax
 
@@ -88,7 +88,7 @@ def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, told: d
     config, key = experiment.config, jax.random.key(SEED.value)
     learner, like = experiment.learner, jax.eval_shape(experiment.learner.init, key)
     init = jax.jit(learner.init, out_shardings=training.shardings(like, mesh))
-    # What cannot be is refused before anything is written.
+    # Whatever cannot be traced fails before anything is written.
     traced = [training.jit_update(part, mesh, like).trace(like) for part in (experiment.warm_start, learner) if part]
     lock = _open_folder(output, told)
     bounds = experiment.bounds
@@ -123,13 +123,13 @@ def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, told: d
 
 
 def _update_and_show(experiment, update, state, output: pathlib.Path, board, progress, should_stop) -> "TrainState":
-    """Takes all updates; before the first, and after each quarter of them, adds episodes to the transcripts. Returns the last state."""
+    """Runs the updates, adds transcripts before the first one and after each quarter, and returns the last state."""
     from experiments.devices import on_one_device
     from experiments.judge import make_transcripts
 
     num_updates, transcripts = experiment.config.num_updates, make_transcripts(experiment, SEED.value)
     for until in sorted({quarter * num_updates // 4 for quarter in range(5)}):
-        state = update(state, until)  # nothing where a run goes on from beyond it
+        state = update(state, until)  # does nothing if the run was resumed after that update
         if should_stop():
             break
         if int(state.step) == until < num_updates:
@@ -140,7 +140,7 @@ def _update_and_show(experiment, update, state, output: pathlib.Path, board, pro
 
 
 def _open_folder(output: pathlib.Path, config: dict) -> IO:
-    """Makes the folder of a run; nobody else trains in it while what is returned is open."""
+    """Makes the folder of a run, and locks it against other trainings while the returned file is open."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         lock = (output / ".lock").open("w")
@@ -155,14 +155,14 @@ def _open_folder(output: pathlib.Path, config: dict) -> IO:
 
 
 def _write_json(path: pathlib.Path, values: dict) -> None:
-    """Writes a file that is whole or not there: a run may be killed at any moment."""
+    """Writes a file atomically, since a run may be killed at any moment."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps(values, indent=2) + "\n")
     part.replace(path)
 
 
 def _evaluate(experiment: "Experiment", output: pathlib.Path, params, board: "Board", about: dict) -> dict:
-    """Judges a trained agent, draws its learning curve and shows some of the episodes by which it was judged.
+    """Evaluates a trained agent, draws its learning curve and adds transcripts of the evaluation.
 
     Returns:
       The summary of the run, `about` included.
@@ -207,7 +207,7 @@ def _add_transcripts(output: pathlib.Path, board: "Board", title: str, episodes:
 
 
 def _after_warm_start(experiment: "Experiment", lines: list[dict]) -> dict[str, float]:
-    """Returns the score of an agent that had imitated its expert, in the first update that followed; nothing if it had not."""
+    """Returns the normalised score in the first update after the warm start; empty without one."""
     from arl.training import evaluation
 
     if not experiment.warm_start:
@@ -217,7 +217,7 @@ def _after_warm_start(experiment: "Experiment", lines: list[dict]) -> dict[str, 
 
 
 def optimum(kind: str) -> str:
-    """Returns words for what stands at the upper end of the scale, by `Bounds.optimal_is`."""
+    """Returns words for the upper end of the scale, by `Bounds.optimal_is`."""
     return {"exact": "optimal", "bound": "a bound that nobody exceeds", "filter": "what a Bayes filter earns"}[kind]
 
 

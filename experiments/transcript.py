@@ -1,4 +1,4 @@
-"""Trajectories as people read them: who wrote what, how sure it was, what it earned, what was forgotten."""
+"""Trajectories as readable transcripts: texts, segments, probabilities, rewards and context resets."""
 
 import pathlib
 from typing import Any
@@ -9,25 +9,25 @@ from arl.types import Interaction, Kind, Trajectory
 
 READ, WROTE = "read", "wrote"
 MARGIN = 14  # columns, for the names of segments
-SHOWN = {"the 10th percentile": 0.1, "the median": 0.5, "the best": 1.0}  # which of many episodes, by the quantile of their return
+SHOWN = {"the 10th percentile": 0.1, "the median": 0.5, "the best": 1.0}  # the episodes to show, by quantile of their return
 
 
 def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lane: int) -> list[dict[str, Any]]:
-    """Returns what happened in a lane: runs of text that were read, and segments that were written.
+    """Returns the events of a lane: texts that were read, and segments that were written.
 
     Args:
-      interaction: what the lane did.
-      tokenizer: of its text.
+      interaction: the agent in its environment.
+      tokenizer: tokenizer of its texts.
       trajectory: `[B, T]`, on the host.
-      lane: which one.
+      lane: index of the lane.
 
     Returns:
-      Dicts with `who`, `kind`, `attempt`, `text`, and for what was written `tokens` (pairs of text and probability, None where forced),
-      `reward`, `is_legal`; `forgets` where the context begins anew.
+      Dicts with `who`, `kind` and `attempt`; for a text that was read also `text` and `resets_context`; for a segment also `tokens` (pairs
+      of text and probability, None if forced), `is_over`, `reward` and `is_legal`.
     """
     candidates, found = interaction.grammar.candidates, []
     say = lambda token: tokenizer.decode([int(token)], skip_special_tokens=False)
-    own_length = 0  # tokens of the segment that stand in the trajectory again, as the model reads what it wrote
+    own_length = 0  # sampled tokens that come next in the trajectory, as the model reads what it wrote
     for slot in np.flatnonzero(np.asarray(trajectory.token_kind[lane]) > 0):
         kind = Kind(int(trajectory.token_kind[lane, slot]))
         resets_context = slot > 0 and int(trajectory.context_start[lane, slot]) == slot
@@ -64,13 +64,13 @@ def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lan
 
 
 def pieces(event: dict[str, Any]) -> list[tuple[str, str]]:
-    """Returns one of `events` as people read it: pairs of a role and text, which one after the other are its lines.
+    """Returns one of `events` as pairs of a role and a text; the texts, joined, are its lines in a transcript.
 
-    Roles are "border" (the context begins anew), "label", "read", "token", "sure" and "unsure" (probabilities, in brackets behind their
-    tokens), "paid", "charged" and "illegal". Line breaks are those of the text; what follows them is indented under the label.
+    Roles are "border" (a context reset), "label", "read", "token", "sure" and "unsure" (probabilities, in brackets after their tokens),
+    "paid", "charged" and "illegal". Line breaks are those of the text; the lines that follow are indented.
 
     Args:
-      event: what was read, or a segment that was written.
+      event: a text that was read, or a segment that was written.
     """
     found = [("border", f"{'':{MARGIN}}--- the context begins anew ---\n")] if event.get("resets_context") else []
     label = f"{'>' if event['who'] == WROTE else ' '} {event['kind'].lower():>{MARGIN - 3}} "
@@ -80,7 +80,7 @@ def pieces(event: dict[str, Any]) -> list[tuple[str, str]]:
     found.append(("label", label))
     for index, (token, probability) in enumerate(event["tokens"]):
         token = token if index else token.removeprefix(" ") or token
-        # A line break that was written is a token as any other, and one at the end is seen by its sign alone.
+        # A line break that was written is a token like any other; at the end of a segment only its sign is shown.
         token = token.replace("\n", "\u21b5\n" if index + 1 < len(event["tokens"]) else "\u21b5").replace("\n", f"\n{'':{MARGIN}}")
         found.append(("token", token))
         if probability is not None:
@@ -91,15 +91,15 @@ def pieces(event: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def to_text(happened: list[dict[str, Any]]) -> str:
-    """Returns `events` as plain text, with the probability of each token that was chosen behind it."""
+    """Returns `events` as plain text, with the probability of each sampled token after it."""
     return "\n".join("".join(text for _, text in pieces(event)) for event in happened)
 
 
 def typical(returned: np.ndarray) -> dict[int, str]:
-    """Returns which of many episodes to show, and as what: those at a few quantiles of the return; of equal ones the first come first.
+    """Returns the indices of the episodes at a few quantiles of the return, with the names of these quantiles; ties keep their order.
 
     Args:
-      returned: `[N]`, the return of each episode.
+      returned: `[N]`, return of each episode.
     """
     order, found = np.argsort(returned, kind="stable"), {}
     for name, quantile in SHOWN.items():
@@ -108,11 +108,11 @@ def typical(returned: np.ndarray) -> dict[int, str]:
 
 
 def typical_episodes(interaction: Interaction, tokenizer: Any, trajectory: Trajectory) -> str:
-    """Returns the typical ones of many episodes as text, each under a line that says which one it is.
+    """Returns transcripts of the typical episodes among many, each under a title line.
 
     Args:
-      interaction: what the episodes did.
-      tokenizer: of their text.
+      interaction: the agent in its environment.
+      tokenizer: tokenizer of its texts.
       trajectory: `[N, T]`, on the host, a whole episode in each lane.
     """
     returned = np.sum([np.sum(part, axis=1) for part in trajectory.reward], axis=0)
@@ -126,12 +126,12 @@ def typical_episodes(interaction: Interaction, tokenizer: Any, trajectory: Traje
 
 
 def add_section(path: pathlib.Path, title: str, text: str) -> None:
-    """Writes a part of a file of transcripts; what stands from a part of that title on is replaced.
+    """Writes a section to a file of transcripts; an earlier section of that title, and all after it, are replaced.
 
     Args:
-      path: of the file; it need not be there.
-      title: of the part.
-      text: what stands in it.
+      path: path of the file; it need not exist.
+      title: title of the section.
+      text: text of the section.
     """
     heading = f"===== {title}\n"
     before = path.read_text(errors="replace").split(heading)[0] if path.exists() else ""

@@ -1,4 +1,4 @@
-"""What `--help` says of configs: the presets, and the fields with their defaults; all of it is read off the code."""
+"""The part of `--help` about configs: presets, and fields with their defaults, all read from the code."""
 
 import dataclasses
 import functools
@@ -20,10 +20,10 @@ EXAMPLES = ("learner.num_updates", "environment", "agent", "learner.learning_rat
 
 
 def usage() -> str:
-    """Returns the presets, the parts and the fields of a config, each with what it is, in the terminal's width, but 100 to 140 columns."""
+    """Returns presets, parts and config fields with their descriptions, as wide as the terminal, but 100 to 140 columns."""
     width = min(max(shutil.get_terminal_size((120, 24)).columns, 100), 140)
     environments = {name: part for name, part in OURS.items() if hasattr(part, "make")}
-    layers = {name: part for name, part in OURS.items() if issubclass(part, Layer)}
+    layers = {name: part for name, part in OURS.items() if issubclass(part, Layer) and part is not Layer}
     memories = {name: part for name, part in OURS.items() if issubclass(part, Memory) and part is not Memory}
     sections = {
         "Presets, --preset=NAME": _presets(),
@@ -39,7 +39,7 @@ def usage() -> str:
 
 
 def _parts(parts: dict[str, type]) -> dict[str, str]:
-    """What each part is, and its fields with their defaults."""
+    """Returns the description of each part, and of its fields with their defaults."""
     said = {}
     for name, part in parts.items():
         said[name] = first_sentence(inspect.getdoc(part) or "")
@@ -56,7 +56,7 @@ def _shown(value: Any) -> str:
 
 
 def _presets() -> dict[str, str]:
-    """What each preset is: the first sentence of its docstring, or how it differs from one before it that is made by the same function."""
+    """Returns the description of each preset: the first sentence of its docstring, or its difference from an earlier preset."""
     presets: dict[str, str] = {}
     seen: dict[Callable, tuple[str, dict[str, Any]]] = {}
     for name, make in PRESETS.items():
@@ -70,12 +70,12 @@ def _presets() -> dict[str, str]:
 
 
 def _fields(config: Config) -> dict[str, dict[str, str]]:
-    """The fields of each part of a config, with their defaults, by a title of that part."""
+    """Returns the config fields with their defaults and descriptions, by title of their section."""
     sections: dict[str, dict[str, str]] = {"Fields, --config.NAME=VALUE, with what they are where no preset says otherwise": {}}
     titles = {"": next(iter(sections))}
     for field in all_fields(config, (Schedule,)):
         if field.name.startswith(("environment", "agent")):
-            continue  # these stand among the parts
+            continue  # listed among the parts
         path = field.name.rpartition(".")[0]
         if path not in titles:
             part: Any = functools.reduce(getattr, path.split("."), config)
@@ -90,7 +90,7 @@ def _fields(config: Config) -> dict[str, dict[str, str]]:
 
 
 def _table(items: dict[str, str], width: int) -> list[str]:
-    """Names on the left, what they are on the right."""
+    """Returns lines with names on the left and descriptions on the right."""
     lines = []
     for name, about in items.items():
         text = textwrap.wrap(about, width - LEFT, break_on_hyphens=False) or [""]

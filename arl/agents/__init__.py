@@ -1,4 +1,4 @@
-"""Agents: layers around an environment, each a capability, and interventions on what an agent wrote."""
+"""Agents: layers (wrappers) around an environment, and interventions on what an agent writes."""
 
 from arl.agents.act import Act
 from arl.agents.attempts import Attempts, History, Memory, Nothing, Reflection, Window

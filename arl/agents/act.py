@@ -1,4 +1,4 @@
-"""The innermost layer: the agent reads what the environment says and writes an action."""
+"""The innermost layer: the agent reads an observation and writes an action."""
 
 import dataclasses
 
@@ -15,18 +15,17 @@ from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, S
 class Act(Layer):
     """Every turn is one ACTION.
 
-    An illegal text is a wasted step: it earns the environment's `worst_reward` (as `outcome`, so that no legal action earns less) and costs
-    `illegal_penalty`; the environment stands still and says again what it said. An attempt whose turns are used up, illegal ones
-    included, is truncated. So a text that is always illegal earns no more than the worst legal play. The layer's own state is the number
-    of turns, int32 `[]`.
+    An illegal text uses up a turn: the environment's state does not change, and the same observation is read again. Its reward is the
+    environment's `worst_reward` (as `outcome`) minus `illegal_penalty`, so that illegal texts never earn more than the worst legal play.
+    Illegal turns count towards the limit at which an attempt is truncated. The layer's own state is the number of turns, int32 `[]`.
 
     Attributes:
-      illegal_penalty: charged (as `process` reward) for an illegal text, in the environment's units.
-      discount: weight of all that follows an action, seen from before it.
-      resets_context: whether each turn's description is all that the model sees, for a task in which it says all that matters.
-      time_limit: actions after which an attempt is truncated; 0 for none beside that of the environment.
-      turn_cost: charged for every action, in the environment's units.
-      bits: paid (as `process` reward) for each bit that the answer to an action tells, where the task counts them.
+      illegal_penalty: penalty (as `process` reward) for an illegal text, in the environment's units.
+      discount: discount factor of each action.
+      resets_context: whether each turn starts a new context, so that the model sees only the present observation.
+      time_limit: actions after which an attempt is truncated; 0 for the environment's own limit alone.
+      turn_cost: cost of each action, in the environment's units.
+      bits: reward (as `process`) per bit of information that an action yields about the hidden variable; needs `Task.bits`.
     """
 
     illegal_penalty: float = 0.1
@@ -48,7 +47,7 @@ class Act(Layer):
 
     @property
     def is_innermost(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     @property
@@ -58,7 +57,7 @@ class Act(Layer):
 
     @property
     def pays_once(self) -> str:
-        """Bits: each attempt begins with nothing known."""
+        """Bits: every attempt would be rewarded for the same information."""
         return "bits (Act.bits)" if self.bits else ""
 
     def fold(self, limits: Limits) -> Limits:
@@ -66,7 +65,7 @@ class Act(Layer):
         return limits._replace(num_steps=self.time_limit, step_cost=self.turn_cost)
 
     def wrap(self, inner: Interaction | None, task: Task) -> Interaction:
-        """Returns the agent that acts; there is nothing within."""
+        """Returns the agent that acts; `inner` is None."""
         if inner is not None:
             raise ArlError("Act is the innermost layer; put it first, and once")
         if self.bits and task.bits is None:
@@ -111,7 +110,7 @@ class Act(Layer):
 
 
 def _max_turns(environment: Environment, time_limit: int) -> int:
-    """Returns the actions of the longest attempt; refuses an environment without end, or one whose illegal texts would pay."""
+    """Returns the actions of the longest attempt; raises `ArlError` if it has no bound, or if illegal texts would be rewarded."""
     if environment.max_steps is None and not time_limit:
         raise ArlError("this environment has no bound on its steps; set Act.time_limit >= 1")
     if not float("-inf") < environment.worst_reward <= 0:
@@ -141,7 +140,7 @@ def _size(environment: Environment, max_turns: int, budget: int, resets_context:
 
 
 def _experts(task: Task) -> dict[Kind, Expert]:
-    """Returns the task's experts, as those of an interaction."""
+    """Returns the task's experts as experts of an interaction."""
     experts = dict(task.experts(task.limits))
     if task.environment.expert and Kind.ACTION not in experts:
         experts[Kind.ACTION] = lambda key, state, attempt: _say_action(task.environment, key, state)
@@ -162,7 +161,7 @@ def _say_action(environment: Environment, key: jax.Array, state: State) -> Text:
 
 
 def _describe(environment: Environment, state: State) -> tuple[Text, jax.Array]:
-    """Returns what an environment says of a state, and which actions exist in it, bool `[A]`; raises `ArlError` if it is not these."""
+    """Returns the observation of a state and its legal actions, bool `[A]`; raises `ArlError` if either is malformed."""
     said, legal = text.checked(environment.describe(state), "the environment's describe"), jnp.asarray(environment.legal(state))
     wanted = (environment.grammar.num_choices,)
     if legal.shape != wanted:
@@ -171,7 +170,7 @@ def _describe(environment: Environment, state: State) -> tuple[Text, jax.Array]:
 
 
 def _take_step(environment: Environment, key: jax.Array, state: State, action: jax.Array) -> tuple[State, Step]:
-    """Returns what follows an action, int32 `[]`; raises `ArlError` if that is not a state like the one before, and a `Step`."""
+    """Returns the state after an action, int32 `[]`, and its `Step`; raises `ArlError` if either is malformed."""
     result = environment.step(key, state, action)
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Step)):
         raise ArlError("the environment's step returns something else than (state, Step); return these two")
@@ -185,6 +184,6 @@ def _take_step(environment: Environment, key: jax.Array, state: State, action: j
 
 
 def _form(state: State) -> set[str]:
-    """Returns what a state is made of: `.low int32[]`, say."""
+    """Returns path, type and shape of each array of a state, such as `state.low int32[]`."""
     leaves = ((jax.tree_util.keystr(path), jnp.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(state))
     return {f"state{name} {leaf.dtype}{list(leaf.shape)}" for name, leaf in leaves}

@@ -19,7 +19,7 @@ class Memory:
 
     @property
     def resets_context(self) -> bool:
-        """Whether the context begins anew with the attempt."""
+        """Whether each attempt starts a new context."""
         return True
 
     @property
@@ -30,25 +30,25 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Nothing(Memory):
-    """Every attempt begins with nothing known."""
+    """Nothing crosses: every attempt starts with an empty context."""
 
 
 @dataclasses.dataclass(frozen=True)
 class History(Memory):
-    """The context goes on from one attempt to the next."""
+    """The whole context crosses: it is never reset."""
 
     @property
     def resets_context(self) -> bool:
-        """It never does."""
+        """Always false."""
         return False
 
 
 @dataclasses.dataclass(frozen=True)
 class Window(Memory):
-    """The last tokens of the episode so far are kept, read and written.
+    """The last tokens of the episode cross, both those read and those written.
 
     Attributes:
-      num_tokens: how many.
+      num_tokens: number of tokens.
     """
 
     num_tokens: int = 16
@@ -60,20 +60,20 @@ class Window(Memory):
 
     @property
     def num_kept(self) -> int:
-        """The window."""
+        """Length of the window."""
         return self.num_tokens
 
 
 @dataclasses.dataclass(frozen=True)
 class Reflection(Memory):
-    """All that is kept is what the model writes after an attempt, a REFLECTION.
+    """Only a REFLECTION crosses, a text that the model writes between two attempts.
 
     Attributes:
-      budget: tokens of the reflection.
-      symbols: what it is made of: those of the "task", "any" token, or a tuple of strings of one token each.
-      stop: whether the model may end it before its budget.
-      ask: read before a reflection is written, and before it is read again.
-      annealed: whether forgetting is a schedule: the old context is kept too with probability `curriculum[name]["keep"]` of `Attempts`.
+      budget: most tokens of a reflection.
+      symbols: vocabulary of a reflection: that of the "task", "any" token, or a tuple of strings of one token each.
+      stop: whether the model may end a reflection before its budget is used up.
+      ask: prompt, read before a reflection is written and before it is read again.
+      annealed: whether the old context is kept as well, with the scheduled probability `curriculum[name]["keep"]` of `Attempts`.
     """
 
     budget: int = 3
@@ -92,11 +92,11 @@ class AttemptsState(NamedTuple):
     """Own state of `Attempts`.
 
     Attributes:
-      task: key from which every attempt's task is made anew.
+      task: key with which every attempt starts, so that all have the same task.
       attempt: int32 `[]`, index of the attempt.
       is_reflecting: bool `[]`, whether a reflection is being written.
-      kept: `Text` that this attempt's context began with, to be prepended wherever the context begins anew within.
-      transcript: `Text`, the last tokens read and written; of capacity 0 unless a window is kept.
+      kept: `Text` that crossed into this attempt, read again whenever an inner layer resets the context.
+      transcript: `Text`, the last tokens read and written; of capacity 0 unless the memory is a `Window`.
     """
 
     task: jax.Array
@@ -108,17 +108,17 @@ class AttemptsState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Attempts(Layer):
-    """Several attempts at one and the same task make an episode.
+    """Several attempts at the same task make an episode.
 
-    Each attempt starts what is within with the same key: the same hidden number, the same map. An attempt that is terminated or truncated
-    is followed by the next one; the last one ends the episode as it ended itself. (Reflection between attempts as in LaMer, arXiv
-    2512.16848; several attempts at one task as in RL^2, arXiv 1611.02779.) An expert knows what the attempts before told, unless nothing
-    of them is kept or nobody would write it down.
+    Each attempt starts the inner interaction with the same key, so that all attempts have the same hidden number or the same map. When one
+    has terminated or been truncated, the next one starts; the last one ends the episode in the same way. (Reflection between attempts as in
+    LaMer, arXiv 2512.16848; several attempts at one task as in RL^2, arXiv 1611.02779.) Experts remember earlier attempts, unless the
+    memory is `Nothing`, or a `Reflection` that no expert can write.
 
     Attributes:
-      num_attempts: in an episode, `K`.
+      num_attempts: number of attempts in an episode, `K`.
       memory: what crosses from one attempt to the next.
-      discount: weight of the next attempt seen from the end of the one before; what is within an attempt is discounted there.
+      discount: discount factor between two attempts; within an attempt, `Act.discount` applies.
     """
 
     num_attempts: int
@@ -138,17 +138,17 @@ class Attempts(Layer):
 
     @property
     def writes(self) -> tuple[Kind, ...]:
-        """Reflections, if there are any."""
+        """Reflections, if the memory is one."""
         return (Kind.REFLECTION,) if isinstance(self.memory, Reflection) else ()
 
     @property
     def schedules(self) -> tuple[str, ...]:
-        """How often the old context is kept, if forgetting is annealed."""
+        """Probability that the old context is kept, if it is annealed."""
         return (f"{self.label}.keep",) if isinstance(self.memory, Reflection) and self.memory.annealed else ()
 
     @property
     def budgets(self) -> dict[Kind, tuple[str, int]]:
-        """That of a reflection."""
+        """Budget of a reflection."""
         return {Kind.REFLECTION: ("Reflection.budget", self.memory.budget)} if isinstance(self.memory, Reflection) else {}
 
     def fold(self, limits: Limits) -> Limits:
@@ -156,7 +156,7 @@ class Attempts(Layer):
         return limits._replace(num_attempts=limits.num_attempts * self.num_attempts)
 
     def wrap(self, inner: Interaction, task: Task) -> Interaction:
-        """Returns `inner`, attempt after attempt."""
+        """Returns `inner`, repeated for several attempts."""
         if self.num_attempts > 1 and (paid := [layer.pays_once for layer in inner.layers if layer.pays_once]):
             raise ArlError(f"{paid[0]} would be paid for again in every attempt; put that layer around Attempts, or set num_attempts=1")
         if not self.memory.resets_context and inner.size.context_resets:
@@ -193,12 +193,12 @@ class _Attempts:
         return outer._replace(experts=self.experts())
 
     def fit(self, turn: Turn, before: Text, **rest: Any) -> Turn:
-        """Returns `turn`, whose text is read after `before`."""
+        """Returns `turn` with `before` prepended to its text."""
         read = text.concatenate(before, turn.read, capacity=self.size.read)
         return turn._replace(read=read, legal=text.pad_legal(turn.legal, self.grammar.num_choices), **rest)
 
     def extend(self, transcript: Text, *new: Text) -> Text:
-        """Returns the transcript with what was read or written since."""
+        """Returns the transcript with new texts appended."""
         num_kept = self.memory.num_kept
         return text.keep_last(text.concatenate(transcript, *new), num_kept) if num_kept else transcript
 
@@ -209,14 +209,14 @@ class _Attempts:
         return inner_state.push(own), self.fit(turn, text.empty(0))
 
     def next_attempt(self, key, curriculum, own: AttemptsState, ended: Turn, note: Text) -> tuple[AgentState, Turn]:
-        """The next attempt begins; `ended` is the turn that ended the one before, or followed the reflection on it."""
+        """Starts the next attempt; `ended` is the turn that ended the last one, or that follows the reflection on it."""
         inner_state, first = self.inner.start(own.task, curriculum)
         resets = jnp.bool_(self.memory.resets_context)
         if self.reflection and self.reflection.annealed:
             resets &= jax.random.uniform(key) >= scheduled_value(curriculum, self.layer.label, "keep")
         transcript = self.extend(own.transcript, ended.read)
         kept = text.concatenate(transcript, self.ask, note)
-        # What stays in the context need not be read again, but a reflection is, so that it always stands in the same place.
+        # A context that is kept is not read again, but the reflection is, so that its position is always the same.
         before = text.concatenate(text.only_if(~resets, ended.read), text.only_if(resets, transcript), self.ask, note)
         discount, attempt = jnp.float32(self.layer.discount), own.attempt + 1
         turn = self.fit(first, before, reward=ended.reward, reset_context=resets, discount=discount, attempt=attempt)
@@ -224,7 +224,7 @@ class _Attempts:
         return inner_state.push(AttemptsState(own.task, attempt, jnp.bool_(False), kept, transcript)), turn
 
     def reflect(self, inner_state: AgentState, own: AttemptsState, ended: Turn) -> tuple[AgentState, Turn]:
-        """The attempt is over; a reflection on it is asked for."""
+        """Asks for a reflection on the attempt that has ended."""
         read = text.concatenate(text.only_if(ended.reset_context, own.kept), ended.read, self.ask, capacity=self.size.read)
         turn = ended._replace(
             read=read,
@@ -241,7 +241,7 @@ class _Attempts:
         return inner_state.push(own._replace(is_reflecting=jnp.bool_(True), transcript=transcript)), turn
 
     def go_on(self, inner_state: AgentState, own: AttemptsState, turn: Turn) -> tuple[AgentState, Turn]:
-        """The attempt goes on, or the episode ends with it."""
+        """Continues the attempt, or ends the episode with it."""
         before = text.only_if(turn.reset_context, own.kept)
         transcript = self.extend(own.transcript, turn.read)
         return inner_state.push(own._replace(transcript=transcript)), self.fit(turn, before, attempt=own.attempt)
@@ -262,7 +262,7 @@ class _Attempts:
         return select(own.is_reflecting, following, after_attempt)
 
     def experts(self) -> dict[Kind, Expert]:
-        """Returns the experts within, who are told how many attempts before they know of; and one who reflects."""
+        """Returns the inner experts, given the number of attempts that they remember, and the expert of reflections."""
         given = self.inner.experts
         is_told = not isinstance(self.memory, Nothing) and not (self.reflection and Kind.REFLECTION not in given)
 

@@ -1,7 +1,7 @@
-"""Tools, and the language of their calls: a name, then arguments, each one of some strings: ` number 37 X 84`.
+"""Tool calls as text: a name, then arguments, each one of a list of strings, as in ` number 37 X 84`.
 
-A calculator of two-digit factors has 8,100 calls. Their automaton has a state for each string of each argument, not for each call: what an
-argument says is told by the state in which its string was complete.
+A calculator of two-digit factors has 8,100 calls. Their automaton has one end state per string of each argument, not per call: the state in
+which an argument ends identifies its string.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ from arl.types import ArlError, Grammar, Text
 
 
 class Calls(NamedTuple):
-    """The language of all calls of some tools, and of going on without one.
+    """The grammar of all calls of some tools, and of going on without a call.
 
     Attributes:
-      grammar: `S` states; choice 0 goes on, choice `i` calls tool `i - 1`.
-      argument: int32 `[S]`, index of the argument whose string is complete in a state, -1 where none is.
-      string: int32 `[S]`, index of that string, -1 where none is.
-      num_arguments: of the tool that has the most.
+      grammar: automaton of `S` states; choice 0 goes on, choice `i` calls tool `i - 1`.
+      argument: int32 `[S]`, index of the argument that ends in a state; -1 for none.
+      string: int32 `[S]`, index of the string of that argument; -1 for none.
+      num_arguments: largest number of arguments of a tool.
     """
 
     grammar: Grammar
@@ -33,7 +33,7 @@ class Calls(NamedTuple):
 
 
 class _States(NamedTuple):
-    """An automaton that grows: lists over its states. `edges[s]` are `{token id: state}`, states with larger numbers."""
+    """An automaton under construction, as lists over its states; `edges[s]` maps token ids to states with larger numbers."""
 
     edges: list[dict[int, int]]
     choice: list[int]
@@ -42,16 +42,16 @@ class _States(NamedTuple):
 
 
 def make_calls(tokenizer: Any, tools: Sequence[Tool], go_on: str, after: str = "") -> Calls:
-    """Returns the language of the calls of some tools.
+    """Returns the grammar of the calls of some tools.
 
     Args:
       tokenizer: a fast tokenizer with an end token.
-      tools: whose calls.
-      go_on: what is written in place of a call.
-      after: the end of the text that a call follows, where it matters to the tokenizer.
+      tools: the tools.
+      go_on: text that is written instead of a call.
+      after: the end of the text before a call, as far as the tokenizer depends on it.
 
     Raises:
-      ArlError: if a call could not be told, token by token, from another one or from `go_on`, or an argument can be nothing.
+      ArlError: if a call is ambiguous, token by token, or an argument has no strings.
     """
     if isinstance(tools, Tool):
         raise ArlError(f"tools is the tool {tools.name!r} itself; put it into a list")
@@ -76,15 +76,15 @@ def make_calls(tokenizer: Any, tools: Sequence[Tool], go_on: str, after: str = "
 
 
 def argument_grammars(tokenizer: Any, tool: Tool, after: str = "") -> list[Grammar]:
-    """Returns the grammar of each argument of a tool, tokenised where it stands: behind its name and a typical string of those before.
+    """Returns the grammar of each argument of a tool, tokenised after its name and the first string of each argument before.
 
     Args:
       tokenizer: a fast tokenizer with an end token.
-      tool: whose arguments.
+      tool: the tool.
       after: see `make_calls`.
 
     Raises:
-      ArlError: if an argument can be nothing, or two of its strings are the same.
+      ArlError: if an argument has no strings, or two of its strings are the same.
     """
     grammars, before = [], after + tool.name
     for index, strings in enumerate(tool.arguments):
@@ -96,11 +96,11 @@ def argument_grammars(tokenizer: Any, tool: Tool, after: str = "") -> list[Gramm
 
 
 def say_call(tokenizer: Any, tool: Tool, after: str = "") -> Callable[[jax.Array], Text]:
-    """Returns what writes a call of a tool, `int32 [N] -> Text`, from which string each of its `N` arguments is: words for an expert.
+    """Returns a function that writes a call for an expert: `int32 [N] -> Text`, from the index of each argument's string.
 
     Args:
       tokenizer: a fast tokenizer with an end token.
-      tool: to be called.
+      tool: the tool to call, with `N` arguments.
       after: see `make_calls`.
     """
     name, grammars = text.encode(tokenizer, tool.name, after), argument_grammars(tokenizer, tool, after)
@@ -112,15 +112,15 @@ def say_call(tokenizer: Any, tool: Tool, after: str = "") -> Callable[[jax.Array
 
 
 def read_call(calls: Calls, said: Text) -> tuple[jax.Array, jax.Array]:
-    """Returns what a text calls, for one lane.
+    """Parses the call of a tool, for one lane.
 
     Args:
-      calls: the language.
-      said: ids `[capacity]`, without stop token.
+      calls: grammar of the calls.
+      said: text to parse, ids `[capacity]`, without a stop token.
 
     Returns:
-      choice: int32 `[]`, 0 to go on, `i` for tool `i - 1`, -1 for a text that is not of the language.
-      arguments: int32 `[num_arguments]`, which string each is; of meaning as far as the tool has arguments.
+      choice: int32 `[]`, 0 to go on, `i` for tool `i - 1`, -1 for a text that is no call.
+      arguments: int32 `[num_arguments]`, index of each argument's string; meaningless beyond the tool's own arguments.
     """
     grammar = calls.grammar
     next_state = jnp.pad(jnp.asarray(grammar.next_state), ((0, 0), (0, 1)))  # a token that is not a candidate leads to the dead state
@@ -139,10 +139,10 @@ def read_call(calls: Calls, said: Text) -> tuple[jax.Array, jax.Array]:
 
 
 def common_string(first: Grammar, second: Grammar) -> list[int] | None:
-    """Returns token ids of a string that both grammars accept from their first state, None if there is none or one is of free text.
+    """Returns the token ids of a string that both grammars accept, None if there is none or if one of them is free text.
 
     Args:
-      first, second: grammars, of which the part that was added first counts.
+      first, second: grammars; of a joined one, only the part that was joined first counts.
     """
     edges = text.edges_of(first), text.edges_of(second)
     paths: dict[tuple[int, int], list[int]] = {(1, 1): []}
@@ -170,10 +170,10 @@ def _check_names(tokenizer: Any, names: Sequence[str], after: str) -> None:
 
 
 def _append_argument(states: _States, ends: list[int], grammar: Grammar, argument: int, is_last: bool, what: str) -> list[int]:
-    """Adds an argument behind the states in which the one before it is complete; returns those in which this one is."""
+    """Appends an argument to the states in which the one before it ends; returns the states in which it ends itself."""
     shift, edges = len(states.edges) - 1, text.edges_of(grammar)  # the dead state is shared
     is_end = grammar.choice >= 0
-    if not is_last:  # what follows tells where it ends; it needs no stop token
+    if not is_last:  # the next argument marks the end of this one; no stop token is needed
         for row in edges:
             is_end[row.pop(grammar.stop_id, 0)] = False
     states.edges.extend({token: state + shift for token, state in row.items()} for row in edges[1:])

@@ -1,4 +1,4 @@
-"""A tool that every environment has: itself, asked what would follow from an action."""
+"""A tool that simulates one step of the environment."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from arl.types import ArlError, State, Text, select
 
 
 def imagine(tokenizer: Any, environment: Environment, *, name: str = " if") -> Tool:
-    """Returns the tool that says what the environment would answer to an action: ` if left` is answered by what is read after ` left`.
+    """Returns a tool that simulates an action: the answer to ` if left` is the observation that would follow ` left`.
 
-    The state stays as it is, nothing is earned. Where chance decides, it is another chance than that of the action itself. Of an action
-    that does not exist now nothing follows: what the environment says of the present state is said again.
+    The simulation changes no state and earns no reward, and its random numbers are not those of the real step. The answer to an illegal
+    action is the present observation.
 
     Args:
-      tokenizer: that of the environment.
-      environment: in which an action is imagined.
-      name: of the tool.
+      tokenizer: tokenizer of the environment.
+      environment: the environment to simulate.
+      name: name of the tool.
 
     Raises:
-      ArlError: if an action, after the name, would not be the same tokens.
+      ArlError: if an action has other tokens after `name` than by itself.
     """
     said = text.say_choice(environment.grammar, np.arange(environment.grammar.num_choices))
     ids = [row[:length].tolist() for row, length in zip(np.asarray(said.ids), np.asarray(said.length), strict=True)]

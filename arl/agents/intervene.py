@@ -1,4 +1,4 @@
-"""An intervention on what an agent wrote: does what it says to itself matter, and is it this that matters?"""
+"""Interventions on what an agent writes, to measure whether the content of its notes matters."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +10,8 @@ from arl import text
 from arl.agents.layer import around
 from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, select
 
-# The episode has the key that it has without an intervention, so that both meet the same; this number is none that `split` folds in.
+# Folded into the key for the intervention's own random numbers, so that the episode keeps the key that it has without one; `split` never
+# folds in this number.
 FOLD = 2**31 - 1
 
 
@@ -18,9 +19,9 @@ class IntervenedState(NamedTuple):
     """Own state of `replace_segments` and `replace_by_expert`.
 
     Attributes:
-      turn: what is being answered.
-      order: int32 `[]`, segments of the kind in question that this episode has written before.
-      episode: int32 `[]`, which of the other episodes speaks in this one.
+      turn: the turn that is being answered.
+      order: int32 `[]`, number of segments of the replaced kind that this episode has written.
+      episode: int32 `[]`, index of the other episode whose segments are used.
     """
 
     turn: Turn
@@ -29,15 +30,15 @@ class IntervenedState(NamedTuple):
 
 
 def replace_segments(inner: Interaction, kind: Kind, others: Text) -> Interaction:
-    """Returns `inner`, which hears another episode's segments of a kind in place of those written in it.
+    """Returns `inner` with the segments of a kind replaced by those of another episode.
 
-    The segment is written all the same; what is replaced is what follows from it. One other episode, drawn uniformly at the start, speaks
-    throughout: its first segment for the first, its second for the second; after its last one, that one again. Its task may be the same.
+    The model still writes its own segment, but `inner` receives the other episode's. One other episode is drawn uniformly at the start; it
+    may have the same task. Its segments are used in order; when they run out, the last one is used again.
 
     Args:
       inner: the interaction to intervene in.
-      kind: of the segments that are replaced.
-      others: what other episodes wrote, ids `[P, S, capacity]` by episode and order. Empty texts blank the segments out.
+      kind: kind of the segments to replace.
+      others: segments of other episodes, ids `[P, S, capacity]` by episode and order; empty texts blank the segments.
 
     Returns:
       The interaction; its state is an `IntervenedState`.
@@ -56,17 +57,17 @@ def replace_segments(inner: Interaction, kind: Kind, others: Text) -> Interactio
 
 
 def replace_by_expert(inner: Interaction, kind: Kind) -> Interaction:
-    """Returns `inner`, which hears its expert's segments of a kind in place of those written in it.
+    """Returns `inner` with the segments of a kind replaced by those of its expert.
 
     Args:
-      inner: the interaction to intervene in, with an expert.
-      kind: of the segments that are replaced.
+      inner: the interaction to intervene in.
+      kind: kind of the segments to replace.
 
     Returns:
       The interaction; its state is an `IntervenedState`.
 
     Raises:
-      ArlError: if there is no expert.
+      ArlError: if `inner` has no expert for that kind.
     """
     expert, capacity = inner.experts.get(kind), inner.size.written
     if expert is None:
@@ -75,7 +76,7 @@ def replace_by_expert(inner: Interaction, kind: Kind) -> Interaction:
 
 
 def _intervene(inner: Interaction, kind: Kind, num_episodes: int, say: Callable[[jax.Array, AgentState], Text]) -> Interaction:
-    """Returns `inner`, which hears `say(key, state)` for its segments of a kind."""
+    """Returns `inner` with the segments of a kind replaced by `say(key, state)`."""
 
     def start(key, curriculum):
         episode = jax.random.randint(jax.random.fold_in(key, FOLD), (), 0, num_episodes)
@@ -96,13 +97,13 @@ def _intervene(inner: Interaction, kind: Kind, num_episodes: int, say: Callable[
 
 
 def segments(tokens: jax.Array, is_kind: jax.Array, ends_segment: jax.Array, num_segments: int, capacity: int) -> Text:
-    """Returns what was sampled in segments of one kind, by lane and order, for lanes of one episode each.
+    """Returns the sampled segments of one kind, by lane and order, from lanes of one episode each.
 
     Args:
-      tokens: int32 `[B, T]`, token ids sampled; negative ones (a stop token's place, say) are left out.
-      is_kind: bool `[B, T]`, where one was sampled in a segment of that kind.
-      ends_segment: bool `[B, T]`, where a segment ended.
-      num_segments: `S`; later segments are left out.
+      tokens: int32 `[B, T]`, sampled token ids; negative ones, such as mark a stop token, are left out.
+      is_kind: bool `[B, T]`, whether a token was sampled in a segment of that kind.
+      ends_segment: bool `[B, T]`, whether a segment ended.
+      num_segments: `S`, number of segments; later ones are left out.
       capacity: tokens of the longest segment.
 
     Returns:

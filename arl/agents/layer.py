@@ -1,4 +1,4 @@
-"""An agent as an ordered tuple of layers: what a layer is, and how they are put around each other."""
+"""Layers, the wrappers that an agent is made of, and how they are composed."""
 
 import dataclasses
 import re
@@ -14,10 +14,10 @@ from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Text, sel
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A capability of an agent, as a frozen config. A layer of one's own overrides `wrap`, and whatever else is not the default.
+    """A wrapper around an interaction, as a frozen config; a subclass overrides `wrap`, and each property whose default does not fit.
 
     Attributes:
-      name: under which the curriculum and flags know the layer; its class's in small letters if not given. No two of an agent are the same.
+      name: name of the layer in the curriculum and in flags, unique in an agent; by default that of its class in snake case.
     """
 
     name: str = dataclasses.field(default="", kw_only=True)
@@ -27,10 +27,10 @@ class Layer:
 
         Args:
           inner: the agent without it.
-          task: in which it lives.
+          task: task of the agent.
 
         Raises:
-          ArlError: for what the layer needs of either and does not find.
+          ArlError: if `inner` or `task` lacks something that the layer needs.
         """
         raise NotImplementedError
 
@@ -41,43 +41,43 @@ class Layer:
 
     @property
     def is_innermost(self) -> bool:
-        """Whether it stands within all others, and `wrap` is given None as `inner`."""
+        """Whether the layer is the innermost one, whose `wrap` gets None as `inner`."""
         return False
 
     @property
     def writes(self) -> tuple[Kind, ...]:
-        """Kinds of the segments that it asks for."""
+        """Kinds of the segments that the layer asks for."""
         return ()
 
     @property
     def schedules(self) -> tuple[str, ...]:
-        """Names of the schedules that it follows, such as "attempts.keep": what `curriculum["attempts"]["keep"]` has to hold."""
+        """Names of the schedules that the layer follows, such as "attempts.keep" for `curriculum["attempts"]["keep"]`."""
         return ()
 
     @property
     def budgets(self) -> dict[Kind, tuple[str, int]]:
-        """Name of the field, and tokens, of the notes that it asks for, by kind."""
+        """Budgets of the notes that the layer asks for: name of the field and tokens, by kind."""
         return {}
 
     @property
     def pays_once(self) -> str:
-        """What it pays for once an episode, such as "new states", and several attempts within would pay for again; empty for nothing."""
+        """What the layer rewards once, such as "new states", and an outer `Attempts` would make it reward again; empty for nothing."""
         return ""
 
     def fold(self, limits: Limits) -> Limits:
-        """Returns the limits of an episode with this layer, from those without."""
+        """Returns the limits of an episode with this layer, from the limits without it."""
         return limits
 
 
 def make_agent(task: Task, layers: Sequence[Layer]) -> Interaction:
-    """Returns an agent in its task.
+    """Returns an agent in its environment.
 
     Args:
-      task: to live in.
-      layers: from the inside out; the first is `Act`.
+      task: task of the agent.
+      layers: layers from the inside out; the first is `Act`.
 
     Raises:
-      ArlError: for layers that do not fit each other or the task.
+      ArlError: if the layers do not fit each other or the task.
     """
     layers = tuple(layers)
     for layer in layers:
@@ -96,7 +96,7 @@ def make_agent(task: Task, layers: Sequence[Layer]) -> Interaction:
 
 
 def limits_of(layers: Sequence[Layer]) -> Limits:
-    """Returns the limits of an episode that some layers make."""
+    """Returns the limits that `layers` set to an episode."""
     limits = Limits()
     for layer in layers:
         limits = layer.fold(limits)
@@ -111,15 +111,14 @@ def around(
     asks: Callable[[Any], jax.Array] | None = None,
     **changes: Any,
 ) -> Interaction:
-    """Returns `inner` with what a layer changes; the rest is passed on.
+    """Returns `inner` with the changes of a layer.
 
     Args:
-      inner: the interaction within.
-      layer: around it; None for what is no part of the agent, such as an intervention.
-      experts: of the kinds of segments that the layer asks for.
-      asks: `own state -> bool []`, whether this layer asked for the segment, and not one within that asks for the same kind; None where
-        none does.
-      **changes: fields of `Interaction`. `start` and `advance` return `AgentState`s onto which the layer's own state was pushed.
+      inner: the inner interaction.
+      layer: the layer; None for a change that is not part of the agent, such as an intervention.
+      experts: experts of the segments that the layer asks for, by kind.
+      asks: `own state -> bool []`, whether this layer asked for the segment, if an inner one asks for the same kind; None if none does.
+      **changes: fields of `Interaction` to replace; `start` and `advance` return an `AgentState` with the layer's own state pushed onto it.
     """
     both = {kind: _of_inner(expert) for kind, expert in inner.experts.items()}
     for kind, expert in (experts or {}).items():
@@ -129,12 +128,12 @@ def around(
 
 
 def either(asks: Callable[[Any], jax.Array], outer: Expert, inner: Expert) -> Expert:
-    """Returns the expert of segments that a layer and the interaction within both ask for.
+    """Returns the expert of a kind of segment that a layer and its inner interaction both ask for.
 
     Args:
-      asks: `own state -> bool []`, whether the layer asks.
-      outer: the expert of the layer.
-      inner: the expert of the interaction within.
+      asks: `own state -> bool []`, whether the layer asked for the segment.
+      outer: expert of the layer.
+      inner: expert of the inner interaction.
     """
 
     def write(key: jax.Array, state: AgentState, attempt: jax.Array) -> Text:
@@ -153,11 +152,11 @@ def _of_inner(expert: Expert) -> Expert:
 
 
 def note_symbols(task: Task, symbols: str | tuple[str, ...]) -> tuple[str, ...] | None:
-    """Returns the strings of one token that a text is made of, None for the whole vocabulary.
+    """Returns the strings of one token that a note may consist of, None for the whole vocabulary.
 
     Args:
-      task: in which it is written.
-      symbols: "task" for those that the task says are worth noting, "any" for the whole vocabulary, or strings.
+      task: task of the agent.
+      symbols: "task" for `Task.note_symbols`, "any" for the whole vocabulary, or a tuple of strings.
 
     Raises:
       ArlError: for another string.
@@ -170,5 +169,5 @@ def note_symbols(task: Task, symbols: str | tuple[str, ...]) -> tuple[str, ...] 
 
 
 def snake_case(name: str) -> str:
-    """Returns the name of a class in small letters, such as "use_tools" of "UseTools"."""
+    """Returns the name of a class in snake case, such as "use_tools" for "UseTools"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

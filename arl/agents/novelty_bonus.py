@@ -1,4 +1,4 @@
-"""Exploration: what is new pays, once."""
+"""Exploration: a bonus for the first visit to a state."""
 
 import dataclasses
 
@@ -12,22 +12,23 @@ from arl.types import AgentState, ArlError, Interaction, Segment, check_whole
 
 @dataclasses.dataclass(frozen=True)
 class NoveltyBonus(Layer):
-    """The first visit of a state in an episode pays, as `exploration` reward of the segment that led there.
+    """A bonus for the first visit to a state in an episode, as `exploration` reward of the segment that led there.
 
-    Visits are counted by the environment's `state_hash`, in buckets. A bonus by counts pays `scale / sqrt(n)` at the n-th visit (MBIE-EB,
-    Strehl & Littman 2008); over an episode these add up without bound, so that walking to and fro between two states would pay for ever.
-    Here only the first visit pays, `n = 1`: an episode earns at most `scale * num_buckets`, in however many attempts. Where an episode
-    begins pays nothing; where it ends or is cut does, if it is new: it has been visited.
+    The environment's `state_hash` assigns each state to a bucket. A count-based bonus pays `scale / sqrt(n)` for the n-th visit (MBIE-EB,
+    Strehl & Littman 2008); its sum over an episode has no bound, so that moving to and fro between two states would pay for ever. Here only
+    the first visit pays, and an episode earns at most `scale * num_buckets` in all its attempts. The first state of an episode pays
+    nothing; its last state pays if it is new.
 
-    What shares a bucket with an earlier state pays nothing: the n-th state of an episode does so with probability below `n / num_buckets`.
+    A state that shares its bucket with an earlier one pays nothing; for the n-th state of an episode the probability of this is below
+    `n / num_buckets`.
 
-    It stands outside of `Attempts`, which refuses it within: there each attempt would be paid for the same states again. From outside, the
-    state in which an attempt ended is seen if a reflection on it is asked for; where the next attempt begins at once, it is not.
-    `ScaleRewards` lets the pay follow a schedule. The layer's own state is bool `[num_buckets]`, which buckets have been visited.
+    Put the layer around `Attempts`; an inner one would pay every attempt for the same states. The last state of an attempt then counts only
+    if a reflection follows it; otherwise the next attempt has started by then. `ScaleRewards` can schedule the bonus. The layer's own state
+    is bool `[num_buckets]`, whether a bucket has been visited.
 
     Attributes:
-      scale: paid for a state that is new, in the environment's units.
-      num_buckets: how many states can be told apart, at most.
+      scale: bonus for a new state, in the environment's units.
+      num_buckets: number of buckets; no more states than that can be told apart.
     """
 
     scale: float
@@ -46,7 +47,7 @@ class NoveltyBonus(Layer):
         return "new states (NoveltyBonus)"
 
     def wrap(self, inner: Interaction, task: Task) -> Interaction:
-        """Returns `inner` with pay for what is new."""
+        """Returns `inner` with the bonus."""
         state_hash = task.environment.state_hash
         if state_hash is None:
             raise ArlError(
@@ -74,7 +75,7 @@ class NoveltyBonus(Layer):
 
 
 def _mix(state_hash: jax.Array) -> jax.Array:
-    """Returns uint32 `[]`, its bits well mixed: hashes in a row do not fall into buckets in a pattern (the finalizer of MurmurHash3)."""
+    """Returns uint32 `[]` with well mixed bits, so that consecutive hashes fall into unrelated buckets (the finalizer of MurmurHash3)."""
     mixed = jnp.asarray(state_hash, jnp.uint32)
     mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x85EBCA6B)
     mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)

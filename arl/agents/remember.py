@@ -1,4 +1,4 @@
-"""Memory for an agent whose context is cut: what it notes down is all that crosses the cut."""
+"""Memory for an agent whose context is reset every few turns: only its notes are read again."""
 
 import dataclasses
 from typing import NamedTuple
@@ -17,12 +17,12 @@ class RememberState(NamedTuple):
     """Own state of `Remember`.
 
     Attributes:
-      notes: `Text` table of the notes, ids `[num_notes, budget]`, lengths `[num_notes]`.
-      num_turns: int32 `[]`, turns of the interaction within that have been written.
+      notes: `Text` of all notes, ids `[num_notes, budget]`, lengths `[num_notes]`.
+      num_turns: int32 `[]`, number of inner turns that the model has answered.
       place: int32 `[]`, index of the note that was chosen last.
-      held: the turn of the interaction within that is held back while a note is written; its reward has been passed on.
-      attempt: int32 `[]`, the attempt that the last segment written within belongs to, and so do notes that follow it.
-      is_choosing: bool `[]`, whether a note's place is being chosen.
+      held: the inner turn that is deferred while a note is written; its reward has been passed on.
+      attempt: int32 `[]`, index of the attempt of the last inner segment, and of the notes that follow it.
+      is_choosing: bool `[]`, whether the note to overwrite is being chosen.
       is_noting: bool `[]`, whether a note is being written.
     """
 
@@ -37,30 +37,29 @@ class RememberState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Remember(Layer):
-    """A short context: after every few turns a NOTE is written, and the context begins anew.
+    """A short context: every few turns the model writes a NOTE, and the context is reset.
 
-    The new context begins with all notes, in their order, each after its name; then comes the turn that was held back meanwhile. So what
-    is cut is what has been answered, and of that the notes alone remain. They are read as well wherever the context begins anew within.
-    (A memory of fixed length that is written over, trained by what follows: MemAgent, arXiv 2507.02259.)
+    The new context starts with all notes, in order, each after its name, and then the inner turn that was deferred while the note was
+    written. The notes are also read again whenever an inner layer resets the context. (A memory of fixed length that is overwritten, and
+    trained by later rewards: MemAgent, arXiv 2507.02259.)
 
-    With several notes, the one that is to be written over is chosen first, in a CONTROL segment, one of the legal strings " 0", " 1", ...;
-    of one note nothing is asked. Which one is written is thus a decision of its own, with a grammar, a credit and an ablation of its own,
-    and a note is nothing but what it says: notes of other episodes, or blank ones, can be put in its place. A note's name is what stood
-    before it when it was written: `ask`, and the string that chose it.
+    With several notes, the model first chooses the one to overwrite, in a CONTROL segment with the legal strings " 0", " 1", .... The
+    choice is thus a decision with its own grammar and credit, and a note holds only its content, so that interventions can replace it by
+    another episode's or blank it. A note's name is the text before it when it was written: `ask`, and the string that chose it.
 
-    A turn is a segment: over `Think`, where every action takes two, an even `every` cuts between an action and the next thought.
-    The longest live context, `size.context`, is that of `every` turns and the notes, however long the episode. An expert writes what the
-    task's expert would note, or else the shortest note, of the first symbol, and writes over its notes in turn.
+    A turn is a segment: around `Think`, where every action takes two, an even `every` resets the context between an action and the next
+    thought. `size.context` is the length of `every` turns and the notes, however long the episode. The expert writes the note of the task's
+    expert or, without one, the shortest note, of the first symbol; it overwrites its notes in turn.
 
     Attributes:
-      num_notes: how many notes are kept.
-      budget: tokens of a note.
+      num_notes: number of notes.
+      budget: most tokens of a note.
       every: turns from one note to the next.
-      symbols: what a note is made of: those of the "task", "any" token, or a tuple of strings of one token each.
-      stop: whether the model may end its note before its budget.
-      ask: read before a note is chosen or written, and before each note when it is read again.
-      annealed: whether the cut is a schedule: the old context is kept too with probability `curriculum[name]["keep"]`. The notes are read
-        all the same, so that they always stand before what follows; `size.context` is then that of an episode without a cut.
+      symbols: vocabulary of a note: that of the "task", "any" token, or a tuple of strings of one token each.
+      stop: whether the model may end a note before its budget is used up.
+      ask: prompt, read before a note is chosen or written, and before each note when it is read again.
+      annealed: whether the old context is kept as well, with the scheduled probability `curriculum[name]["keep"]`. The notes are read again
+        all the same, so that they always precede the deferred turn; `size.context` is then that of an episode without resets.
     """
 
     num_notes: int = 1
@@ -82,17 +81,17 @@ class Remember(Layer):
 
     @property
     def writes(self) -> tuple[Kind, ...]:
-        """Notes, and which one is written."""
+        """Notes, and choices between them if there are several."""
         return (Kind.NOTE, Kind.CONTROL) if self.num_notes > 1 else (Kind.NOTE,)
 
     @property
     def schedules(self) -> tuple[str, ...]:
-        """How often the old context is kept, if the cut is annealed."""
+        """Probability that the old context is kept, if it is annealed."""
         return (f"{self.label}.keep",) if self.annealed else ()
 
     @property
     def budgets(self) -> dict[Kind, tuple[str, int]]:
-        """That of a note."""
+        """Budget of a note."""
         return {Kind.NOTE: ("Remember.budget", self.budget)}
 
     def wrap(self, inner: Interaction, task: Task) -> Interaction:
@@ -143,7 +142,7 @@ class _Remember:
         return text.concatenate(*(part for i, name in enumerate(self.names) for part in (name, Text(notes.ids[i], notes.length[i]))))
 
     def fit(self, turn: Turn, before: Text) -> Turn:
-        """Returns `turn`, whose text is read after `before`."""
+        """Returns `turn` with `before` prepended to its text."""
         read = text.concatenate(before, turn.read, capacity=self.size.read)
         return turn._replace(read=read, legal=text.pad_legal(turn.legal, self.grammar.num_choices))
 
@@ -167,7 +166,7 @@ class _Remember:
         return inner_state.push(own), self.fit(turn, text.empty(0))
 
     def after_turn(self, key, curriculum, state: AgentState, segment: Segment) -> tuple[AgentState, Turn]:
-        """The interaction within goes on, or its turn is held back and a note is asked for, in the context that it is to sum up."""
+        """Advances the inner interaction; if a note is due, defers the inner turn and asks for the note before the context is reset."""
         inner_state, own = state.pop()
         within = segment._replace(text=text.cut(segment.text, self.inner.size.written))
         inner_state, turn = self.inner.advance(key, curriculum, inner_state, within)
@@ -179,7 +178,7 @@ class _Remember:
         return select(is_due, interrupted, (inner_state.push(own._replace(attempt=turn.attempt)), read))
 
     def after_note(self, key, curriculum, state: AgentState, segment: Segment) -> tuple[AgentState, Turn]:
-        """The note is in its place; the context begins anew with all of them and the turn that was held back."""
+        """Stores the note, and starts a new context with all notes and the deferred turn."""
         inner_state, own = state.pop()
         ids = own.notes.ids.at[own.place].set(text.cut(segment.text, self.layer.budget).ids)
         notes = Text(ids, own.notes.length.at[own.place].set(jnp.minimum(segment.text.length, self.layer.budget)))
@@ -197,11 +196,11 @@ class _Remember:
         following = select(own.is_noting, self.after_note(key_cut, curriculum, state, segment), following)
         if self.layer.num_notes == 1:
             return following
-        chosen = own._replace(place=jnp.maximum(segment.choice, 0))  # what is no legal choice means the first
+        chosen = own._replace(place=jnp.maximum(segment.choice, 0))  # an illegal choice means the first
         return select(own.is_choosing, self.ask_for_note(inner_state, chosen, text.empty(0)), following)
 
     def experts(self) -> dict:
-        """Returns who writes a note, and who chooses its place."""
+        """Returns the experts of notes and of choices between them."""
         given, budget = self.inner.experts.get(Kind.NOTE), self.layer.budget
 
         def note(key, state: AgentState, attempt: jax.Array) -> Text:
@@ -216,5 +215,5 @@ class _Remember:
 
 
 def _silent(turn: Turn) -> Turn:
-    """Returns the turn without what it pays: that goes to the segment written last, and is passed on with the question for a note."""
+    """Returns the turn without its reward and discount, which belong to the last segment and are passed on when a note is asked for."""
     return turn._replace(reward=Reward(*map(jnp.zeros_like, turn.reward)), discount=jnp.float32(1.0))

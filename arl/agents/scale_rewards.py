@@ -1,4 +1,4 @@
-"""How much each component of the reward counts, fixed or over the course of training."""
+"""Scales of the reward's components, fixed or scheduled."""
 
 import dataclasses
 
@@ -11,11 +11,11 @@ from arl.types import AgentState, ArlError, Interaction, Reward, Segment, schedu
 class ScaleRewards(Layer):
     """Each component of the reward is multiplied by its scale.
 
-    The scales hold for all that is earned within, so this is the outermost layer. The metrics `return/<component>` show what is learned
-    from: the scaled components. Of a component of scale 0 nothing is seen there. The layer has no state of its own.
+    The scales apply to the rewards of inner layers, so put this layer outermost. The metrics `return/<component>` are those of the scaled
+    components; at scale 0 a component does not show. The layer has no state of its own.
 
     Attributes:
-      outcome, process, exploration, efficiency: the scale of this component.
+      outcome, process, exploration, efficiency: scale of this component.
       scheduled: components whose scale is `curriculum[name][component]`.
     """
 
@@ -48,11 +48,11 @@ class ScaleRewards(Layer):
 
     @property
     def schedules(self) -> tuple[str, ...]:
-        """Those of the scheduled components."""
+        """Schedules of the scheduled components."""
         return tuple(f"{self.label}.{component}" for component in self.scheduled)
 
     def wrap(self, inner: Interaction, task: Task) -> Interaction:
-        """Returns `inner` with other weights of what it pays."""
+        """Returns `inner` with scaled rewards."""
         del task
 
         def advance(key, curriculum, state: AgentState, segment: Segment):

@@ -1,15 +1,15 @@
-"""How the bounds of an episode grow where layers add segments, repeat attempts or cut the context."""
+"""The size of an episode after layers add segments, repeat attempts or reset the context."""
 
 from arl.types import Size
 
 
 def insert_before_turn(size: Size, *, segments: int, tokens: int, read: int, written: int) -> Size:
-    """Returns the bounds where other segments come before each turn.
+    """Returns the size of an episode in which other segments come before each turn.
 
     Args:
-      size: of the interaction within.
-      segments: that come before a turn, at most.
-      tokens: read and written with them, at most.
+      size: size of the inner interaction.
+      segments: most segments before a turn.
+      tokens: most tokens read and written with them.
       read: capacity of the longest text of a turn, theirs included.
       written: tokens of the longest of them.
     """
@@ -25,20 +25,20 @@ def insert_before_turn(size: Size, *, segments: int, tokens: int, read: int, wri
 
 
 def repeat(size: Size, times: int, *, ask: int, written: int, kept: int, resets: bool, always_resets: bool) -> Size:
-    """Returns the bounds of several attempts, between which a segment may be written.
+    """Returns the size of an episode of several attempts, between which a segment may be written.
 
     Args:
-      size: of one attempt.
-      times: how many.
+      size: size of one attempt.
+      times: number of attempts.
       ask: tokens read before the segment between two attempts.
       written: tokens of that segment; 0 for none.
-      kept: tokens that are kept from one attempt to the next, and read again wherever the attempt begins its context anew.
-      resets: whether the context may begin anew with an attempt.
-      always_resets: whether it does with each.
+      kept: tokens that cross to the next attempt, and are read again whenever its context is reset.
+      resets: whether an attempt may start a new context.
+      always_resets: whether every attempt does.
     """
     border = kept + (ask + written if written else 0)
     episode = times * size.episode + (times - 1) * (border + size.context_resets * kept)
-    # Where the context goes on, the end of an attempt is read in the same turn as the beginning of the next.
+    # If the context is kept, the end of an attempt is read in the same turn as the start of the next.
     end = size.read if times > 1 and not (always_resets or written) else 0
     turns = times * size.turns + (times - 1 if written else 0)
     return Size(
@@ -53,23 +53,23 @@ def repeat(size: Size, times: int, *, ask: int, written: int, kept: int, resets:
 
 
 def cut_every(size: Size, every: int, *, ask: int, choose: int, written: int, kept: int, always_cuts: bool) -> Size:
-    """Returns the bounds where the context is cut after every few turns, and a note is written before it.
+    """Returns the size of an episode in which a note is written and the context is reset every few turns.
 
     Args:
-      size: of the interaction within.
-      every: turns from one cut to the next.
+      size: size of the inner interaction.
+      every: turns from one reset to the next.
       ask: tokens read before a note.
-      choose: tokens of the segment that chooses where it goes; 0 for none.
+      choose: tokens of the segment that chooses the note to overwrite; 0 for none.
       written: tokens of a note.
-      kept: tokens that all notes are read with after a cut.
-      always_cuts: whether each cut is made.
+      kept: tokens read for all notes after a reset.
+      always_cuts: whether the context is always reset; otherwise it may be kept.
     """
     num_cuts = (size.turns - 1) // every  # none follows the turn that ends an episode
-    num_resets = min(num_cuts + size.context_resets, size.turns)  # a turn that resets the context and was held back reads the notes once
+    num_resets = min(num_cuts + size.context_resets, size.turns)  # a deferred turn that itself resets the context reads the notes once
     noted, note_turns = ask + choose + written, 2 if choose else 1
     turns = size.turns + num_cuts * note_turns
     episode = size.episode + num_cuts * noted + num_resets * kept
-    if always_cuts:  # between two cuts the notes are read once, if nothing within resets; the last turn of a cut episode is only read
+    if always_cuts:  # unless an inner layer resets, the notes are read once between two cuts; a truncated episode's last turn is only read
         context = kept + min(every * (size.read + size.written) + max(noted, size.read), size.context + noted)
     else:
         context = kept + size.context + num_cuts * (noted + kept)

@@ -1,4 +1,4 @@
-"""Thinking before acting: the model writes to itself, then answers."""
+"""Thinking before acting: the model writes a thought, then its action."""
 
 import dataclasses
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class ThinkState(NamedTuple):
     """Own state of `Think`.
 
     Attributes:
-      kind, budget, grammar, legal, attempt: what the inner turn asks for, as in `Turn`; held back while a thought is written.
+      kind, budget, grammar, legal, attempt: fields of the inner `Turn`, which is deferred while a thought is written.
       is_thinking: bool `[]`, whether a thought is being written.
     """
 
@@ -31,14 +31,14 @@ class ThinkState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Think(Layer):
-    """A THINK segment before each ACTION. Its expert thinks nothing: it ends a thought at once.
+    """A THINK segment before each ACTION. The expert writes empty thoughts.
 
     Attributes:
-      budget: tokens that a thought may hold; at that length it ends.
-      symbols: what a thought is made of: "any" token, those of the "task", or a tuple of strings of one token each.
-      stop: whether the model may end its thought with the stop token; otherwise every thought has `budget` tokens.
-      before: read before the thought.
-      after: read after it, before the action.
+      budget: most tokens of a thought.
+      symbols: vocabulary of a thought: "any" token, that of the "task", or a tuple of strings of one token each.
+      stop: whether the model may end a thought with the stop token; otherwise every thought has `budget` tokens.
+      before: prompt, read before a thought.
+      after: prompt, read between a thought and its action.
     """
 
     budget: int = 16
@@ -72,7 +72,7 @@ class Think(Layer):
         legal = text.pad_legal(jnp.ones(1, bool), grammar.num_choices)
 
         def hold(state: AgentState, turn: Turn) -> tuple[AgentState, Turn]:
-            """The inner turn is held back and a thought is asked for, unless nothing is to be done."""
+            """Defers the inner turn and asks for a thought, if the inner turn asks for an action."""
             wanted = text.pad_legal(turn.legal, grammar.num_choices)
             is_thinking = (turn.kind == Kind.ACTION) & ~turn.truncated & ~turn.terminated
             held = ThinkState(turn.kind, turn.budget, turn.grammar, wanted, turn.attempt, is_thinking)

@@ -1,4 +1,4 @@
-"""A cost of words: every token that is written costs something, by what it is written for."""
+"""A cost of each written token, by kind of segment."""
 
 import dataclasses
 
@@ -12,18 +12,18 @@ from arl.types import AgentState, ArlError, Interaction, Kind, Segment
 
 @dataclasses.dataclass(frozen=True)
 class TokenCost(Layer):
-    """Every token that is written is charged for, as `efficiency` reward of the segment that it belongs to.
+    """A cost of each written token, as `efficiency` reward of its segment.
 
-    A segment costs its length times the cost of a token of its kind. Forced tokens belong to it, the token that stops it does not: a
-    thought that is ended at once is free. Legal or not, what has been written is paid for, when the segment ends; so the agent can weigh a
-    longer one against what it brings. (The cost of computation: Principles of Metareasoning, Russell & Wefald 1991.)
+    A segment costs its length times the cost per token of its kind. The length includes forced tokens but not the stop token, so that an
+    empty thought is free. Legal and illegal segments are charged alike, when they end. (The cost of computation: Principles of
+    Metareasoning, Russell & Wefald 1991.)
 
-    Only what is asked for within has a cost: to charge for thoughts, notes or reflections, stand outside of what asks for them. The word by
-    which no tool is called is a TOOL segment too. `ScaleRewards` lets costs follow a schedule. The layer's own state is the kind of the
-    segment that is being written, int32 `[]`.
+    Only segments of inner layers are charged: to charge for thoughts, notes or reflections, put this layer around the one that asks for
+    them. `UseTools.go_on` is a TOOL segment too. `ScaleRewards` can schedule the costs. The layer's own state is the kind of the segment
+    that is being written, int32 `[]`.
 
     Attributes:
-      goal, plan, think, action, reflection, note, tool, control: cost of a token of this kind, in the environment's units.
+      goal, plan, think, action, reflection, note, tool, control: cost per token of this kind, in the environment's units.
     """
 
     goal: float = 0.0
@@ -44,7 +44,7 @@ class TokenCost(Layer):
 
     @property
     def costs(self) -> dict[Kind, float]:
-        """The cost of a token, by kind of segment."""
+        """Cost per token, by kind of segment."""
         return {kind: getattr(self, kind.name.lower()) for kind in Kind if kind > Kind.OBSERVATION}
 
     def wrap(self, inner: Interaction, task: Task) -> Interaction:

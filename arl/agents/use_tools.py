@@ -1,4 +1,4 @@
-"""Tools: before it acts the model may call functions on the device, and reads what they say."""
+"""Tools: before an action the model may call functions that run on the device, and reads their answers."""
 
 import dataclasses
 from typing import NamedTuple
@@ -19,9 +19,9 @@ class UseToolsState(NamedTuple):
     """Own state of `UseTools`.
 
     Attributes:
-      budget, grammar, legal, attempt: what the inner action is asked with, as in `Turn`; held back while tools are called.
+      budget, grammar, legal, attempt: fields of the inner `Turn`, which is deferred while tools are called.
       num_calls: int32 `[]`, calls made before this action, illegal ones included.
-      is_calling: bool `[]`, whether a call, or the word to go on without one, is being written.
+      is_calling: bool `[]`, whether a call, or `go_on`, is being written.
     """
 
     budget: jax.Array
@@ -36,19 +36,18 @@ class UseToolsState(NamedTuple):
 class UseTools(Layer):
     """TOOL segments before each ACTION.
 
-    In a TOOL segment the model writes a call, reads the answer and is asked again, or writes `go_on` and is asked for its action. After
-    `max_calls` calls it is not asked again: it reads `go_on`, so that an action always follows that word. What a tool says is read, as an
-    OBSERVATION: nothing of it was written, nothing of it is learned from as if it were. An illegal text calls nothing and counts as a call.
-    (Tools called in text, and their answers read: Toolformer, arXiv 2302.04761; ReAct, arXiv 2210.03629.) An expert calls the first tool
-    that has one, in the first attempt; in later ones of which it knows, it knows the answer.
+    In a TOOL segment the model writes a call, reads the answer and is asked again, or it writes `go_on` and is asked for its action. After
+    `max_calls` calls it reads `go_on` instead, so that `go_on` precedes every action. Answers are read as OBSERVATION, and no loss is
+    computed on them. An illegal text calls nothing, but counts as a call. (Tools called in text: Toolformer, arXiv 2302.04761; ReAct, arXiv
+    2210.03629.) The expert calls the first tool that has an expert, unless it remembers an earlier attempt, and so the answer.
 
     Attributes:
-      tools: names of tools that the task offers, "imagine" where it allows that, or tools of one's own.
-      max_calls: calls before each action.
-      price: charged (as `efficiency`) for each call, in the environment's units.
-      illegal_penalty: charged (as `process` reward) for an illegal text, in the environment's units.
-      ask: read before each call.
-      go_on: written to call nothing and act.
+      tools: names of the task's tools, "imagine" if the task allows it, or tools of your own.
+      max_calls: most calls before each action.
+      price: cost (as `efficiency` reward) of each call, in the environment's units.
+      illegal_penalty: penalty (as `process` reward) for an illegal text, in the environment's units.
+      ask: prompt, read before each call.
+      go_on: text that the model writes to act without a further call.
     """
 
     tools: tuple[str | Tool, ...]
@@ -99,7 +98,7 @@ class UseTools(Layer):
         legal = text.pad_legal(jnp.ones(1 + len(tools), bool), grammar.num_choices)
 
         def hold(state: AgentState, turn: Turn) -> tuple[AgentState, Turn]:
-            """The inner action is held back and a call is asked for; whatever else is asked within is passed on."""
+            """Defers an inner turn that asks for an action and asks for a call; passes any other turn on."""
             wanted = text.pad_legal(turn.legal, grammar.num_choices)
             is_calling = (turn.kind == Kind.ACTION) & ~turn.truncated & ~turn.terminated
             held = UseToolsState(turn.budget, turn.grammar, wanted, turn.attempt, jnp.int32(0), is_calling)
@@ -113,7 +112,7 @@ class UseTools(Layer):
             return state.push(held), asked
 
         def after_call(key: jax.Array, state: AgentState, said: Text) -> tuple[AgentState, Turn]:
-            """The answer is read, and another call or the action is asked for."""
+            """Returns the turn that reads the answer and asks for another call or for the action."""
             inner_state, held = state.pop()
             choice, arguments = read_call(calls, said)
             num_calls = held.num_calls + (choice != 0)
@@ -154,7 +153,7 @@ class UseTools(Layer):
         )
 
     def _expert(self, task: Task, tools: list[Tool], acting: Text, capacity: int) -> Expert:
-        """Returns who calls the first tool that has an expert, and otherwise writes the word to go on."""
+        """Returns the expert of calls: that of the first tool that has one, or one that always writes `go_on`."""
         tool = next((tool for tool in tools if tool.expert), None)
         if tool is None:
             return lambda key, state, attempt: acting
@@ -168,7 +167,7 @@ class UseTools(Layer):
         return write
 
     def _find(self, tool: str | Tool, task: Task) -> Tool:
-        """Returns a tool by its name in the task; refuses one that it does not offer, or whose answer takes more calls."""
+        """Returns a tool by name; raises `ArlError` if the task does not offer it, or if it needs more than `max_calls` calls."""
         if isinstance(tool, Tool):
             return tool
         if tool == "imagine":
@@ -187,7 +186,7 @@ class UseTools(Layer):
 
 
 def _answer(tools: list[Tool], capacity: int, key: jax.Array, state: State, which: jax.Array, arguments: jax.Array) -> Text:
-    """Returns what the tool says that is called; nothing (tool -1) says nothing."""
+    """Returns the answer of tool `which`; an empty text for -1."""
 
     def say(tool: Tool, arguments: jax.Array) -> Text:
         said = text.checked(tool.call(key, state, arguments[: len(tool.arguments)]), f"tool {tool.name!r}")

@@ -1,7 +1,7 @@
-"""Runs by name, and rows of the table of capabilities. What runs reached is in `experiments/results/`.
+"""Presets by name, and the rows of the table of capabilities. The results of runs are in `experiments/results/`.
 
-A file is about one part. Its `PRESETS` are functions from nothing to a `Config`, by name; its `ROWS` are the presets that are compared in a
-row, the agent with the capability first.
+Each file covers one environment or capability. Its `PRESETS` are functions that return a `Config`, by name; its `ROWS` are the presets that
+a row compares, the agent with the capability first.
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ ROWS: dict[str, tuple[str, ...]] = {row: arms for file in _FILES for row, arms i
 
 
 def get_preset(name: str) -> Config:
-    """Returns a preset by name, or anybody's by that of its module and function: "my_package.presets:small".
+    """Returns a preset by name, or your own by module and function, as in "my_package.presets:small".
 
     Raises:
-      ArlError: if there is none of that name; it names the nearest.
+      ArlError: if there is no such preset; the message names the nearest one.
     """
     module, _, function = name.partition(":")
     if function:

@@ -1,4 +1,4 @@
-"""Rules that change within an episode: what happened is seen, or, for a memoryless agent, is not."""
+"""Rules that change within an episode, for agents with and without their history in the context."""
 
 import functools
 from typing import Any
@@ -10,17 +10,17 @@ from experiments.presets.recipes import refining, whole_episodes
 
 
 def shifting_controls(resets_context: bool = False) -> Config:
-    """Words for directions that are permuted anew within an episode, unannounced; the expert is the Bayes filter."""
+    """Direction words whose meanings are permuted within an episode, unannounced; the expert is a Bayes filter."""
     return adaptation(ShiftingControls(), resets_context)
 
 
 def restless_bandit(resets_context: bool = False) -> Config:
-    """Two arms of which the better one changes within an episode, unannounced; the expert is the Bayes filter."""
+    """A two-armed bandit whose better arm changes within an episode, unannounced; the expert is a Bayes filter."""
     return adaptation(RestlessBandit(), resets_context)
 
 
 def adaptation(environment: Any, resets_context: bool) -> Config:
-    """What is common to both: what happened is seen, or, where each turn begins the context anew, is not."""
+    """The config of both; with `resets_context` the agent sees only the present turn."""
     return Config(
         environment=environment,
         agent=(Act(resets_context=resets_context),),

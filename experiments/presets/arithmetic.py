@@ -1,4 +1,4 @@
-"""A product that a calculator knows: tools, alone and together with memory and reflection."""
+"""Products that need a calculator: tools, alone and together with memory and reflection."""
 
 import functools
 
@@ -9,7 +9,7 @@ from experiments.presets.recipes import refining, whole_episodes
 
 
 def arithmetic(*tools: str) -> Config:
-    """A product of two numbers, with or without a calculator; the expert shows how it is called, then rewards take over."""
+    """A product of two numbers, with or without a calculator; the warm start teaches its calls."""
     return Config(
         environment=Arithmetic(2),
         agent=(Act(), UseTools(tools)) if tools else (Act(),),
@@ -20,10 +20,10 @@ def arithmetic(*tools: str) -> Config:
 
 
 def composed(calculates: bool = True, remembers: bool = True, reflects: bool = True) -> Config:
-    """Three attempts at one product in a context of two digits: a calculator whose words cost, notes of what it said, and reflections.
+    """Three attempts at one product in a context of two digits, with a calculator whose tokens cost, notes and reflections.
 
-    Without a calculator the product is not known, without notes its last digits are lost, without reflections it is asked for anew in
-    every attempt. The expert calls in its first attempt, and knows the product in the next from its note.
+    Without the calculator the product is unknown, without notes its last digits are lost, and without reflections every attempt has to call
+    again. The expert calls in its first attempt, and then knows the product from its note.
     """
     tools = (UseTools(("calculator",)),) if calculates else ()
     memory = (Remember(budget=4, every=4 if calculates else 2),) if remembers else ()

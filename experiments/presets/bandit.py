@@ -8,7 +8,7 @@ from experiments.config import Config, EvaluationConfig
 
 
 def bandit() -> Config:
-    """Two Bernoulli arms, ten pulls, history kept: explore, then exploit."""
+    """Two Bernoulli arms and ten pulls, with the history in the context: explore, then exploit."""
     return Config(
         environment=Bandit(2, 10),
         agent=(Act(),),

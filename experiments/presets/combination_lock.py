@@ -1,4 +1,4 @@
-"""A code that is answered as a whole: without a note the next attempt knows nothing."""
+"""A code that is checked as a whole: without a reflection the next attempt knows nothing of it."""
 
 import functools
 
@@ -9,7 +9,7 @@ from experiments.presets.recipes import refining, whole_episodes
 
 
 def combination_lock(reflects: bool = True) -> Config:
-    """A code is entered digit by digit and answered as a whole: what an answer tells must cross to the next attempt as a note."""
+    """A code that is entered digit by digit and checked as a whole; a reflection takes the result to the next attempt."""
     return Config(
         environment=CombinationLock(2, 3),
         agent=(Act(), Attempts(4, Reflection(2) if reflects else Nothing())),

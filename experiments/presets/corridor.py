@@ -9,7 +9,7 @@ from experiments.presets.recipes import refining, whole_episodes
 
 
 def corridor(remembers: bool = True) -> Config:
-    """A cue, then a walk of four times the context: without notes each turn begins the context anew, and the cue is lost."""
+    """A cue, then a walk four times as long as the context; without notes every turn resets the context, and the cue is lost."""
     return Config(
         environment=Corridor(length=16),
         agent=(Act(), Remember(every=4)) if remembers else (Act(resets_context=True),),

@@ -1,4 +1,4 @@
-"""The slippery lake, by PPO and by group objectives; and lakes that are not shown, where a note tells the way."""
+"""The slippery lake, by PPO and by group objectives; and hidden maps, where a reflection tells the way."""
 
 import functools
 
@@ -11,7 +11,7 @@ from experiments.presets.recipes import refining, whole_episodes
 
 
 def frozen_lake(map: str = "4x4", time_limit: int = 64) -> Config:
-    """The slippery lake, by PPO; every turn begins the context anew, since the position is all that matters."""
+    """The slippery lake by PPO; every turn resets the context, since the position is the whole state."""
     return Config(
         environment=FrozenLake(map),
         agent=(Act(time_limit=time_limit, resets_context=True),),
@@ -22,7 +22,7 @@ def frozen_lake(map: str = "4x4", time_limit: int = 64) -> Config:
 
 
 def frozen_lake_group(credit: str, entropy: float, learning_rate: float) -> Config:
-    """The slippery lake by a group objective: whole episodes from the same start, compared with each other."""
+    """The slippery lake by a group objective, which compares whole episodes that start alike."""
     return Config(
         environment=FrozenLake(),
         agent=(Act(time_limit=64, resets_context=True),),
@@ -43,9 +43,9 @@ def frozen_lake_group(credit: str, entropy: float, learning_rate: float) -> Conf
 
 
 def frozen_lake_hidden(reflects: bool = True) -> Config:
-    """The same lake three times, one of eight that look alike: the way to take next crosses as a note.
+    """Three attempts at one of eight hidden maps; a reflection tells the next attempt the way.
 
-    Episodes without reflections have half as many tokens; of those there are twice as many updates.
+    Episodes without reflections have half as many tokens, so that agent has twice as many updates.
     """
     times = 1 if reflects else 2
     return Config(

@@ -1,4 +1,4 @@
-"""A number that stands in no text: a tool looks it up."""
+"""A number that is in no text: a tool looks it up."""
 
 import functools
 
@@ -9,7 +9,7 @@ from experiments.presets.recipes import refining, whole_episodes
 
 
 def ledger(*tools: str) -> Config:
-    """A number out of a table that stands in no text, with or without the tool that looks it up."""
+    """A number from a table that is in no text, with or without the tool that looks it up."""
     return Config(
         environment=Ledger(64),
         agent=(Act(), UseTools(tools)) if tools else (Act(),),

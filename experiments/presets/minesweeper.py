@@ -1,4 +1,4 @@
-"""The same board again: a note tells which cells are safe."""
+"""Several attempts at one board: a reflection tells which cells are safe."""
 
 import functools
 
@@ -9,9 +9,9 @@ from experiments.presets.recipes import refining, whole_episodes
 
 
 def minesweeper(reflects: bool = True) -> Config:
-    """The same small board three times: which cells are safe, and where it blew up, crosses as a note.
+    """Three attempts at one small board; a reflection tells the next attempt which cells are safe and where a mine was.
 
-    Episodes without reflections have half as many tokens; of those there are twice as many updates.
+    Episodes without reflections have half as many tokens, so that agent has twice as many updates.
     """
     times = 1 if reflects else 2
     return Config(

@@ -1,4 +1,4 @@
-"""A hidden number: notes between attempts, history, or many guesses an attempt."""
+"""A hidden number: reflections between attempts, the whole history, or many guesses in one attempt."""
 
 import functools
 
@@ -18,10 +18,10 @@ def reflection(
     note: float = 1.0,
     keep: Schedule = Schedule(0.8, 0.0, until=0.5),
 ) -> Config:
-    """One guess an attempt at a hidden number; a note of three tokens is all that crosses to the next attempt.
+    """One guess per attempt at a hidden number; only a reflection of three tokens crosses to the next attempt.
 
-    Writer and reader must invent a language at once. Forgetting is annealed: at first the old context is mostly kept beside the note, in
-    the end never. The entropy bonus is large on actions, so that no guess dies before the notes can tell the numbers apart.
+    The agent must learn to write and to read reflections at the same time. The old context is mostly kept at first, and never in the end.
+    The entropy bonus is larger on actions, so that no guess becomes improbable before reflections can tell the numbers apart.
     """
     return Config(
         environment=NumberGuess(num_numbers),
@@ -41,12 +41,12 @@ def reflection(
 
 
 def reflection_16() -> Config:
-    """The same with 16 numbers and 5 guesses: the search is learned first, while everything is kept, and then the language of the notes."""
+    """16 numbers and 5 guesses: the agent learns to search while the old context is kept, and then to write reflections."""
     return reflection(16, 5, num_updates=2000, entropy=0.04, note=0.3, keep=Schedule(1.0, 0.0, since=0.15, until=0.7))
 
 
 def history() -> Config:
-    """The task of `reflection` when everything crosses: learned in seconds."""
+    """The task of `reflection` with the whole history kept, which is learned in seconds."""
     return Config(
         environment=NumberGuess(8),
         agent=(Act(), Attempts(4, History())),
@@ -56,7 +56,7 @@ def history() -> Config:
 
 
 def number_guess() -> Config:
-    """Many guesses an attempt at a number below 32, each at the price of 1, history kept."""
+    """At most ten guesses at a number below 32, at a cost of 1 each, with the history in the context."""
     return Config(
         environment=NumberGuess(32, one_guess=False),
         agent=(Act(time_limit=10),),

@@ -1,11 +1,11 @@
-"""Where a task or an agent of one's own begins."""
+"""The defaults, for an environment and an agent of your own."""
 
 from arl.envs import Bandit
 from experiments.config import Config
 
 
 def plain() -> Config:
-    """The defaults of every part: for a task and an agent of your own, by --config.environment and --config.agent."""
+    """The defaults, for an environment and an agent of your own, set by --config.environment and --config.agent."""
     return Config(environment=Bandit())
 
 

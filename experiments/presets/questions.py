@@ -1,4 +1,4 @@
-"""What has to be found out is bought by questions: paid for bits, less and less, or not."""
+"""Questions that cost, with and without a reward for the information that they yield."""
 
 import functools
 from typing import Any
@@ -11,17 +11,17 @@ from experiments.presets.recipes import learning, refining, whole_episodes
 
 
 def mastermind(bits: float = 1.0, warm_start: int = 150) -> Config:
-    """A hidden code is bought by guesses, each at the price of 1; bits are paid for on the way, less and less."""
+    """A hidden code, found by guesses at a cost of 1 each; a reward per bit of information is annealed."""
     return asking(Mastermind(2, 4), bits, warm_start, 100 if warm_start else 600)
 
 
 def twenty_questions(bits: float = 1.0, warm_start: int = 120) -> Config:
-    """An object of a table that is new in every episode is found by questions, each at the price of 1; bits are paid for at first."""
+    """An object of a random table, found by questions at a cost of 1 each; a reward per bit of information is annealed."""
     return asking(TwentyQuestions(4, 3), bits, warm_start, 80 if warm_start else 1000)
 
 
 def asking(environment: Any, bits: float, warm_start: int, num_updates: int) -> Config:
-    """What is common to agents that ask; those that begin from nothing keep a larger entropy."""
+    """The config of both; without a warm start the entropy bonus is larger."""
     make, entropy = (refining, 0.003) if warm_start else (learning, 0.06)
     schedules = {"scale_rewards.process": Schedule(1.0, 0.0, until=0.5)}
     return Config(
