@@ -13,7 +13,7 @@ from arl.models import LanguageModel
 from arl.rollout import RolloutConfig
 from arl.task import Bounds, Task
 from arl.training import Learner, LearnerConfig
-from arl.types import ArlError, Interaction, Kind
+from arl.types import ArlError, Interaction
 from experiments.config import Config
 from experiments.fields import nearest
 
@@ -111,13 +111,12 @@ def _check_schedules(config: Config) -> None:
 
 def _check_expert(task: Task, layers: tuple[Layer, ...]) -> None:
     """Raises `ArlError` if the expert's notes are longer than the agent's budget for them."""
-    experts, key = task.experts(task.limits), jax.random.key(0)
+    experts, key = agents.experts_of(task), jax.random.key(0)
     state = jax.eval_shape(task.environment.reset, key)
     for layer in layers:
         for kind, (field, budget) in layer.budgets.items():
-            expert = experts.get(kind) or (experts.get(Kind.NOTE) if kind == Kind.REFLECTION else None)
-            if expert is None:
+            if kind not in experts:
                 continue
-            length = jax.eval_shape(expert, key, state, jnp.int32(0)).ids.shape[0]
+            length = jax.eval_shape(experts[kind], key, state, jnp.int32(0)).ids.shape[0]
             if length > budget:
                 raise ArlError(f"an expert notes down {length} tokens here; set {field} >= {length}, or Config.warm_start=0")

@@ -115,19 +115,7 @@ def from_dict(values: dict[str, Any]) -> Config:
     if isinstance(values.get("environment"), dict):
         raise ArlError("this config was written by an earlier arl, which named environments and agents otherwise; make the run again")
     read = {name: _read(name, name, values[name]) for name in ("environment", "agent") if name in values}
-    return _from_dict(Config, {**values, **read}, "config")
-
-
-def _from_dict(kind: Any, values: Any, name: str) -> Any:
-    if dataclasses.is_dataclass(kind) and isinstance(values, dict):
-        hints = typing.get_type_hints(kind)
-        for field in values:
-            if field not in hints:
-                raise ArlError(f"there is no field {name}.{field}; {nearest(field, hints)}")
-        return kind(**{field: _from_dict(hints[field], value, f"{name}.{field}") for field, value in values.items()})
-    if typing.get_origin(kind) is dict:
-        return {key: _from_dict(typing.get_args(kind)[1], value, f"{name}.{key}") for key, value in values.items()}
-    return parts.checked(kind, values, name)
+    return parts.make(Config, {**values, **read}, "config")
 
 
 # ---------------------------------------------------------------- from flags

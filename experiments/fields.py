@@ -83,9 +83,8 @@ def all_fields(config: Any, whole: tuple[type, ...] = (), path: str = "") -> Ite
 def says(kind: type) -> dict[str, str]:
     """Returns the descriptions of a class's fields, from its docstring or from that of an object which it refers to."""
     own, told = _entries(kind), {}
-    options = re.match(r"Options of `(.+?)`", inspect.getdoc(kind) or "")
     for field in dataclasses.fields(kind):
-        there = re.match(r"see `(.+?)`", own.get(field.name, "")) or (field.name not in own and options)
+        there = re.match(r"see `(.+?)`", own.get(field.name, ""))
         told[field.name] = _entries(_find(there[1])).get(field.name, "") if there else own.get(field.name, "")
     return told
 
@@ -121,8 +120,6 @@ def _value(kind: Any, default: Any, about: str) -> str:
         inner = typing.get_args(kind)[1]
         name = words[0] if words else "NAME"
         return f".{name}.{dataclasses.fields(inner)[0].name}=0.5" if dataclasses.is_dataclass(inner) else f".{name}=0.05"
-    if kind == tuple[str, ...]:
-        return f"={','.join(default or words[:2])}"
     if isinstance(default, bool):
         return f"={str(default).lower()}"
     return f"={shlex.quote(str(default))}"

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from arl import agents, training
-from arl.task import Course
+from arl.task import Course, Shifts
 from arl.training import adaptation, evaluation
 from arl.types import AgentState, Interaction, Kind, Trajectory
 from experiments.build import Experiment
@@ -83,15 +83,15 @@ def judge(
     if task.bits:
         summary["bits_a_question"] = _bits_a_question(experiment, play_as)
     if task.shifts:
-        summary |= _around_shift(experiment, play_as, episodes.unseen, trajectory)
+        summary |= _around_shift(experiment, task.shifts, play_as, episodes.unseen, trajectory)
     return Judged(summary, trajectory)
 
 
 def _ablations(experiment: Experiment) -> dict[str, tuple[Kind, str]]:
     """Returns how the agent's notes are replaced: kind of segment and replacement, by name in a summary."""
-    experts, kinds = experiment.task.experts(experiment.task.limits), _kinds_of_notes(experiment)
+    experts, kinds = agents.experts_of(experiment.task), _kinds_of_notes(experiment)
     ways = {"shuffled": "shuffled", "blanked": "blanked"}
-    if Kind.NOTE in experts or Kind.REFLECTION in experts:
+    if Kind.REFLECTION in experts:
         ways["expert"] = "by an expert"
     named = lambda how, kind: ways[how] if len(kinds) == 1 else f"{kind.name.lower()} {ways[how]}"
     return {named(how, kind): (kind, how) for how, kind in itertools.product(ways, kinds)}
@@ -176,7 +176,7 @@ def _bits_a_question(experiment: Experiment, play_as: Callable) -> dict[str, flo
     return {"agent": measured("bits a question", asking), "expert": measured("bits a question of an expert", experts)}
 
 
-def _around_shift(experiment: Experiment, play_as: Callable, course: Course, trajectory: Trajectory) -> dict[str, Any]:
+def _around_shift(experiment: Experiment, shifts: Shifts, play_as: Callable, course: Course, trajectory: Trajectory) -> dict[str, Any]:
     """Returns the curves around a shift, and how much of the informed reward the agent and an expert in its place recover.
 
     `around_shift` has curves over `step`, which is 0 at a shift: `reward` and `expert`, the rewards of agent and expert, and `switches`,
@@ -188,8 +188,7 @@ def _around_shift(experiment: Experiment, play_as: Callable, course: Course, tra
     rewards, expert = (adaptation.rewards_by_step(x, is_shift.shape[1]) for x in (trajectory, play_as("an expert", experts)[1]))
     curves = {"reward": rewards, "expert": expert, "switches": adaptation.switches(experiment.interaction, trajectory, asked)}
     settled = adaptation.since_shift(is_shift) >= SETTLED
-    shifts, limits = experiment.task.shifts, experiment.task.limits
-    informed = (shifts.informed if shifts else 1.0) - limits.step_cost
+    informed = shifts.informed - experiment.task.limits.step_cost
     return {
         "around_shift": {"step": list(range(-BEFORE, AFTER))}
         | {name: adaptation.around_shift(values, is_shift, BEFORE, AFTER) for name, values in curves.items()},

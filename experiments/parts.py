@@ -51,9 +51,15 @@ def _value(node: ast.AST, words: str) -> Any:
     return make(part, {**dict(zip(names, given, strict=False)), **named})
 
 
-def make(part: type, values: dict[str, Any]) -> Any:
-    """Returns a part with some of its fields set; raises `ArlError` for an unknown or missing field, or a wrong value."""
-    name, hints = snake_case(part.__name__), typing.get_type_hints(part)
+def make(part: type, values: dict[str, Any], name: str = "") -> Any:
+    """Returns a part with some of its fields set; raises `ArlError` for an unknown or missing field, or a wrong value.
+
+    Args:
+      part: class of the part, or of another config.
+      values: values of the fields; those of a config may be a dict.
+      name: name of the part in messages; by default that of its class.
+    """
+    name, hints = name or snake_case(part.__name__), typing.get_type_hints(part)
     fields = {field.name: field for field in dataclasses.fields(part)}
     for field in values:
         if field not in fields:
@@ -69,6 +75,8 @@ def checked(kind: Any, value: Any, name: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return make(typing.cast(type, kind), value, name)
     if origin in (typing.Union, types.UnionType):
         fits = [option for option in arguments if isinstance(value, tuple | list if typing.get_origin(option) is tuple else option)]
         if fits:

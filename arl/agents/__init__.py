@@ -3,9 +3,10 @@
 from arl.agents.act import Act
 from arl.agents.attempts import Attempts, History, Memory, Nothing, Reflection, Window
 from arl.agents.calls import say_call
+from arl.agents.defer import Deferred, defer_action
 from arl.agents.imagine import imagine
 from arl.agents.intervene import replace_by_expert, replace_segments, segments
-from arl.agents.layer import Layer, around, limits_of, make_agent, note_symbols
+from arl.agents.layer import Layer, around, experts_of, limits_of, make_agent, note_symbols, without_reward
 from arl.agents.novelty_bonus import NoveltyBonus
 from arl.agents.remember import Remember
 from arl.agents.scale_rewards import ScaleRewards
@@ -17,6 +18,7 @@ from arl.agents.use_tools import UseTools
 __all__ = [
     "Act",
     "Attempts",
+    "Deferred",
     "History",
     "Layer",
     "Memory",
@@ -31,6 +33,8 @@ __all__ = [
     "Window",
     "around",
     "cut_every",
+    "defer_action",
+    "experts_of",
     "imagine",
     "insert_before_turn",
     "limits_of",
@@ -41,4 +45,5 @@ __all__ = [
     "replace_segments",
     "say_call",
     "segments",
+    "without_reward",
 ]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.agents.layer import Layer
+from arl.agents.layer import Layer, experts_of
 from arl.task import Environment, Limits, Step, Task, TaskExpert
 from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, Size, State, Text, check_whole, make_turn, select
 
@@ -141,23 +141,11 @@ def _size(environment: Environment, max_turns: int, budget: int, resets_context:
 
 def _experts(task: Task) -> dict[Kind, Expert]:
     """Returns the task's experts as experts of an interaction."""
-    experts = dict(task.experts(task.limits))
-    if task.environment.expert and Kind.ACTION not in experts:
-        experts[Kind.ACTION] = lambda key, state, attempt: _say_action(task.environment, key, state)
-    if Kind.NOTE in experts:
-        experts.setdefault(Kind.REFLECTION, experts[Kind.NOTE])
 
     def on_environment(expert: TaskExpert) -> Expert:
         return lambda key, state, attempt: expert(key, state.environment, attempt)
 
-    return {kind: on_environment(expert) for kind, expert in experts.items()}
-
-
-def _say_action(environment: Environment, key: jax.Array, state: State) -> Text:
-    choice = environment.expert(key, state) if environment.expert else None
-    if isinstance(choice, Text) or not jnp.issubdtype(jnp.result_type(choice), jnp.integer):
-        raise ArlError("the environment's expert returns no index of a legal string; return an action, int32 []")
-    return text.say_choice(environment.grammar, choice)
+    return {kind: on_environment(expert) for kind, expert in experts_of(task).items()}
 
 
 def _describe(environment: Environment, state: State) -> tuple[Text, jax.Array]:

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.agents.layer import Layer, around, either, note_symbols
+from arl.agents.layer import Layer, either, note_symbols, without_reward
 from arl.agents.size import repeat
 from arl.task import Limits, Task
-from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, Text, Turn, check_whole, scheduled_value, select
+from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Segment, Text, Turn, check_whole, scheduled_value, select
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,8 +189,7 @@ class _Attempts:
 
     def interaction(self) -> Interaction:
         changes = {"start": self.start, "advance": self.advance, "grammar": self.grammar, "size": self.size}
-        outer = around(self.inner, self.layer, **changes)
-        return outer._replace(experts=self.experts())
+        return self.inner._replace(experts=self.experts(), layers=(*self.inner.layers, self.layer), **changes)
 
     def fit(self, turn: Turn, before: Text, **rest: Any) -> Turn:
         """Returns `turn` with `before` prepended to its text."""
@@ -256,7 +255,7 @@ class _Attempts:
         attempt_ends = (turn.terminated | turn.truncated) & (own.attempt < self.layer.num_attempts - 1)
         if not self.reflection:
             return select(attempt_ends, self.next_attempt(key_reset, curriculum, own, turn, text.empty(0)), goes_on)
-        silence = turn._replace(read=text.empty(0), reward=Reward(*map(jnp.zeros_like, turn.reward)))
+        silence = without_reward(turn)._replace(read=text.empty(0))
         following = self.next_attempt(key_reset, curriculum, own, silence, text.cut(segment.text, self.budget))
         after_attempt = select(attempt_ends, self.reflect(inner_state, own, turn), goes_on)
         return select(own.is_reflecting, following, after_attempt)
@@ -274,15 +273,9 @@ class _Attempts:
 
             return write
 
-        def reflect(key, state: AgentState, attempt: jax.Array) -> Text:
-            if Kind.REFLECTION not in given:
-                return text.empty(0)
-            inner_state, own = state.pop()
-            before = attempt * self.layer.num_attempts + own.attempt
-            return text.cut(given[Kind.REFLECTION](key, inner_state, before), self.budget)
-
         experts = {kind: in_attempt(expert) for kind, expert in given.items()}
         if self.reflection:
-            within = experts.get(Kind.REFLECTION)
-            experts[Kind.REFLECTION] = either(lambda own: own.is_reflecting, reflect, within) if within else reflect
+            within = experts.get(Kind.REFLECTION, lambda key, state, attempt: text.empty(0))
+            reflect = lambda key, state, attempt: text.cut(within(key, state, attempt), self.budget)
+            experts[Kind.REFLECTION] = either(lambda own: own.is_reflecting, reflect, within)
         return experts

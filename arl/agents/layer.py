@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from arl import text
-from arl.task import Limits, Task
-from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Text, select
+from arl.task import Limits, Task, TaskExpert
+from arl.types import AgentState, ArlError, Expert, Grammar, Interaction, Kind, Reward, Text, Turn, select
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +150,31 @@ def _of_inner(expert: Expert) -> Expert:
         return expert(key, state.pop()[0], attempt)
 
     return write
+
+
+def without_reward(turn: Turn) -> Turn:
+    """Returns the turn without its reward and discount, which belong to the last segment and have been passed on."""
+    return turn._replace(reward=Reward(*map(jnp.zeros_like, turn.reward)), discount=jnp.float32(1.0))
+
+
+def experts_of(task: Task) -> dict[Kind, TaskExpert]:
+    """Returns the experts of a task within its limits, with the defaults of those that it does not give.
+
+    Args:
+      task: task with the limits of its agent.
+    """
+    experts, environment = dict(task.experts(task.limits)), task.environment
+    if environment.expert:
+        experts.setdefault(Kind.ACTION, lambda key, state, attempt: _say_action(environment.grammar, environment.expert(key, state)))
+    if Kind.NOTE in experts:
+        experts.setdefault(Kind.REFLECTION, experts[Kind.NOTE])
+    return experts
+
+
+def _say_action(grammar: Grammar, choice: jax.Array) -> Text:
+    if isinstance(choice, Text) or not jnp.issubdtype(jnp.result_type(choice), jnp.integer):
+        raise ArlError("the environment's expert returns no index of a legal string; return an action, int32 []")
+    return text.say_choice(grammar, choice)
 
 
 def note_symbols(task: Task, symbols: str | tuple[str, ...]) -> tuple[str, ...] | None:

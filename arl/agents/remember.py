@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.agents.layer import Layer, around, note_symbols
+from arl.agents.layer import Layer, around, note_symbols, without_reward
 from arl.agents.size import cut_every
 from arl.task import Task
-from arl.types import AgentState, ArlError, Interaction, Kind, Reward, Segment, Text, Turn, check_whole, make_turn, scheduled_value, select
+from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, check_whole, make_turn, scheduled_value, select
 
 
 class RememberState(NamedTuple):
@@ -162,7 +162,7 @@ class _Remember:
         inner_state, turn = self.inner.start(key, curriculum)
         num_notes, no = self.layer.num_notes, jnp.bool_(False)
         notes = Text(jnp.zeros((num_notes, self.layer.budget), jnp.int32), jnp.zeros(num_notes, jnp.int32))
-        own = RememberState(notes, jnp.int32(0), jnp.int32(0), _silent(turn), turn.attempt, no, no)
+        own = RememberState(notes, jnp.int32(0), jnp.int32(0), without_reward(turn), turn.attempt, no, no)
         return inner_state.push(own), self.fit(turn, text.empty(0))
 
     def after_turn(self, key, curriculum, state: AgentState, segment: Segment) -> tuple[AgentState, Turn]:
@@ -170,7 +170,7 @@ class _Remember:
         inner_state, own = state.pop()
         within = segment._replace(text=text.cut(segment.text, self.inner.size.written))
         inner_state, turn = self.inner.advance(key, curriculum, inner_state, within)
-        own = own._replace(num_turns=own.num_turns + 1, held=_silent(turn))
+        own = own._replace(num_turns=own.num_turns + 1, held=without_reward(turn))
         is_due = (own.num_turns % self.layer.every == 0) & ~turn.terminated & ~turn.truncated
         ask_for = self.ask_for_place if self.layer.num_notes > 1 else self.ask_for_note
         interrupted = ask_for(inner_state, own, self.asked, reward=turn.reward, discount=turn.discount)
@@ -212,8 +212,3 @@ class _Remember:
             return text.say_choice(self.places, (state.pop()[1].num_turns // self.layer.every - 1) % self.layer.num_notes)
 
         return {Kind.NOTE: note, **({Kind.CONTROL: choose} if self.layer.num_notes > 1 else {})}
-
-
-def _silent(turn: Turn) -> Turn:
-    """Returns the turn without its reward and discount, which belong to the last segment and are passed on when a note is asked for."""
-    return turn._replace(reward=Reward(*map(jnp.zeros_like, turn.reward)), discount=jnp.float32(1.0))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
+from arl.agents.defer import Deferred, defer_action
 from arl.agents.layer import Layer, around, note_symbols
 from arl.agents.size import insert_before_turn
 from arl.task import Task
@@ -17,15 +18,11 @@ class ThinkState(NamedTuple):
     """Own state of `Think`.
 
     Attributes:
-      kind, budget, grammar, legal, attempt: fields of the inner `Turn`, which is deferred while a thought is written.
+      action: the action that is deferred while a thought is written.
       is_thinking: bool `[]`, whether a thought is being written.
     """
 
-    kind: jax.Array
-    budget: jax.Array
-    grammar: jax.Array
-    legal: jax.Array
-    attempt: jax.Array
+    action: Deferred
     is_thinking: jax.Array
 
 
@@ -73,24 +70,18 @@ class Think(Layer):
 
         def hold(state: AgentState, turn: Turn) -> tuple[AgentState, Turn]:
             """Defers the inner turn and asks for a thought, if the inner turn asks for an action."""
-            wanted = text.pad_legal(turn.legal, grammar.num_choices)
-            is_thinking = (turn.kind == Kind.ACTION) & ~turn.truncated & ~turn.terminated
-            held = ThinkState(turn.kind, turn.budget, turn.grammar, wanted, turn.attempt, is_thinking)
-            asked = turn._replace(
-                read=text.concatenate(turn.read, text.only_if(is_thinking, opening), capacity=size.read),
-                kind=jnp.where(is_thinking, Kind.THINK, turn.kind).astype(jnp.int32),
-                budget=jnp.where(is_thinking, self.budget, turn.budget).astype(jnp.int32),
-                grammar=jnp.where(is_thinking, grammar.root, turn.grammar).astype(jnp.int32),
-                legal=jnp.where(is_thinking, legal, wanted),
-            )
-            return state.push(held), asked
+            action, is_thinking, asked = defer_action(turn, Kind.THINK, self.budget, grammar.root, legal, opening, size.read)
+            return state.push(ThinkState(action, is_thinking)), asked
 
         def start(key, curriculum):
             return hold(*inner.start(key, curriculum))
 
         def advance(key, curriculum, state: AgentState, segment: Segment):
             inner_state, held = state.pop()
-            released = make_turn(text.pad(closing, size.read), held.kind, held.budget, held.grammar, held.legal, attempt=held.attempt)
+            action = held.action
+            released = make_turn(
+                text.pad(closing, size.read), Kind.ACTION, action.budget, action.grammar, action.legal, attempt=action.attempt
+            )
             after_thought = inner_state.push(held._replace(is_thinking=jnp.bool_(False))), released
             within = segment._replace(text=text.cut(segment.text, inner.size.written))
             return select(held.is_thinking, after_thought, hold(*inner.advance(key, curriculum, inner_state, within)))

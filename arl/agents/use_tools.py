@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from arl import text
 from arl.agents.calls import common_string, make_calls, read_call, say_call
+from arl.agents.defer import Deferred, defer_action
 from arl.agents.imagine import imagine
 from arl.agents.layer import Layer, around
 from arl.agents.size import insert_before_turn
@@ -19,15 +20,12 @@ class UseToolsState(NamedTuple):
     """Own state of `UseTools`.
 
     Attributes:
-      budget, grammar, legal, attempt: fields of the inner `Turn`, which is deferred while tools are called.
+      action: the action that is deferred while tools are called.
       num_calls: int32 `[]`, calls made before this action, illegal ones included.
       is_calling: bool `[]`, whether a call, or `go_on`, is being written.
     """
 
-    budget: jax.Array
-    grammar: jax.Array
-    legal: jax.Array
-    attempt: jax.Array
+    action: Deferred
     num_calls: jax.Array
     is_calling: jax.Array
 
@@ -99,17 +97,8 @@ class UseTools(Layer):
 
         def hold(state: AgentState, turn: Turn) -> tuple[AgentState, Turn]:
             """Defers an inner turn that asks for an action and asks for a call; passes any other turn on."""
-            wanted = text.pad_legal(turn.legal, grammar.num_choices)
-            is_calling = (turn.kind == Kind.ACTION) & ~turn.truncated & ~turn.terminated
-            held = UseToolsState(turn.budget, turn.grammar, wanted, turn.attempt, jnp.int32(0), is_calling)
-            asked = turn._replace(
-                read=text.concatenate(turn.read, text.only_if(is_calling, asking), capacity=size.read),
-                kind=jnp.where(is_calling, Kind.TOOL, turn.kind).astype(jnp.int32),
-                budget=jnp.where(is_calling, budget, turn.budget).astype(jnp.int32),
-                grammar=jnp.where(is_calling, grammar.root, turn.grammar).astype(jnp.int32),
-                legal=jnp.where(is_calling, legal, wanted),
-            )
-            return state.push(held), asked
+            action, is_calling, asked = defer_action(turn, Kind.TOOL, budget, grammar.root, legal, asking, size.read)
+            return state.push(UseToolsState(action, jnp.int32(0), is_calling)), asked
 
         def after_call(key: jax.Array, state: AgentState, said: Text) -> tuple[AgentState, Turn]:
             """Returns the turn that reads the answer and asks for another call or for the action."""
@@ -121,13 +110,13 @@ class UseTools(Layer):
             turn = make_turn(
                 text.concatenate(said, text.only_if(asks, asking), text.only_if(is_over, acting), capacity=size.read),
                 jnp.where(asks, Kind.TOOL, Kind.ACTION),
-                jnp.where(asks, budget, held.budget),
-                jnp.where(asks, grammar.root, held.grammar),
-                jnp.where(asks, legal, held.legal),
+                jnp.where(asks, budget, held.action.budget),
+                jnp.where(asks, grammar.root, held.action.grammar),
+                jnp.where(asks, legal, held.action.legal),
                 reward=Reward(
                     process=jnp.where(choice < 0, -self.illegal_penalty, 0.0), efficiency=jnp.where(choice > 0, -self.price, 0.0)
                 ),
-                attempt=held.attempt,
+                attempt=held.action.attempt,
             )
             return inner_state.push(held._replace(num_calls=num_calls, is_calling=asks)), turn
 

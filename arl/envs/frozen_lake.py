@@ -6,7 +6,7 @@ An attempt reads `At 0 0: right 0 1: down 1 1 hole`, with row and column after e
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -87,7 +87,6 @@ def make_frozen_lake(
     is_goal, is_over = tiles == GOAL, (tiles == GOAL) | (tiles == HOLE)
     next_tile = np.stack([neighbours(x) for x in letters])
     exists = legal_moves(letters[0], only_moves_that_exist)
-    best = np.stack([expert_actions(m, is_slippery, horizon, only_moves_that_exist) for m in maps])
 
     def reset(key: jax.Array) -> FrozenLakeState:
         map_index = jax.random.randint(key, (), 0, len(maps))
@@ -106,17 +105,27 @@ def make_frozen_lake(
     def legal(state: FrozenLakeState) -> jax.Array:
         return jnp.asarray(exists)[state.tile]
 
-    def expert(key: jax.Array, state: FrozenLakeState) -> jax.Array:
-        moves_left = jnp.maximum(horizon - state.num_moves, 1)
-        return jnp.asarray(best)[state.map_index, moves_left - 1, state.tile].astype(jnp.int32)
-
     def state_hash(state: FrozenLakeState) -> jax.Array:
         return (state.map_index * tiles.shape[1] + state.tile).astype(jnp.uint32)
 
     shows_map = num_random_maps > 0 if show_map is None else show_map
     describe = _descriptions(tokenizer, letters, shows_map)
     grammar = text.legal_strings(tokenizer, ACTIONS)
+    expert = _expert(maps, is_slippery, horizon, only_moves_that_exist)
     return Environment(reset, step, describe, grammar, legal, max_steps=None, expert=expert, state_hash=state_hash)
+
+
+def _expert(
+    maps: Sequence[Map], is_slippery: bool, horizon: int, only_moves_that_exist: bool = False
+) -> Callable[[jax.Array, FrozenLakeState], jax.Array]:
+    """Returns an expert that knows the map, and plans for `horizon` moves."""
+    best = np.stack([expert_actions(m, is_slippery, horizon, only_moves_that_exist) for m in maps])
+
+    def expert(key: jax.Array, state: FrozenLakeState) -> jax.Array:
+        moves_left = jnp.maximum(horizon - state.num_moves, 1)
+        return jnp.asarray(best)[state.map_index, moves_left - 1, state.tile].astype(jnp.int32)
+
+    return expert
 
 
 # ---------------------------------------------------------------- text
@@ -200,15 +209,8 @@ class FrozenLake:
     def _experts(self, environment: Environment, maps: list[Map], limits: Limits) -> dict[Kind, TaskExpert]:
         """Returns an expert that knows the map; for hidden maps, experts that remember attempts and note the moves of the next one."""
         if not self.is_hidden:
-            best = np.stack([expert_actions(m, self.is_slippery, limits.num_steps or 100) for m in maps])
-
-            def walk(key: jax.Array, state: FrozenLakeState, attempt: jax.Array) -> Text:
-                moves_left = jnp.maximum(best.shape[1] - state.num_moves, 1)
-                return text.say_choice(
-                    environment.grammar, jnp.asarray(best)[state.map_index, moves_left - 1, state.tile].astype(jnp.int32)
-                )
-
-            return {Kind.ACTION: walk}
+            expert = _expert(maps, self.is_slippery, limits.num_steps or 100)
+            return {Kind.ACTION: lambda key, state, attempt: text.say_choice(environment.grammar, expert(key, state))}
         if not self._is_solved(maps, limits):
             return {}
         plans = hidden_lake.plans(maps, limits.num_steps, limits.num_attempts)

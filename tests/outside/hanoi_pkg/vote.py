@@ -5,8 +5,8 @@ import dataclasses
 import jax.numpy as jnp
 
 from arl import text
-from arl.agents import Layer, around, insert_before_turn
-from arl.types import Kind, Reward, Segment, select
+from arl.agents import Layer, around, insert_before_turn, without_reward
+from arl.types import Kind, Segment, select
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,7 @@ class Vote(Layer):
             winner = jnp.argmax(votes).astype(jnp.int32)
             elected = Segment(text.pad(text.say_choice(grammar, winner), written), winner, turn.legal[winner])
             goes_on = ask(*inner.advance(key, curriculum, inner_state, select(is_action, elected, segment)))
-            nothing = Reward(*map(jnp.zeros_like, turn.reward))
-            asked = turn._replace(read=text.pad(again, read), reset_context=jnp.bool_(False), reward=nothing, discount=jnp.float32(1))
+            asked = without_reward(turn)._replace(read=text.pad(again, read), reset_context=jnp.bool_(False))
             return select(is_action & (votes.sum() <= more), (inner_state.push((turn, votes)), asked), goes_on)
 
         return around(inner, self, start=lambda key, curriculum: ask(*inner.start(key, curriculum)), advance=advance, size=size)
