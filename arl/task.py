@@ -144,7 +144,8 @@ class Task(NamedTuple):
       note_symbols: strings of one token that notes may consist of; None for the whole vocabulary.
       can_imagine: whether the agent may simulate steps, because that reveals nothing that is hidden.
       hidden: `state -> integers`, the hidden variable; None if there is none, or if it changes.
-      bits: `(state before, state after) -> float32 []`, information of a step about the hidden variable, bits; None if it is not known.
+      information_gain: `(state before, state after) -> float32 []`, information of a step about the hidden variable, bits; None if it
+        is not known.
       shifts: shifts of the rules; None if the rules do not change.
       limits: limits of an episode, set by `arl.agents.make_agent`.
     """
@@ -157,7 +158,7 @@ class Task(NamedTuple):
     note_symbols: tuple[str, ...] | None = None
     can_imagine: bool = False
     hidden: Callable[[State], jax.Array] | None = None
-    bits: Callable[[State, State], jax.Array] | None = None
+    information_gain: Callable[[State, State], jax.Array] | None = None
     shifts: Shifts | None = None
     limits: Limits = Limits()
 
@@ -190,6 +191,6 @@ def bounds_of_search(least: Callable[[int | None], float], random: Callable[[int
     Returns:
       The bounds.
     """
-    steps, price = limits.num_steps or None, 1.0 + limits.step_cost
-    optimal = -price * (least(steps) + limits.num_attempts - 1)
-    return Bounds(-price * random(steps) * limits.num_attempts, optimal, price * (0.5 - steps) if steps else None)
+    steps, cost = limits.num_steps or None, 1.0 + limits.step_cost
+    optimal = -cost * (least(steps) + limits.num_attempts - 1)
+    return Bounds(-cost * random(steps) * limits.num_attempts, optimal, cost * (0.5 - steps) if steps else None)

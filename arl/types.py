@@ -21,7 +21,7 @@ class ArlError(ValueError):
 
 
 State = Any  # a pytree of arrays, private to the functions that make and take it
-Curriculum = Mapping[str, Any]  # values that training changes, by name of layer: schedules, and what `Interaction.adapt` learns
+Curriculum = Mapping[str, Any]  # values that training changes, by name of layer: schedules, and what `Interaction.update_curriculum` learns
 
 
 class Kind(enum.IntEnum):
@@ -145,7 +145,7 @@ class Grammar(NamedTuple):
 
 
 class Size(NamedTuple):
-    """Static bounds of an episode, by which trajectories and contexts are sized.
+    """The largest size of an episode, static, by which trajectories and contexts are allocated.
 
     Attributes:
       read: capacity of the text of a turn, tokens.
@@ -197,9 +197,9 @@ class Interaction(NamedTuple):
       start: `(key, curriculum) -> (state, Turn)`, starts an episode.
       advance: `(key, curriculum, state, Segment) -> (state, Turn)`, called after each segment.
       grammar: grammar of all turns.
-      size: bounds of an episode.
+      size: largest size of an episode.
       experts: experts by kind of segment; empty if there are none.
-      adapt: `(curriculum, metrics) -> curriculum`, called once per update; None changes nothing.
+      update_curriculum: `(curriculum, metrics) -> curriculum`, called once per update; None changes nothing.
       layers: layers of the agent, innermost first; see `arl.agents.Layer`.
     """
 
@@ -208,7 +208,7 @@ class Interaction(NamedTuple):
     grammar: Grammar
     size: Size
     experts: Mapping[Kind, Expert] = {}
-    adapt: Callable[[Curriculum, Any], Curriculum] | None = None
+    update_curriculum: Callable[[Curriculum, Any], Curriculum] | None = None
     layers: tuple[Any, ...] = ()
 
     @property

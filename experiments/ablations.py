@@ -72,7 +72,7 @@ def _check_folders(runs: dict[str, list[pathlib.Path]], assignments: list[str]) 
     for preset, outputs in runs.items():
         config = configs.override(get_preset(preset), assignments)
         for seed, output in zip(SEEDS.value, outputs, strict=True):
-            folder.check(output, folder.told(config, int(seed)))
+            folder.check(output, folder.record(config, int(seed)))
 
 
 def _train(preset: str, seed: str, output: pathlib.Path, assignments: list[str]) -> int:

@@ -11,7 +11,7 @@ from arl.training import evaluation
 from arl.training.warm_start import cloning_config
 from experiments.build import Experiment, warm_start_config
 from experiments.config import Config, to_dict
-from experiments.judge import ablation_label
+from experiments.evaluations import ablation_label
 
 FOLDER = "tensorboard"  # in the folder of the run
 
@@ -86,18 +86,18 @@ def scheduled(config: Config) -> dict[str, np.ndarray]:
 
 
 def evaluation_scalars(summary: dict[str, Any]) -> dict[str, tuple[float, str]]:
-    """Returns value and description by tag of a summary from `experiments.judge.judge`."""
+    """Returns value and description by tag of a summary from `experiments.evaluations.evaluate_agent`."""
     kept = ("return", "success", "turns", "actions", "illegal_share", "recovered", "expert_recovered")
     found = {
         "normalised_score": (summary["normalised_score"], NORMALISED),
         "outcome": (summary["score"], "What the task itself pays in an episode, mean over episodes."),
         **{name: (summary[name], "") for name in kept if summary.get(name)},
         "max_log_prob_gap": (summary["max_log_prob_gap"], TAGS["max_log_prob_gap"][1]),
-        **{f"bits_a_question/{who}": (bits, "") for who, bits in summary.get("bits_a_question", {}).items()},
+        **{f"bits_per_action/{who}": (bits, "") for who, bits in summary.get("bits_per_action", {}).items()},
     }
     for name, score in summary["ablations"].items():
         found[f"normalised_score_with/{ablation_label(name)}".replace(" ", "_")] = (score, NORMALISED)
-    series = {f"bits/{kind}": bits for kind, bits in summary["bits"].items()}
+    series = {f"bits/{kind}": bits for kind, bits in summary["bits_by_segment"].items()}
     if len(summary["outcome_by_attempt"]) > 1:
         series["outcome_by_attempt"] = summary["outcome_by_attempt"]
     found |= {f"{name}/{index}": (value, "") for name, values in series.items() for index, value in enumerate(values, 1)}
@@ -146,7 +146,7 @@ class Board:
         self._show(step, now)
 
     def evaluation(self, summary: dict[str, Any], step: int) -> None:
-        """Shows a `summary` from `experiments.judge.judge` at update `step`."""
+        """Shows a `summary` from `experiments.evaluations.evaluate_agent` at update `step`."""
         self._show(step, evaluation_scalars(summary))
 
     def text(self, tag: str, text: str, step: int) -> None:

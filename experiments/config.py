@@ -90,7 +90,7 @@ class Config:
             raise ArlError(f"Config.warm_start is {self.warm_start}; set it >= 0")
         if min(self.warm_start_learning_rate.start, self.warm_start_learning_rate.end) < 0:
             raise ArlError("Config.warm_start_learning_rate is negative; set its start and end >= 0")
-        if self.evaluation.num_episodes < 2:  # one episode can be watched, but has no spread to judge by
+        if self.evaluation.num_episodes < 2:  # one episode can be watched, but has no spread
             raise ArlError(f"EvaluationConfig.num_episodes is {self.evaluation.num_episodes}; set it >= 2")
         if wrong := [layer for layer in self.agent if not isinstance(layer, Layer)]:
             raise ArlError(f"Config.agent holds {wrong[0]!r}, which is no layer; give layers, as in act(), attempts(2)")

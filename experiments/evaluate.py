@@ -23,8 +23,8 @@ def evaluate(assignments: list[str]) -> None:
     """Prints the evaluation as text, and as one line of JSON."""
     if assignments:
         raise main.UsageError("an evaluation takes its config from the run; leave --config out")
-    from experiments.judge import ablation_label, judge
-    from experiments.progress import telling
+    from experiments.evaluations import ablation_label, evaluate_agent
+    from experiments.progress import reporting
     from experiments.restore import restore
 
     run = restore(RUN.value, STEP.value)
@@ -34,22 +34,22 @@ def evaluate(assignments: list[str]) -> None:
     if NUM_EPISODES.value:
         config = dataclasses.replace(config, num_episodes=NUM_EPISODES.value)
     began = time.perf_counter()
-    with telling("judging") as report:
-        judged = judge(run.experiment, run.params, SEED.value, config, report).summary
+    with reporting("evaluating") as report:
+        evaluated = evaluate_agent(run.experiment, run.params, SEED.value, config, report).summary
     seconds = time.perf_counter() - began
     print(
         f"{run.experiment.config.preset}, checkpoint {run.step}, {config.num_episodes} episodes, {'greedy' if config.greedy else 'sampled'}"
     )
-    print(f"  normalised score {judged['normalised_score']:.3f} ± {judged['interval']:.3f} (0 is random, 1 is optimal)")
-    print(f"  outcome {judged['score']:.3f} (random {judged['random']:.3g}, optimal {judged['optimal']:.3g})")
+    print(f"  normalised score {evaluated['normalised_score']:.3f} ± {evaluated['interval']:.3f} (0 is random, 1 is optimal)")
+    print(f"  outcome {evaluated['score']:.3f} (random {evaluated['random']:.3g}, optimal {evaluated['optimal']:.3g})")
     for name in ("return", "success", "turns", "illegal_share"):
-        if name in judged:
-            print(f"  {name} {judged[name]:.3f} ± {judged[f'{name}_interval']:.3f}")
-    for name, score in judged["ablations"].items():
+        if name in evaluated:
+            print(f"  {name} {evaluated[name]:.3f} ± {evaluated[f'{name}_interval']:.3f}")
+    for name, score in evaluated["ablations"].items():
         print(f"  normalised score with {ablation_label(name)} {score:.3f}")
     print(
         json.dumps(
-            {"preset": run.experiment.config.preset, "seed": SEED.value, "updates": run.step, "seconds": round(seconds, 1), **judged}
+            {"preset": run.experiment.config.preset, "seed": SEED.value, "updates": run.step, "seconds": round(seconds, 1), **evaluated}
         )
     )
 

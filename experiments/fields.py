@@ -66,7 +66,7 @@ def as_flags(message: str) -> str:
 
 def all_fields(config: Any, whole: tuple[type, ...] = (), path: str = "") -> Iterator[Field]:
     """Yields the fields of a config and of the configs in it; a config of a class in `whole` is one field."""
-    hints, about = typing.get_type_hints(type(config)), says(type(config))
+    hints, about = typing.get_type_hints(type(config)), descriptions(type(config))
     for field in dataclasses.fields(config):
         name, value = f"{path}{field.name}", getattr(config, field.name)
         if field.kw_only:
@@ -80,7 +80,7 @@ def all_fields(config: Any, whole: tuple[type, ...] = (), path: str = "") -> Ite
             yield Field(name, hints[field.name], value, about.get(field.name, ""))
 
 
-def says(kind: type) -> dict[str, str]:
+def descriptions(kind: type) -> dict[str, str]:
     """Returns the descriptions of a class's fields, from its docstring or from that of an object which it refers to."""
     own, told = _entries(kind), {}
     for field in dataclasses.fields(kind):

@@ -7,7 +7,7 @@ from experiments import main
 from experiments.config import Config, first_difference, from_dict, to_dict
 
 
-def told(config: Config, seed: int | None) -> dict:
+def record(config: Config, seed: int | None) -> dict:
     """Returns the content of a run's `config.json`."""
     return {"seed": seed, **json.loads(json.dumps(to_dict(config)))}
 
@@ -24,14 +24,14 @@ def check(output: pathlib.Path, expected: dict) -> None:
 
     Args:
       output: the folder; it need not exist.
-      expected: content of `config.json`, as `told` returns it.
+      expected: content of `config.json`, as `record` returns it.
 
     Raises:
       UsageError: if the folder belongs to another run.
     """
     path = output / "config.json"
     if path.exists():
-        there = told(*read(path))  # a field that is newer than the run has its default
+        there = record(*read(path))  # a field that is newer than the run has its default
         if difference := first_difference(there, expected):
             raise main.UsageError(f"{output} holds a run of another config or seed ({difference}); name another --output, or remove it")
     elif any((output / name).exists() for name in ("metrics.jsonl", "checkpoints", "summary.json")):

@@ -19,8 +19,8 @@ from experiments.fields import nearest
 
 OURS = {
     snake_case(name): part
-    for room in (envs, agents)
-    for name, part in vars(room).items()
+    for package in (envs, agents)
+    for name, part in vars(package).items()
     if isinstance(part, type) and dataclasses.is_dataclass(part)
 }
 

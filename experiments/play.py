@@ -38,7 +38,7 @@ def play(assignments: list[str]) -> None:
     import rich.text
 
     from experiments.config import EvaluationConfig
-    from experiments.judge import play as play_episodes
+    from experiments.evaluations import play as play_episodes
     from experiments.restore import restore
     from experiments.transcript import events, pieces
 

@@ -37,11 +37,11 @@ def refuse_cut_episodes(rollout: RolloutConfig) -> Observer:
 
 
 @contextlib.contextmanager
-def telling(task: str) -> Iterator[Callable[[str], None]]:
+def reporting(task: str) -> Iterator[Callable[[str], None]]:
     """Yields a function that shows the current part of some work: beside a spinner in a terminal, as a line elsewhere.
 
     Args:
-      task: name of the work, such as "judging".
+      task: name of the work, such as "evaluating".
     """
     if not sys.stdout.isatty():
         yield lambda part: print(f"{task}: {part}", flush=True)

@@ -37,10 +37,10 @@ def _by_attempt(runs: list[dict]) -> str:
 def _also(runs: list[dict]) -> str:
     """Returns the figures that only some tasks or agents have, medians over runs."""
     said, median = [], lambda look: statistics.median(look(run) for run in runs)
-    if "bits_a_question" in runs[0]:
+    if "bits_per_action" in runs[0]:
         said.append(f"{median(lambda run: run['actions']):.2f} questions (optimum {-runs[0]['optimal']:.2f})")
-        bits = [median(lambda run, who=who: run["bits_a_question"][who]) for who in ("agent", "expert")]
-        said.append("{:.2f} bits a question (expert {:.2f})".format(*bits))
+        bits = [median(lambda run, who=who: run["bits_per_action"][who]) for who in ("agent", "expert")]
+        said.append("{:.2f} bits per question (expert {:.2f})".format(*bits))
     if "recovered" in runs[0]:
         shares = [median(lambda run, name=name: run[name]) for name in ("recovered", "expert_recovered")]
         said.append("{:.0%} of the informed reward recovered (Bayes filter {:.0%})".format(*shares))

@@ -52,15 +52,15 @@ def train(assignments: list[str]) -> int | None:
     mesh = make_mesh(DEVICES.value, config.learner.blocks)
     experiment = build(config, mesh)
     output = pathlib.Path(OUTPUT.value or f"runs/{config.preset}")
-    told = folder.told(config, SEED.value)
-    folder.check(output, told)
+    record = folder.record(config, SEED.value)
+    folder.check(output, record)
     summary_path = output / "summary.json"
     if summary_path.exists():
         print(f"{output} holds a finished run; remove it, or name another --output, to train anew.")
         _print_summary(main.read_json(summary_path), output)
         return None
 
-    state, seconds, board, lock = _learn(experiment, mesh, output, told)
+    state, seconds, board, lock = _learn(experiment, mesh, output, record)
     if int(state.step) < config.num_updates:
         print(f"stopped after update {int(state.step)}; the same command goes on from there")
         return 1
@@ -73,7 +73,7 @@ def train(assignments: list[str]) -> int | None:
     return None
 
 
-def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, told: dict) -> tuple["TrainState", float, "Board", IO]:
+def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, record: dict) -> tuple["TrainState", float, "Board", IO]:
     """Trains from the first update, or from the newest checkpoint, until the run is done or stopped.
 
     Returns:
@@ -90,7 +90,7 @@ def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, told: d
     init = jax.jit(learner.init, out_shardings=training.shardings(like, mesh))
     # Whatever cannot be traced fails before anything is written.
     traced = [training.jit_update(part, mesh, like).trace(like) for part in (experiment.warm_start, learner) if part]
-    lock = _open_folder(output, told)
+    lock = _open_folder(output, record)
     bounds = experiment.bounds
     print(
         f"{config.preset}: score 0 is random ({bounds.random:.3g}), 1 is {optimum(bounds.optimal_is)} ({bounds.optimal:.3g}); "
@@ -100,7 +100,7 @@ def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, told: d
     checkpoints = training.Checkpoints(output / "checkpoints")
     try:
         resumed = checkpoints.latest() is not None
-        state = checkpoints.restore(like) if resumed else init(key)
+        state = checkpoints.restore(jax.eval_shape(init, key)) if resumed else init(key)
         first = int(state.step)
         if resumed:
             print(f"going on from update {first}", flush=True)
@@ -125,7 +125,7 @@ def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, told: d
 def _update_and_show(experiment, update, state, output: pathlib.Path, board, progress, should_stop) -> "TrainState":
     """Runs the updates, adds transcripts before the first one and after each quarter, and returns the last state."""
     from experiments.devices import on_one_device
-    from experiments.judge import make_transcripts
+    from experiments.evaluations import make_transcripts
 
     num_updates, transcripts = experiment.config.num_updates, make_transcripts(experiment, SEED.value)
     for until in sorted({quarter * num_updates // 4 for quarter in range(5)}):
@@ -168,13 +168,13 @@ def _evaluate(experiment: "Experiment", output: pathlib.Path, params, board: "Bo
       The summary of the run, `about` included.
     """
     from arl import training
-    from experiments.judge import judge
-    from experiments.progress import telling
+    from experiments.evaluations import evaluate_agent
+    from experiments.progress import reporting
     from experiments.transcript import typical_episodes
 
     config, began = experiment.config, time.perf_counter()
-    with telling("judging") as report:
-        judged = judge(experiment, params, SEED.value, config.evaluation, report)
+    with reporting("evaluating") as report:
+        evaluated = evaluate_agent(experiment, params, SEED.value, config.evaluation, report)
     lines = training.read_metrics(output / "metrics.jsonl")
     summary = {
         "preset": config.preset,
@@ -185,13 +185,13 @@ def _evaluate(experiment: "Experiment", output: pathlib.Path, params, board: "Bo
         "seconds": about["seconds"],
         "devices": about["devices"],
         "seconds_evaluating": round(time.perf_counter() - began, 1),
-        **judged.summary,
-        "max_log_prob_gap": max(found["max_log_prob_gap"] for found in (judged.summary, *lines)),
+        **evaluated.summary,
+        "max_log_prob_gap": max(found["max_log_prob_gap"] for found in (evaluated.summary, *lines)),
         "command": about["command"],
     }
-    with telling("writing") as report:
+    with reporting("writing") as report:
         report("transcripts")
-        episodes = typical_episodes(experiment.interaction, experiment.tokenizer, judged.trajectory)
+        episodes = typical_episodes(experiment.interaction, experiment.tokenizer, evaluated.trajectory)
         _add_transcripts(output, board, "after training", episodes, config.num_updates)
         report("the learning curve")
         board.evaluation(summary, config.num_updates)
@@ -223,7 +223,7 @@ def optimum(kind: str) -> str:
 
 def _draw(output: pathlib.Path, lines: list[dict], summary: dict) -> None:
     """Draws the learning curve."""
-    from experiments.judge import ablation_label
+    from experiments.evaluations import ablation_label
     from experiments.plots import learning_curve
 
     scale = summary["optimal"] - summary["random"]
@@ -235,7 +235,7 @@ def _draw(output: pathlib.Path, lines: list[dict], summary: dict) -> None:
 
 
 def _print_summary(summary: dict, output: pathlib.Path) -> None:
-    from experiments.judge import ablation_label
+    from experiments.evaluations import ablation_label
 
     print(
         f"{summary['preset']}, seed {summary['seed']}: {summary['updates']} updates in {summary['seconds']:.0f} s. On held-out episodes "

@@ -11,7 +11,7 @@ from typing import Any
 from arl.agents import Layer, Memory
 from arl.training import Schedule
 from experiments.config import Config
-from experiments.fields import all_fields, example, first_sentence, says
+from experiments.fields import all_fields, descriptions, example, first_sentence
 from experiments.parts import OURS, write
 from experiments.presets import PRESETS
 
@@ -31,7 +31,7 @@ def usage() -> str:
         "Layers, --config.agent='act(), NAME(FIELD=VALUE)'; fields, --config.agent.NAME.FIELD=VALUE": _parts(layers),
         "Memories of attempts": _parts(memories),
         **_fields(Config()),
-        "A schedule": {f"NAME.{name}={getattr(Schedule(), name)}": about for name, about in says(Schedule).items()},
+        "A schedule": {f"NAME.{name}={getattr(Schedule(), name)}": about for name, about in descriptions(Schedule).items()},
     }
     lines = [line for title, items in sections.items() for line in ("", f"{title}:", *_table(items, width))]
     others = "Environments and layers of your own are written as my_package.module:NAME(FIELD=VALUE)."
@@ -43,7 +43,7 @@ def _parts(parts: dict[str, type]) -> dict[str, str]:
     said = {}
     for name, part in parts.items():
         said[name] = first_sentence(inspect.getdoc(part) or "")
-        about = says(part)
+        about = descriptions(part)
         for field in dataclasses.fields(part):
             if not field.kw_only:
                 default = "" if field.default is dataclasses.MISSING else f"={_shown(field.default)}"
@@ -71,7 +71,7 @@ def _presets() -> dict[str, str]:
 
 def _fields(config: Config) -> dict[str, dict[str, str]]:
     """Returns the config fields with their defaults and descriptions, by title of their section."""
-    sections: dict[str, dict[str, str]] = {"Fields, --config.NAME=VALUE, with what they are where no preset says otherwise": {}}
+    sections: dict[str, dict[str, str]] = {"Fields, --config.NAME=VALUE, with what they are where no preset descriptions otherwise": {}}
     titles = {"": next(iter(sections))}
     for field in all_fields(config, (Schedule,)):
         if field.name.startswith(("environment", "agent")):

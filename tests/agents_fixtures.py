@@ -78,7 +78,7 @@ def random_recipe(seed: int, full: bool = False):
     environment, limit = make_riddle(draw.choice([1, 2, 3]), full), 0
     if draw.random() < 0.4:
         environment, limit = make_riddle(5, full), draw.choice([1, 2])
-    options = {"time_limit": limit, "turn_cost": 0.5 if draw.random() < 0.3 else 0.0, "illegal_penalty": draw.choice([0.125, 1.0])}
+    options = {"time_limit": limit, "step_cost": 0.5 if draw.random() < 0.3 else 0.0, "illegal_penalty": draw.choice([0.125, 1.0])}
     recipe = ("act", environment, {**options, "discount": draw.choice([1.0, 0.75]), "resets_context": draw.random() < 0.4})
     for level, maker in enumerate(draw.choice([["attempts"], ["think", "attempts"], ["attempts", "think"], ["attempts", "attempts"]])):
         if maker == "think":
@@ -137,7 +137,7 @@ class PlainAct:
     """`act`, told again."""
 
     def __init__(self, environment, options):
-        self.options, self.cost, limit = options, options.get("turn_cost", 0.0), options.get("time_limit", 0)
+        self.options, self.cost, limit = options, options.get("step_cost", 0.0), options.get("time_limit", 0)
         self.max_steps = min(steps for steps in (environment.max_steps, limit) if steps)
         self.worst_reward = environment.worst_reward - self.cost
         self.reset, self.step, self.say = _compiled(environment.reset, environment.step, environment.describe, environment.legal)

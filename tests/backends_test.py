@@ -15,7 +15,7 @@ from tests import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
 FAST = ROOT / "tests" / "fast.txt"
-ROOMS = ("text", "envs", "agents", "models", "rollout", "objectives", "training")
+PACKAGES = ("text", "envs", "agents", "models", "rollout", "objectives", "training")
 
 
 @functools.cache
@@ -61,7 +61,7 @@ def test_a_run_that_is_resumed_goes_on_bit_for_bit(tmp_path):
 
 def test_the_quick_tests_exist_in_every_room():
     """pytest refuses a name that it does not find."""
-    assert set(ROOMS) <= {line.split("/")[1] for line in FAST.read_text().splitlines()}
+    assert set(PACKAGES) <= {line.split("/")[1] for line in FAST.read_text().splitlines()}
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", f"@{FAST.relative_to(ROOT)}"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stdout + found.stderr

@@ -1,4 +1,4 @@
-"""BUILD takes in every file by the globs of its rooms, and gives each room exactly what its files import."""
+"""BUILD takes in every file by the globs of its packages, and gives each package exactly what its files import."""
 
 import ast
 import pathlib
@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_name
 
 from tests.requirements_test import LOCKS, MODULE_OF, declared, pinned
 from tests.requirements_test import imports as foreign_imports
-from tests.structure_test import ROOMS, module_name, room_of
+from tests.structure_test import PACKAGES, module_name, package_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDERS = ("arl", "experiments", "tests")
@@ -61,7 +61,7 @@ def programs() -> set[str]:
 
 
 def library_of(file: str) -> str:
-    return TESTING if file.startswith("tests/") else room_of(module_name(ROOT / file))
+    return TESTING if file.startswith("tests/") else package_of(module_name(ROOT / file))
 
 
 def file_of(module: str) -> str | None:
@@ -114,7 +114,7 @@ def report(faults: list[str]):
 
 def test_every_room_is_a_library():
     """In the order in which they stand on each other."""
-    assert [name for name, target in targets().items() if target["rule"] == "py_library"] == [*ROOMS, TESTING]
+    assert [name for name, target in targets().items() if target["rule"] == "py_library"] == [*PACKAGES, TESTING]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -158,7 +158,7 @@ def test_tests_are_what_pytest_finds():
         assert target["srcs"] == [target["main"]] == [f"{name}.py"] and target["deps"] == [f":{TESTING}"]
 
 
-@pytest.mark.parametrize("library", [*ROOMS, TESTING])
+@pytest.mark.parametrize("library", [*PACKAGES, TESTING])
 def test_dependencies_are_what_is_needed(library):
     told = targets()[library].get("deps", [])
     faults = [f"BUILD: {library} lacks {label}" for label in sorted(needed(library) - set(told))]

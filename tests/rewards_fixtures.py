@@ -37,7 +37,7 @@ def scripted(state_hashes, kinds=Kind.ACTION, rewards=(), truncated: bool = Fals
         advance=lambda key, curriculum, state, written: ask(state.environment + 1),
         grammar=WORDS,
         size=Size(1, BUDGET, num_turns, num_turns * (1 + BUDGET) + 1, num_turns * (1 + BUDGET) + 1, num_turns),
-        adapt=lambda curriculum, outcomes: {**curriculum, "seen": outcomes},
+        update_curriculum=lambda curriculum, outcomes: {**curriculum, "seen": outcomes},
         experts={Kind.ACTION: lambda key, state, attempt: Text(jnp.full(BUDGET, state.environment), state.environment % BUDGET)},
     )
 
@@ -66,7 +66,11 @@ def paid(turns: list[Turn], component: str) -> list[float]:
 def check_laws(make, script: Interaction, curriculum):
     """What only pays changes nothing but the reward, for one lane as for many, compiled or not."""
     interaction = make(script)
-    assert interaction.grammar is script.grammar and interaction.size == script.size and interaction.adapt is script.adapt
+    assert (
+        interaction.grammar is script.grammar
+        and interaction.size == script.size
+        and interaction.update_curriculum is script.update_curriculum
+    )
     lengths = jax.random.randint(jax.random.key(0), (3, script.size.turns), 0, BUDGET + 1)
     eager = play(interaction, lengths[0], curriculum)
     episodes = jax.jit(jax.vmap(functools.partial(play, interaction), (0, None)))(lengths, curriculum)

@@ -1,4 +1,4 @@
-"""The rules of the house: rooms import downwards, what is public is documented, nothing names the machine it was written on."""
+"""The rules of the house: packages import downwards, what is public is documented, nothing names the machine it was written on."""
 
 import ast
 import functools
@@ -10,8 +10,8 @@ import jax
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-# A room may import from those before it. `arl` is `arl/__init__.py`, which exports what is public.
-ROOMS = ("types", "task", "text", "envs", "agents", "models", "rollout", "objectives", "training", "arl", "experiments")
+# A package may import from those before it. `arl` is `arl/__init__.py`, which exports what is public.
+PACKAGES = ("types", "task", "text", "envs", "agents", "models", "rollout", "objectives", "training", "arl", "experiments")
 SOURCES = sorted(path for folder in ("arl", "experiments") for path in (ROOT / folder).rglob("*.py"))
 MOST_LINES, MOST_OF_A_FUNCTION = 350, 80
 TEXT_SUFFIXES = {"", ".cfg", ".ipynb", ".json", ".md", ".py", ".toml", ".txt"}
@@ -42,7 +42,7 @@ def module_name(path: pathlib.Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def room_of(module: str) -> str:
+def package_of(module: str) -> str:
     package, *rest = module.split(".")
     return rest[0] if package == "arl" and rest else package
 
@@ -78,9 +78,9 @@ def report(faults: list[str]):
 def test_rooms_are_known():
     report(
         [
-            f"{path.relative_to(ROOT)}: '{room_of(name)}' is not one of the rooms"
+            f"{path.relative_to(ROOT)}: '{package_of(name)}' is not one of the packages"
             for name, path in MODULES.items()
-            if room_of(name) not in ROOMS
+            if package_of(name) not in PACKAGES
         ]
     )
 
@@ -99,10 +99,10 @@ def test_imports_name_modules_that_exist():
 def test_no_import_upwards():
     faults = []
     for path in SOURCES:
-        room = room_of(module_name(path))
+        package = package_of(module_name(path))
         for line, module, _ in imports(path):
-            if ROOMS.index(room_of(module)) > ROOMS.index(room):
-                faults.append(f"{place(path, line)}: room '{room}' imports {module}, which stands above it")
+            if PACKAGES.index(package_of(module)) > PACKAGES.index(package):
+                faults.append(f"{place(path, line)}: package '{package}' imports {module}, which stands above it")
     report(faults)
 
 
@@ -128,11 +128,11 @@ def test_no_import_circle():
 def test_no_private_import_across_rooms():
     faults = []
     for path in SOURCES:
-        room = room_of(module_name(path))
-        foreign = [(line, module, name) for line, module, name in imports(path) if room_of(module) != room]
+        package = package_of(module_name(path))
+        foreign = [(line, module, name) for line, module, name in imports(path) if package_of(module) != package]
         for line, module, name in foreign:
             if any(part.startswith("_") for part in (*module.split("."), *name.split("."))):
-                faults.append(f"{place(path, line)}: {name} of {module} is private to its room")
+                faults.append(f"{place(path, line)}: {name} of {module} is private to its package")
         bound = {name.split(".")[-1] for _, module, name in foreign if module.split(".")[-1] == name.split(".")[-1]}
         for node in ast.walk(parse(path)):
             if (
@@ -141,7 +141,7 @@ def test_no_private_import_across_rooms():
                 and node.value.id in bound
                 and node.attr.startswith("_")
             ):
-                faults.append(f"{place(path, node.lineno)}: {node.value.id}.{node.attr} is private to its room")
+                faults.append(f"{place(path, node.lineno)}: {node.value.id}.{node.attr} is private to its package")
     report(faults)
 
 
@@ -229,7 +229,7 @@ def test_public_functions_say_what_goes_in_and_out():
     faults = []
     for path in SOURCES:
         # The shared types document their own fields; binaries speak through their flags.
-        if room_of(module_name(path)) in ("types", "experiments"):
+        if package_of(module_name(path)) in ("types", "experiments"):
             continue
         for node in public_definitions(path):
             if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):

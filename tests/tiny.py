@@ -82,7 +82,7 @@ COMPOSITIONS = {
     "attempts in attempts": lambda: guess(Attempts(2, NOTE), Attempts(2, Reflection(1, SYMBOLS), name="outer")),
     "memory": lambda: make(make_walk(5), Act(), Remember(2, 2, 2, SYMBOLS)),
     "tools": lambda: make(make_walk(2), Act(), UseTools((agents.imagine(TOKENIZER, make_walk(2)),))),
-    "cost": lambda: make(make_walk(2), Act(turn_cost=0.25), Attempts(2, History())),
+    "cost": lambda: make(make_walk(2), Act(step_cost=0.25), Attempts(2, History())),
 }
 CURRICULUM = {"attempts": {"keep": jnp.float32(0.5)}}
 

@@ -6,11 +6,11 @@ from arl.agents.calls import say_call
 from arl.agents.defer import Deferred, defer_action
 from arl.agents.imagine import imagine
 from arl.agents.intervene import replace_by_expert, replace_segments, segments
-from arl.agents.layer import Layer, around, experts_of, limits_of, make_agent, note_symbols, without_reward
+from arl.agents.layer import Layer, experts_of, extend, limits_of, make_agent, note_symbols, without_reward
 from arl.agents.novelty_bonus import NoveltyBonus
 from arl.agents.remember import Remember
 from arl.agents.scale_rewards import ScaleRewards
-from arl.agents.size import cut_every, insert_before_turn, repeat
+from arl.agents.size import insert_before_turn, repeat, reset_every
 from arl.agents.think import Think
 from arl.agents.token_cost import TokenCost
 from arl.agents.use_tools import UseTools
@@ -31,8 +31,8 @@ __all__ = [
     "TokenCost",
     "UseTools",
     "Window",
-    "around",
-    "cut_every",
+    "extend",
+    "reset_every",
     "defer_action",
     "experts_of",
     "imagine",

@@ -24,19 +24,20 @@ class Act(Layer):
       discount: discount factor of each action.
       resets_context: whether each turn starts a new context, so that the model sees only the present observation.
       time_limit: actions after which an attempt is truncated; 0 for the environment's own limit alone.
-      turn_cost: cost of each action, in the environment's units.
-      bits: reward (as `process`) per bit of information that an action yields about the hidden variable; needs `Task.bits`.
+      step_cost: cost of each action, in the environment's units.
+      information_bonus: bonus (as `process` reward) for each bit of information that an action yields about the hidden variable; needs
+        `Task.information_gain`.
     """
 
     illegal_penalty: float = 0.1
     discount: float = 1.0
     resets_context: bool = False
     time_limit: int = 0
-    turn_cost: float = 0.0
-    bits: float = 0.0
+    step_cost: float = 0.0
+    information_bonus: float = 0.0
 
     def __post_init__(self):
-        for field in ("illegal_penalty", "turn_cost", "bits"):
+        for field in ("illegal_penalty", "step_cost", "information_bonus"):
             if not 0 <= getattr(self, field) < float("inf"):
                 raise ArlError(f"Act.{field} is {getattr(self, field)}; set it to a number >= 0")
         if not 0 <= self.discount <= 1:
@@ -56,24 +57,28 @@ class Act(Layer):
         return (Kind.ACTION,)
 
     @property
-    def pays_once(self) -> str:
-        """Bits: every attempt would be rewarded for the same information."""
-        return "bits (Act.bits)" if self.bits else ""
+    def one_time_reward(self) -> str:
+        """Information: every attempt would be rewarded for the same information."""
+        return "information (Act.information_bonus)" if self.information_bonus else ""
 
-    def fold(self, limits: Limits) -> Limits:
+    def set_limits(self, limits: Limits) -> Limits:
         """Returns the limits of an attempt."""
-        return limits._replace(num_steps=self.time_limit, step_cost=self.turn_cost)
+        return limits._replace(num_steps=self.time_limit, step_cost=self.step_cost)
 
     def wrap(self, inner: Interaction | None, task: Task) -> Interaction:
         """Returns the agent that acts; `inner` is None."""
         if inner is not None:
             raise ArlError("Act is the innermost layer; put it first, and once")
-        if self.bits and task.bits is None:
-            raise ArlError("nobody counts what the answers of this environment tell; set Act.bits=0, or take Mastermind or TwentyQuestions")
+        informs = task.information_gain if self.information_bonus else None
+        if self.information_bonus and not informs:
+            raise ArlError(
+                "the information in the answers of this environment is not known; set Act.information_bonus=0, or take Mastermind or "
+                "TwentyQuestions"
+            )
         environment = task.environment
         max_turns = _max_turns(environment, self.time_limit)
         grammar, budget = environment.grammar, text.longest(environment.grammar)
-        worst_reward = environment.worst_reward - self.turn_cost
+        worst_reward = environment.worst_reward - self.step_cost
 
         def ask(state: State, num_turns: jax.Array, **rest):
             left = jnp.where(rest["truncated"], 0, budget)
@@ -91,10 +96,10 @@ class Act(Layer):
             stepped, step = _take_step(environment, key, state.environment, jnp.maximum(segment.choice, 0))
             terminated = segment.is_legal & step.terminated
             truncated = ~terminated & ((segment.is_legal & step.truncated) | (num_turns >= max_turns))
-            told = self.bits * task.bits(state.environment, stepped) if self.bits and task.bits else 0.0
+            bonus = self.information_bonus * informs(state.environment, stepped) if informs else 0.0
             reward = Reward(
-                outcome=jnp.where(segment.is_legal, step.reward - self.turn_cost, worst_reward),
-                process=jnp.where(segment.is_legal, told, -self.illegal_penalty),
+                outcome=jnp.where(segment.is_legal, step.reward - self.step_cost, worst_reward),
+                process=jnp.where(segment.is_legal, bonus, -self.illegal_penalty),
             )
             stepped = select(segment.is_legal, stepped, state.environment)
             return ask(stepped, num_turns, reward=reward, discount=self.discount, terminated=terminated, truncated=truncated)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.agents.layer import Layer, either, note_symbols, without_reward
+from arl.agents.layer import Layer, choose_expert, note_symbols, without_reward
 from arl.agents.size import repeat
 from arl.task import Limits, Task
 from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Segment, Text, Turn, check_whole, scheduled_value, select
@@ -92,14 +92,14 @@ class AttemptsState(NamedTuple):
     """Own state of `Attempts`.
 
     Attributes:
-      task: key with which every attempt starts, so that all have the same task.
+      key: key with which every attempt starts, so that all have the same task.
       attempt: int32 `[]`, index of the attempt.
       is_reflecting: bool `[]`, whether a reflection is being written.
       kept: `Text` that crossed into this attempt, read again whenever an inner layer resets the context.
       transcript: `Text`, the last tokens read and written; of capacity 0 unless the memory is a `Window`.
     """
 
-    task: jax.Array
+    key: jax.Array
     attempt: jax.Array
     is_reflecting: jax.Array
     kept: Text
@@ -151,13 +151,13 @@ class Attempts(Layer):
         """Budget of a reflection."""
         return {Kind.REFLECTION: ("Reflection.budget", self.memory.budget)} if isinstance(self.memory, Reflection) else {}
 
-    def fold(self, limits: Limits) -> Limits:
+    def set_limits(self, limits: Limits) -> Limits:
         """Returns the limits of an episode of several attempts."""
         return limits._replace(num_attempts=limits.num_attempts * self.num_attempts)
 
     def wrap(self, inner: Interaction, task: Task) -> Interaction:
         """Returns `inner`, repeated for several attempts."""
-        if self.num_attempts > 1 and (paid := [layer.pays_once for layer in inner.layers if layer.pays_once]):
+        if self.num_attempts > 1 and (paid := [layer.one_time_reward for layer in inner.layers if layer.one_time_reward]):
             raise ArlError(f"{paid[0]} would be paid for again in every attempt; put that layer around Attempts, or set num_attempts=1")
         if not self.memory.resets_context and inner.size.context_resets:
             raise ArlError("a history is lost where the context begins anew within; set Attempts.memory to a Window or a Reflection")
@@ -196,31 +196,31 @@ class _Attempts:
         read = text.concatenate(before, turn.read, capacity=self.size.read)
         return turn._replace(read=read, legal=text.pad_legal(turn.legal, self.grammar.num_choices), **rest)
 
-    def extend(self, transcript: Text, *new: Text) -> Text:
+    def append(self, transcript: Text, *new: Text) -> Text:
         """Returns the transcript with new texts appended."""
         num_kept = self.memory.num_kept
         return text.keep_last(text.concatenate(transcript, *new), num_kept) if num_kept else transcript
 
     def start(self, key, curriculum) -> tuple[AgentState, Turn]:
         inner_state, turn = self.inner.start(key, curriculum)
-        transcript = self.extend(text.empty(self.memory.num_kept), turn.read)
+        transcript = self.append(text.empty(self.memory.num_kept), turn.read)
         own = AttemptsState(key, jnp.int32(0), jnp.bool_(False), text.empty(self.kept_capacity), transcript)
         return inner_state.push(own), self.fit(turn, text.empty(0))
 
     def next_attempt(self, key, curriculum, own: AttemptsState, ended: Turn, note: Text) -> tuple[AgentState, Turn]:
         """Starts the next attempt; `ended` is the turn that ended the last one, or that follows the reflection on it."""
-        inner_state, first = self.inner.start(own.task, curriculum)
+        inner_state, first = self.inner.start(own.key, curriculum)
         resets = jnp.bool_(self.memory.resets_context)
         if self.reflection and self.reflection.annealed:
             resets &= jax.random.uniform(key) >= scheduled_value(curriculum, self.layer.label, "keep")
-        transcript = self.extend(own.transcript, ended.read)
+        transcript = self.append(own.transcript, ended.read)
         kept = text.concatenate(transcript, self.ask, note)
         # A context that is kept is not read again, but the reflection is, so that its position is always the same.
         before = text.concatenate(text.only_if(~resets, ended.read), text.only_if(resets, transcript), self.ask, note)
         discount, attempt = jnp.float32(self.layer.discount), own.attempt + 1
         turn = self.fit(first, before, reward=ended.reward, reset_context=resets, discount=discount, attempt=attempt)
-        transcript = self.extend(transcript, self.ask, note, first.read)
-        return inner_state.push(AttemptsState(own.task, attempt, jnp.bool_(False), kept, transcript)), turn
+        transcript = self.append(transcript, self.ask, note, first.read)
+        return inner_state.push(AttemptsState(own.key, attempt, jnp.bool_(False), kept, transcript)), turn
 
     def reflect(self, inner_state: AgentState, own: AttemptsState, ended: Turn) -> tuple[AgentState, Turn]:
         """Asks for a reflection on the attempt that has ended."""
@@ -236,13 +236,13 @@ class _Attempts:
             terminated=jnp.bool_(False),
             truncated=jnp.bool_(False),
         )
-        transcript = self.extend(own.transcript, ended.read, self.ask)
+        transcript = self.append(own.transcript, ended.read, self.ask)
         return inner_state.push(own._replace(is_reflecting=jnp.bool_(True), transcript=transcript)), turn
 
     def go_on(self, inner_state: AgentState, own: AttemptsState, turn: Turn) -> tuple[AgentState, Turn]:
         """Continues the attempt, or ends the episode with it."""
         before = text.only_if(turn.reset_context, own.kept)
-        transcript = self.extend(own.transcript, turn.read)
+        transcript = self.append(own.transcript, turn.read)
         return inner_state.push(own._replace(transcript=transcript)), self.fit(turn, before, attempt=own.attempt)
 
     def advance(self, key, curriculum, state: AgentState, segment: Segment) -> tuple[AgentState, Turn]:
@@ -250,7 +250,7 @@ class _Attempts:
         key_inner, key_reset = jax.random.split(key)
         within = segment._replace(text=text.cut(segment.text, self.inner.size.written))
         inner_state, turn = self.inner.advance(key_inner, curriculum, inner_state, within)
-        own = own._replace(transcript=self.extend(own.transcript, segment.text))
+        own = own._replace(transcript=self.append(own.transcript, segment.text))
         goes_on = self.go_on(inner_state, own, turn)
         attempt_ends = (turn.terminated | turn.truncated) & (own.attempt < self.layer.num_attempts - 1)
         if not self.reflection:
@@ -277,5 +277,5 @@ class _Attempts:
         if self.reflection:
             within = experts.get(Kind.REFLECTION, lambda key, state, attempt: text.empty(0))
             reflect = lambda key, state, attempt: text.cut(within(key, state, attempt), self.budget)
-            experts[Kind.REFLECTION] = either(lambda own: own.is_reflecting, reflect, within)
+            experts[Kind.REFLECTION] = choose_expert(lambda own: own.is_reflecting, reflect, within)
         return experts

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.agents.layer import around
+from arl.agents.layer import extend
 from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, select
 
 # Folded into the key for the intervention's own random numbers, so that the episode keeps the key that it has without one; `split` never
@@ -93,7 +93,7 @@ def _intervene(inner: Interaction, kind: Kind, num_episodes: int, say: Callable[
         inner_state, turn = inner.advance(key, curriculum, inner_state, heard)
         return inner_state.push(IntervenedState(turn, own.order + is_replaced, own.episode)), turn
 
-    return around(inner, None, start=start, advance=advance)
+    return extend(inner, None, start=start, advance=advance)
 
 
 def segments(tokens: jax.Array, is_kind: jax.Array, ends_segment: jax.Array, num_segments: int, capacity: int) -> Text:

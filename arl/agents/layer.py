@@ -24,7 +24,7 @@ class Layer:
     name: str = dataclasses.field(default="", kw_only=True)
 
     def wrap(self, inner: Interaction, task: Task) -> Interaction:
-        """Returns the agent with this layer around it: `around(inner, self, ...)`.
+        """Returns the agent with this layer around it: `extend(inner, self, ...)`.
 
         Args:
           inner: the agent without it.
@@ -61,11 +61,11 @@ class Layer:
         return {}
 
     @property
-    def pays_once(self) -> str:
+    def one_time_reward(self) -> str:
         """What the layer rewards once, such as "new states", and an outer `Attempts` would make it reward again; empty for nothing."""
         return ""
 
-    def fold(self, limits: Limits) -> Limits:
+    def set_limits(self, limits: Limits) -> Limits:
         """Returns the limits of an episode with this layer, from the limits without it."""
         return limits
 
@@ -100,11 +100,11 @@ def limits_of(layers: Sequence[Layer]) -> Limits:
     """Returns the limits that `layers` set to an episode."""
     limits = Limits()
     for layer in layers:
-        limits = layer.fold(limits)
+        limits = layer.set_limits(limits)
     return limits
 
 
-def around(
+def extend(
     inner: Interaction,
     layer: Layer | None,
     *,
@@ -123,12 +123,12 @@ def around(
     """
     both = {kind: _of_inner(expert) for kind, expert in inner.experts.items()}
     for kind, expert in (experts or {}).items():
-        both[kind] = either(asks, expert, both[kind]) if asks and kind in both else expert
+        both[kind] = choose_expert(asks, expert, both[kind]) if asks and kind in both else expert
     layers = inner.layers if layer is None else (*inner.layers, layer)
     return inner._replace(experts=both, layers=layers, **changes)
 
 
-def either(asks: Callable[[Any], jax.Array], outer: Expert, inner: Expert) -> Expert:
+def choose_expert(asks: Callable[[Any], jax.Array], outer: Expert, inner: Expert) -> Expert:
     """Returns the expert of a kind of segment that a layer and its inner interaction both ask for.
 
     Args:

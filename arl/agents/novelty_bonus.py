@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from arl.agents.layer import Layer, around
+from arl.agents.layer import Layer, extend
 from arl.task import Task
 from arl.types import AgentState, ArlError, Interaction, Segment, check_whole
 
@@ -42,7 +42,7 @@ class NoveltyBonus(Layer):
             raise ArlError(f"NoveltyBonus.scale is {self.scale}, which does not pay for what is new; set it > 0, or leave the layer out")
 
     @property
-    def pays_once(self) -> str:
+    def one_time_reward(self) -> str:
         """New states."""
         return "new states (NoveltyBonus)"
 
@@ -71,7 +71,7 @@ class NoveltyBonus(Layer):
             reward = turn.reward._replace(exploration=turn.reward.exploration + bonus)
             return inner_state.push(is_visited.at[here].set(True)), turn._replace(reward=reward)
 
-        return around(inner, self, start=start, advance=advance)
+        return extend(inner, self, start=start, advance=advance)
 
 
 def _mix(state_hash: jax.Array) -> jax.Array:

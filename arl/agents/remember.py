@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.agents.layer import Layer, around, note_symbols, without_reward
-from arl.agents.size import cut_every
+from arl.agents.layer import Layer, extend, note_symbols, without_reward
+from arl.agents.size import reset_every
 from arl.task import Task
 from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, check_whole, make_turn, scheduled_value, select
 
@@ -123,19 +123,19 @@ class _Remember:
         self.names = [text.constant(ask + address(place)) for place in range(layer.num_notes)]
         self.asked, self.choice_budget = text.constant(ask), text.longest(self.places) if many else 0
         self.first_word = text.token_ids(tokenizer, symbols[0])[0] if symbols else int(words.candidates[0])
-        self.size = cut_every(
+        self.size = reset_every(
             inner.size,
             layer.every,
             ask=len(ask),
             choose=self.choice_budget,
             written=layer.budget,
             kept=sum(name.ids.shape[0] + layer.budget for name in self.names),
-            always_cuts=not layer.annealed,
+            always_resets=not layer.annealed,
         )
 
     def interaction(self) -> Interaction:
         changes = {"start": self.start, "advance": self.advance, "grammar": self.grammar, "size": self.size}
-        return around(self.inner, self.layer, experts=self.experts(), asks=lambda own: own.is_choosing | own.is_noting, **changes)
+        return extend(self.inner, self.layer, experts=self.experts(), asks=lambda own: own.is_choosing | own.is_noting, **changes)
 
     def read_notes(self, notes: Text) -> Text:
         """Returns all notes, each after its name."""

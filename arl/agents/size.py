@@ -52,7 +52,7 @@ def repeat(size: Size, times: int, *, ask: int, written: int, kept: int, resets:
     )
 
 
-def cut_every(size: Size, every: int, *, ask: int, choose: int, written: int, kept: int, always_cuts: bool) -> Size:
+def reset_every(size: Size, every: int, *, ask: int, choose: int, written: int, kept: int, always_resets: bool) -> Size:
     """Returns the size of an episode in which a note is written and the context is reset every few turns.
 
     Args:
@@ -62,23 +62,23 @@ def cut_every(size: Size, every: int, *, ask: int, choose: int, written: int, ke
       choose: tokens of the segment that chooses the note to overwrite; 0 for none.
       written: tokens of a note.
       kept: tokens read for all notes after a reset.
-      always_cuts: whether the context is always reset; otherwise it may be kept.
+      always_resets: whether the context is always reset; otherwise it may be kept.
     """
-    num_cuts = (size.turns - 1) // every  # none follows the turn that ends an episode
-    num_resets = min(num_cuts + size.context_resets, size.turns)  # a deferred turn that itself resets the context reads the notes once
+    num_notes = (size.turns - 1) // every  # none follows the turn that ends an episode
+    num_resets = min(num_notes + size.context_resets, size.turns)  # a deferred turn that itself resets the context reads the notes once
     noted, note_turns = ask + choose + written, 2 if choose else 1
-    turns = size.turns + num_cuts * note_turns
-    episode = size.episode + num_cuts * noted + num_resets * kept
-    if always_cuts:  # unless an inner layer resets, the notes are read once between two cuts; a truncated episode's last turn is only read
+    turns = size.turns + num_notes * note_turns
+    episode = size.episode + num_notes * noted + num_resets * kept
+    if always_resets:  # unless an inner layer resets, the notes are read once per reset; a truncated episode's last turn is only read
         context = kept + min(every * (size.read + size.written) + max(noted, size.read), size.context + noted)
     else:
-        context = kept + size.context + num_cuts * (noted + kept)
+        context = kept + size.context + num_notes * (noted + kept)
     return Size(
         read=max(kept + size.read, ask),
         written=max(size.written, choose, written),
         turns=turns,
         episode=episode,
         context=min(context, episode),
-        context_turns=min(every, size.context_turns) + note_turns if always_cuts else turns,
+        context_turns=min(every, size.context_turns) + note_turns if always_resets else turns,
         context_resets=num_resets,
     )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from arl import text
 from arl.agents.defer import Deferred, defer_action
-from arl.agents.layer import Layer, around, note_symbols
+from arl.agents.layer import Layer, extend, note_symbols
 from arl.agents.size import insert_before_turn
 from arl.task import Task
 from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, check_whole, make_turn, select
@@ -89,7 +89,7 @@ class Think(Layer):
         def expert(key, state: AgentState, attempt: jax.Array) -> Text:
             return text.empty(0)
 
-        return around(
+        return extend(
             inner,
             self,
             start=start,

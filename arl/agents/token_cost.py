@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from arl.agents.layer import Layer, around
+from arl.agents.layer import Layer, extend
 from arl.task import Task
 from arl.types import AgentState, ArlError, Interaction, Kind, Segment
 
@@ -68,4 +68,4 @@ class TokenCost(Layer):
             reward = turn.reward._replace(efficiency=turn.reward.efficiency - cost)
             return inner_state.push(turn.kind), turn._replace(reward=reward)
 
-        return around(inner, self, start=start, advance=advance)
+        return extend(inner, self, start=start, advance=advance)

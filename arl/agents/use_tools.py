@@ -10,7 +10,7 @@ from arl import text
 from arl.agents.calls import common_string, make_calls, read_call, say_call
 from arl.agents.defer import Deferred, defer_action
 from arl.agents.imagine import imagine
-from arl.agents.layer import Layer, around
+from arl.agents.layer import Layer, extend
 from arl.agents.size import insert_before_turn
 from arl.task import Task, Tool
 from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, State, Text, Turn, check_whole, make_turn, select
@@ -42,7 +42,7 @@ class UseTools(Layer):
     Attributes:
       tools: names of the task's tools, "imagine" if the task allows it, or tools of your own.
       max_calls: most calls before each action.
-      price: cost (as `efficiency` reward) of each call, in the environment's units.
+      call_cost: cost (as `efficiency` reward) of each call, in the environment's units.
       illegal_penalty: penalty (as `process` reward) for an illegal text, in the environment's units.
       ask: prompt, read before each call.
       go_on: text that the model writes to act without a further call.
@@ -50,7 +50,7 @@ class UseTools(Layer):
 
     tools: tuple[str | Tool, ...]
     max_calls: int = 1
-    price: float = 0.0
+    call_cost: float = 0.0
     illegal_penalty: float = 0.1
     ask: str = " hint"
     go_on: str = " action"
@@ -65,7 +65,7 @@ class UseTools(Layer):
             raise ArlError(
                 f"{len(self.tools)} tools and {self.max_calls} calls are of no use; give at least one of each, or leave UseTools out"
             )
-        for field in ("price", "illegal_penalty"):
+        for field in ("call_cost", "illegal_penalty"):
             if not 0 <= getattr(self, field) < float("inf"):
                 raise ArlError(f"UseTools.{field} is {getattr(self, field)}, which charges nothing; set it to a number >= 0")
 
@@ -114,7 +114,7 @@ class UseTools(Layer):
                 jnp.where(asks, grammar.root, held.action.grammar),
                 jnp.where(asks, legal, held.action.legal),
                 reward=Reward(
-                    process=jnp.where(choice < 0, -self.illegal_penalty, 0.0), efficiency=jnp.where(choice > 0, -self.price, 0.0)
+                    process=jnp.where(choice < 0, -self.illegal_penalty, 0.0), efficiency=jnp.where(choice > 0, -self.call_cost, 0.0)
                 ),
                 attempt=held.action.attempt,
             )
@@ -130,7 +130,7 @@ class UseTools(Layer):
             return select(held.is_calling, called, hold(*inner.advance(key, curriculum, inner_state, within)))
 
         expert = self._expert(task, tools, acting, max(budget, go_on))
-        return around(
+        return extend(
             inner,
             self,
             start=start,

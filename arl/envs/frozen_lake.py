@@ -199,7 +199,7 @@ class FrozenLake:
         if not horizon:
             raise ArlError("a lake without a time limit has no end; set Act.time_limit >= 1")
         if limits.step_cost:
-            raise ArlError("the optimum of a lake whose steps cost something is not known; set Act.turn_cost=0")
+            raise ArlError("the optimum of a lake whose steps cost something is not known; set Act.step_cost=0")
         random = float(np.mean([random_return(m, self.is_slippery, horizon) for m in maps])) * attempts
         if self._is_solved(maps, limits):
             return Bounds(random, hidden_lake.optimal_return(maps, horizon, attempts), 0.5)

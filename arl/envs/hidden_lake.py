@@ -54,7 +54,7 @@ def solve(maps: Sequence[Map], horizon: int, num_attempts: int) -> dict[tuple[in
         """Returns the same after a move to a tile."""
         won, lost = possible & goals[tile], possible & holes[tile]
         ended = won.bit_count() + sum(value(part, start, horizon, attempts - 1) for part in (won, lost) if attempts > 1)
-        return ended + value(possible & ~(won | lost), tile, moves - 1, attempts) - 1e-9  # the price breaks ties
+        return ended + value(possible & ~(won | lost), tile, moves - 1, attempts) - 1e-9  # the cost breaks ties
 
     value((1 << len(maps)) - 1, start, horizon, num_attempts)
     return {state: (round(best / state[0].bit_count(), 6), move) for state, (best, move) in solved.items()}

@@ -132,7 +132,7 @@ def transitions(map: Map, is_slippery: bool) -> tuple[np.ndarray, np.ndarray]:
     return probability, reward
 
 
-def action_values(map: Map, is_slippery: bool, horizon: int, combine: Callable[[np.ndarray], np.ndarray], price: float = 0.0) -> np.ndarray:
+def action_values(map: Map, is_slippery: bool, horizon: int, combine: Callable[[np.ndarray], np.ndarray], cost: float = 0.0) -> np.ndarray:
     """Computes action values by backward induction.
 
     Args:
@@ -140,14 +140,14 @@ def action_values(map: Map, is_slippery: bool, horizon: int, combine: Callable[[
       is_slippery: whether a move may slip sideways.
       horizon: number of moves.
       combine: `action values [tiles, 4] -> values [tiles]`, the policy of later moves.
-      price: cost of a move that does not end the attempt.
+      cost: cost of a move that does not end the attempt.
 
     Returns:
       float64 `[horizon, tiles, 4]`, expected return of a move with 1, 2, ..., `horizon` moves left.
     """
     probability, reward = transitions(map, is_slippery)
     is_over = np.isin(read_map(map).ravel(), (HOLE, GOAL))
-    reward = reward - price * (probability @ ~is_over)
+    reward = reward - cost * (probability @ ~is_over)
     values, value = [], np.zeros(is_over.size)
     for _ in range(horizon):
         values.append(reward + probability @ value)
@@ -172,7 +172,7 @@ def expert_actions(map: Map, is_slippery: bool, horizon: int, only_moves_that_ex
     def best(values):
         return np.max(np.where(is_legal, values, -np.inf), axis=1)
 
-    values = action_values(map, is_slippery, horizon, best, price=1e-9)  # the price breaks ties
+    values = action_values(map, is_slippery, horizon, best, cost=1e-9)  # the cost breaks ties
     return np.argmax(np.where(is_legal, np.round(values, 12), -np.inf), axis=2).astype(np.int8)
 
 

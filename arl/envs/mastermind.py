@@ -3,7 +3,7 @@
     Guess 3 from A to D: A A B 2 0: B A C 0 3: A C B correct
 
 The two numbers after a guess are its black pegs, of the right colour in the right place, and its white pegs, of a right colour in a wrong
-place. Each guess costs 1. `bits` is the information that its answer gives.
+place. Each guess costs 1. `information_gain` is the information that its answer gives.
 """
 
 import dataclasses
@@ -82,7 +82,7 @@ def make_mastermind(tokenizer: Any, num_pegs: int = 3, num_colors: int = 4) -> E
     return Environment(reset, step, describe, grammar, legal, max_steps=None, expert=expert, state_hash=state_hash, worst_reward=-1.0)
 
 
-def bits(before: MastermindState, after: MastermindState) -> jax.Array:
+def information_gain(before: MastermindState, after: MastermindState) -> jax.Array:
     """Returns the information that an answer gives about the code.
 
     All codes that agree with the answers are equally likely, so an attempt that terminates gives `log2(num_codes)` in all.
@@ -304,7 +304,7 @@ class Mastermind:
         colors = (f" {name}" for name in string.ascii_uppercase[: self.num_colors])
         symbols = (*colors, *(f" {i}" for i in range(self.num_pegs + 1)))
         hidden = lambda state: state.code
-        return Task(environment, tokenizer, bounds=self._bounds, note_symbols=symbols, hidden=hidden, bits=bits)
+        return Task(environment, tokenizer, bounds=self._bounds, note_symbols=symbols, hidden=hidden, information_gain=information_gain)
 
     def _bounds(self, limits: Limits) -> Bounds:
         size = (self.num_pegs, self.num_colors)

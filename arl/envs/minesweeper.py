@@ -273,7 +273,7 @@ class Minesweeper:
     def _bounds(self, is_solved: bool, limits: Limits) -> Bounds:
         """Returns the bounds; for many boards the optimum is an upper bound, see `bound_return`."""
         if limits.step_cost or limits.num_steps:
-            raise ArlError("the optimum of minesweeper under limits is not known; set Act.turn_cost=0 and Act.time_limit=0")
+            raise ArlError("the optimum of minesweeper under limits is not known; set Act.step_cost=0 and Act.time_limit=0")
         best = optimal_return if is_solved else bound_return
         return Bounds(
             random_return(self.num_mines, limits.num_attempts),

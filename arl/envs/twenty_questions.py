@@ -2,8 +2,8 @@
 
     Guess A 1 3, B 2, C none, D 1 2 4: 1 yes: D wrong: A correct        (object A has the attributes 1 and 3)
 
-A move asks whether the hidden object has an attribute, or names an object. Each move costs 1, and the right name ends the attempt. `bits`
-is the information that an answer gives.
+A move asks whether the hidden object has an attribute, or names an object. Each move costs 1, and the right name ends the attempt.
+`information_gain` is the information that an answer gives.
 """
 
 import dataclasses
@@ -95,7 +95,7 @@ def make_twenty_questions(tokenizer: Any, num_objects: int = 6, num_attributes: 
     return Environment(reset, step, describe, grammar, legal, max_steps=None, expert=expert, state_hash=state_hash, worst_reward=-1.0)
 
 
-def bits(before: TwentyQuestionsState, after: TwentyQuestionsState) -> jax.Array:
+def information_gain(before: TwentyQuestionsState, after: TwentyQuestionsState) -> jax.Array:
     """Returns the information that an answer gives about the object.
 
     All objects that agree with the answers are equally likely, so an attempt that terminates gives `log2(num_objects)` in all. The expected
@@ -265,7 +265,7 @@ class TwentyQuestions:
         environment = make_twenty_questions(tokenizer, self.num_objects, self.num_attributes)
         objects = (f" {name}" for name in string.ascii_uppercase[: self.num_objects])
         symbols = (*objects, *(f" {i}" for i in range(self.num_attributes + 1)))
-        return Task(environment, tokenizer, bounds=self._bounds, note_symbols=symbols, bits=bits)
+        return Task(environment, tokenizer, bounds=self._bounds, note_symbols=symbols, information_gain=information_gain)
 
     def _bounds(self, limits: Limits) -> Bounds:
         size = (self.num_objects, self.num_attributes)

@@ -75,6 +75,11 @@ def _check_credit_by_name(rollout_config: RolloutConfig, config: LearnerConfig) 
         )
     if named.clones and config.normalize:
         raise ArlError("the advantages of cloning are all 1, which standardises to 0; set LearnerConfig.normalize=False")
+    if named.uses_values and config.value_weight == 0:
+        raise ArlError(
+            f"LearnerConfig.credit={config.credit!r} subtracts values that nothing trains; set LearnerConfig.value_weight > 0, or "
+            "credit='monte_carlo'"
+        )
     if named.compares_groups and config.group_size < 2:
         raise ArlError(
             f"LearnerConfig.credit={config.credit!r} compares the lanes of a group, and a group of {config.group_size} has nothing to "
@@ -140,10 +145,10 @@ def check_credit(credit: Any, shape: tuple[int, ...]) -> None:
 
 
 def check_adapted(before: Any, after: Any) -> None:
-    """Checks that `adapt` keeps the form of a curriculum.
+    """Checks that `update_curriculum` keeps the form of a curriculum.
 
     Args:
-      before: the curriculum that `adapt` was given.
+      before: the curriculum that `update_curriculum` was given.
       after: the curriculum that it returned.
 
     Raises:
@@ -151,7 +156,7 @@ def check_adapted(before: Any, after: Any) -> None:
     """
     old, new = _form(before), _form(after)
     if old != new:
-        raise ArlError(f"interaction.adapt was given a curriculum of {old}, and returned one of {new}; return one of the same form")
+        raise ArlError(f"interaction.update_curriculum was given a curriculum of {old}, and returned one of {new}; return one of that form")
 
 
 def _form(curriculum: Any) -> str:

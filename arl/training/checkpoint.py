@@ -4,10 +4,12 @@ import concurrent.futures
 import os
 import pathlib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from arl.training import packing
 from arl.training.learner import TrainState
@@ -15,6 +17,7 @@ from arl.training.store import Arrays, ArraysHandler, ArraysRestore, ArraysSave
 
 _FOREIGN = "is from another configuration"
 _FORMER = "was written by an earlier arl"
+_LONGEST = 400  # bytes of a text that processes exchange
 
 
 class CheckpointError(Exception):
@@ -70,9 +73,11 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         arrays = packing.pack(state)
-        if broken := packing.not_finite(like, arrays):
+        if broken := _first_of_all(packing.not_finite(arrays)):
             raise NotFiniteError(f"update {step - 1} left {broken} with values that are not finite, and is not saved")
         self._begun = _Begun(step, like, self._writer.submit(self._manager.save, step, args=ArraysSave(arrays)))
+        if jax.process_count() > 1:  # the processes wait for one another by collectives, which must not meet those of training
+            self._finish()
 
     def latest(self) -> int | None:
         """Returns the step of the newest checkpoint, or None. Waits for one that is being written.
@@ -99,7 +104,7 @@ class Checkpoints:
         """Restores a state.
 
         Args:
-          like: a state of the same shapes, or its `jax.eval_shape`.
+          like: a state of the same shapes, or its `jax.eval_shape`; where its leaves have shardings, the result has them.
           step: step of the checkpoint; None for the newest.
 
         Returns:
@@ -145,17 +150,25 @@ class Checkpoints:
 
     def _read(self, like: TrainState, step: int) -> tuple[Arrays, str]:
         """Returns the arrays of a checkpoint, and what is wrong with it; "" if training can resume from it."""
+        arrays, fault = self._read_own(like, step)
+        return arrays, _first_of_all(fault)
+
+    def _read_own(self, like: TrainState, step: int) -> tuple[Arrays, str]:
+        """As `_read`, of the arrays that this process needs."""
         try:
-            arrays = dict(self._manager.restore(step, args=ArraysRestore()))
+            stores: Any = self._manager.restore(step, args=ArraysRestore(packing.wanted(like)))
         except Exception as error:
             return {}, f"is damaged ({_reason(error) or 'files are missing, cut short or changed'})"
-        if not packing.is_intact(arrays):
-            return {}, "is damaged (its bytes are not those that were written)"
-        if packing.is_former(arrays):
+        if any(packing.is_former(each.arrays) for each in stores):
             return {}, _FORMER
+        if not all(packing.is_intact(*each) for each in stores):
+            return {}, "is damaged (its bytes are not those that were written)"
+        arrays = {name: array for each in stores for name, array in each.arrays.items()}
         if not packing.fits(like, arrays):
             return {}, _FOREIGN
-        broken = packing.not_finite(like, arrays)
+        if not packing.is_complete(like, frozenset().union(*(each.names for each in stores))):
+            return {}, "is damaged (files of some processes are missing)"
+        broken = packing.not_finite(arrays)
         return arrays, f"holds values that are not finite ({broken})" if broken else ""
 
     def _advice(self, like: TrainState, step: int, fault: str) -> str:
@@ -169,6 +182,17 @@ class Checkpoints:
             return "there is none before it that is whole, train anew elsewhere"
         between = [f" and {other}" for other in sorted(self._manager.all_steps()) if whole < other < step]
         return f"remove that folder{''.join(between)} to go on from checkpoint {whole}"
+
+
+def _first_of_all(text: str) -> str:
+    """Returns the text of the first process whose text is not empty; "" if all are. All processes must call it."""
+    if jax.process_count() == 1:
+        return text
+    padded = np.zeros(_LONGEST, np.uint8)
+    encoded = np.frombuffer(text.encode()[:_LONGEST], np.uint8)
+    padded[: encoded.size] = encoded
+    texts = multihost_utils.process_allgather(padded)
+    return next((said for row in texts if (said := bytes(row).rstrip(b"\0").decode(errors="ignore"))), "")
 
 
 def _reason(error: BaseException) -> str:

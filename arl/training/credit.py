@@ -125,18 +125,20 @@ class NamedEstimator(NamedTuple):
       estimate: the estimator.
       compares_groups: whether it compares the lanes of a group: several lanes of a group play whole episodes that begin together, and it
         standardises their advantages itself.
+      uses_values: whether it subtracts the values of the model, which a value loss has to train.
       clones: whether an expert has to write.
     """
 
     estimate: Estimator
     compares_groups: bool = False
+    uses_values: bool = False
     clones: bool = False
 
 
 ESTIMATORS: dict[str, NamedEstimator] = {
-    "gae": NamedEstimator(gae),
-    "segment_gae": NamedEstimator(segment_gae),
-    "reinforce": NamedEstimator(reinforce),
+    "gae": NamedEstimator(gae, uses_values=True),
+    "segment_gae": NamedEstimator(segment_gae, uses_values=True),
+    "reinforce": NamedEstimator(reinforce, uses_values=True),
     "monte_carlo": NamedEstimator(monte_carlo),
     "cloning": NamedEstimator(cloning, clones=True),
     "grpo": NamedEstimator(grpo, compares_groups=True),

@@ -30,7 +30,7 @@ class Episodes(NamedTuple):
       illegal: int32 `[N]`, number of illegal segments.
       is_finished: bool `[N]`, whether the episode ended within its trajectory.
       gap: float32 `[N]`, largest difference between the log-probs of the sampler and of the learner, nats.
-      unseen: arrays `[N, ...]`, what `play` was asked to record of the first state; an empty tuple if nothing.
+      recorded: arrays `[N, ...]`, what `play` was asked to record of the first state; an empty tuple if nothing.
     """
 
     returned: jax.Array
@@ -41,7 +41,7 @@ class Episodes(NamedTuple):
     illegal: jax.Array
     is_finished: jax.Array
     gap: jax.Array
-    unseen: Any
+    recorded: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ def play(
     key: jax.Array,
     num_episodes: int,
     num_attempts: int = 1,
-    unseen: Callable[[State], Any] | None = None,
+    record: Callable[[State], Any] | None = None,
 ) -> tuple[Episodes, Trajectory]:
     """Plays whole episodes, one in each lane.
 
@@ -85,7 +85,7 @@ def play(
       key: random key of these episodes, different from those of training.
       num_episodes: `N`, number of episodes.
       num_attempts: `K`, number of attempts in an episode.
-      unseen: `state -> arrays`, what to record of the first state, such as the number to be guessed; None for nothing.
+      record: `state -> arrays`, what to record of the first state, such as the number to be guessed; None for nothing.
 
     Returns:
       `Episodes`, and the trajectories `[N, T]`.
@@ -105,7 +105,7 @@ def play(
         illegal=jnp.sum(trajectory.ends_segment & ~trajectory.is_legal, axis=1),
         is_finished=jnp.any(trajectory.ends_episode, axis=1),
         gap=_gap(interaction, model, config, params, trajectory),
-        unseen=jax.vmap(unseen)(lanes.state) if unseen else (),
+        recorded=jax.vmap(record)(lanes.state) if record else (),
     )
     return episodes, trajectory
 
@@ -167,7 +167,7 @@ def written_segments(interaction: Interaction, trajectory: Trajectory, kind: Kin
     return agents.segments(said, jnp.asarray(is_kind), jnp.asarray(trajectory.ends_segment), num_segments, interaction.size.written)
 
 
-def bits_about(interaction: Interaction, trajectory: Trajectory, kind: Kind, hidden: np.ndarray) -> list[float]:
+def segment_information(interaction: Interaction, trajectory: Trajectory, kind: Kind, hidden: np.ndarray) -> list[float]:
     """Returns the mutual information of segments and a hidden variable.
 
     Args:

@@ -35,7 +35,7 @@ class TrainState(NamedTuple):
       optimizer_state: state of the optax optimizer.
       reference: parameters of the reference policy; None without a divergence.
       lanes: `Lane` `[B]`, whose episodes continue in the next trajectory; None if every trajectory begins new episodes.
-      curriculum: the learned part of the curriculum, see `Interaction.adapt`; its schedules are computed from `step`.
+      curriculum: the learned part of the curriculum, see `Interaction.update_curriculum`; its schedules are computed from `step`.
       key: typed random key of the run.
       step: int32 `[]`, number of updates taken.
     """
@@ -85,7 +85,7 @@ def make_learner(
       config: how the agent learns from its trajectories.
       vocab_size: `V`, tokens of the model's vocabulary.
       estimate: estimator of advantages; None takes `config.credit`.
-      curriculum: initial value of the part that `interaction.adapt` changes; None for none.
+      curriculum: initial value of the part that `interaction.update_curriculum` changes; None for none.
       first_step: number of updates before this learner's first one, those of a warm start; its schedules start there.
       axis_name: mapped axis of devices under `jax.shard_map` or `jax.pmap`; each device then has `num_lanes / num_devices` lanes.
       num_devices: number of devices on `axis_name`.
@@ -96,8 +96,8 @@ def make_learner(
       The learner.
 
     Raises:
-      ArlError: if the arguments do not fit together; also by `update`, when it is traced, if `estimate` returns no `Credit` or `adapt`
-        returns a curriculum of another form.
+      ArlError: if the arguments do not fit together; also by `update`, when it is traced, if `estimate` returns no `Credit` or
+        `update_curriculum` returns a curriculum of another form.
     """
     if fault := backend_fault():
         warnings.warn(fault, RuntimeWarning, stacklevel=2)
@@ -174,7 +174,7 @@ class _Program:
         if self.rollout_config.expert:
             metrics |= imitation_metrics(trajectory.log_prob, batch.is_kept, self.total)
         metrics["entropy_weight"] = entropy_weight
-        adapted = self.interaction.adapt(state.curriculum, metrics) if self.interaction.adapt else state.curriculum
+        adapted = self.interaction.update_curriculum(state.curriculum, metrics) if self.interaction.update_curriculum else state.curriculum
         check.check_adapted(state.curriculum, adapted)
         lanes = lanes if self.keeps_lanes else state.lanes
         return TrainState(params, optimizer_state, state.reference, lanes, adapted, state.key, state.step + 1), metrics
@@ -222,7 +222,7 @@ class _Program:
         return rollout.start_lanes(self.interaction, curriculum, self.rollout_config, *keys)
 
     def curriculum_at(self, learned: Any, step: jax.Array) -> dict[str, Any]:
-        """Returns the curriculum of an update: what `adapt` has learned, and what schedules say."""
+        """Returns the curriculum of an update: what `update_curriculum` has learned, and what schedules say."""
         return {**(learned or {}), **configs.curriculum_at(self.config.schedules, self.progress(step))}
 
     def progress(self, step: jax.Array) -> jax.Array:

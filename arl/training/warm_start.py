@@ -59,7 +59,7 @@ def make_warm_start(
     if not interaction.has_expert:
         raise ArlError("there is no expert to imitate; give the environment an expert, or leave the warm start out (Config.warm_start=0)")
     options |= {"estimate": None, "first_step": 0}
-    imitated = interaction._replace(adapt=None)  # the curriculum must adapt to the agent's outcomes, not the expert's
+    imitated = interaction._replace(update_curriculum=None)  # the curriculum must adapt to the agent's outcomes, not the expert's
     cloning = make_learner(imitated, model, expert_rollout(rollout_config), cloning_config(config, num_updates), **options)
     optimizer = make_optimizer(config)
 

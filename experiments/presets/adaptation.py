@@ -32,11 +32,11 @@ def adaptation(environment: Any, resets_context: bool) -> Config:
 
 PRESETS = {
     "shifting_controls": shifting_controls,
-    "shifting_controls_memoryless": functools.partial(shifting_controls, resets_context=True),
+    "shifting_controls_without_memory": functools.partial(shifting_controls, resets_context=True),
     "restless_bandit": restless_bandit,
-    "restless_bandit_memoryless": functools.partial(restless_bandit, resets_context=True),
+    "restless_bandit_without_memory": functools.partial(restless_bandit, resets_context=True),
 }
 ROWS = {
-    "controls": ("shifting_controls", "shifting_controls_memoryless"),
-    "restless": ("restless_bandit", "restless_bandit_memoryless"),
+    "controls": ("shifting_controls", "shifting_controls_without_memory"),
+    "restless": ("restless_bandit", "restless_bandit_without_memory"),
 }

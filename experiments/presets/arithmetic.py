@@ -41,13 +41,13 @@ def composed(calculates: bool = True, remembers: bool = True, reflects: bool = T
 
 PRESETS = {
     "arithmetic": functools.partial(arithmetic, "calculator"),
-    "arithmetic_blind": arithmetic,
+    "arithmetic_without_tools": arithmetic,
     "composed": composed,
     "composed_without_tools": functools.partial(composed, calculates=False),
     "composed_without_memory": functools.partial(composed, remembers=False),
     "composed_without_reflection": functools.partial(composed, reflects=False),
 }
 ROWS = {
-    "calculator": ("arithmetic", "arithmetic_blind"),
+    "calculator": ("arithmetic", "arithmetic_without_tools"),
     "composed": ("composed", "composed_without_tools", "composed_without_memory", "composed_without_reflection"),
 }

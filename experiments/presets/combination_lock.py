@@ -21,6 +21,6 @@ def combination_lock(reflects: bool = True) -> Config:
 
 PRESETS = {
     "combination_lock": combination_lock,
-    "combination_lock_blind": functools.partial(combination_lock, reflects=False),
+    "combination_lock_without_reflection": functools.partial(combination_lock, reflects=False),
 }
-ROWS = {"reflection": ("combination_lock", "combination_lock_blind")}
+ROWS = {"reflection": ("combination_lock", "combination_lock_without_reflection")}

@@ -19,5 +19,5 @@ def corridor(remembers: bool = True) -> Config:
     )
 
 
-PRESETS = {"corridor": corridor, "corridor_blind": functools.partial(corridor, remembers=False)}
-ROWS = {"memory": ("corridor", "corridor_blind")}
+PRESETS = {"corridor": corridor, "corridor_without_memory": functools.partial(corridor, remembers=False)}
+ROWS = {"memory": ("corridor", "corridor_without_memory")}

@@ -63,6 +63,6 @@ PRESETS = {
     "frozen_lake_grpo": functools.partial(frozen_lake_group, "grpo", 0.06, 1e-3),
     "frozen_lake_rloo": functools.partial(frozen_lake_group, "rloo", 0.027, 1e-3),
     "frozen_lake_hidden": frozen_lake_hidden,
-    "frozen_lake_hidden_blind": functools.partial(frozen_lake_hidden, reflects=False),
+    "frozen_lake_hidden_without_reflection": functools.partial(frozen_lake_hidden, reflects=False),
 }
-ROWS = {"hidden_lake": ("frozen_lake_hidden", "frozen_lake_hidden_blind")}
+ROWS = {"hidden_lake": ("frozen_lake_hidden", "frozen_lake_hidden_without_reflection")}

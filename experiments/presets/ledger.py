@@ -19,5 +19,5 @@ def ledger(*tools: str) -> Config:
     )
 
 
-PRESETS = {"ledger": functools.partial(ledger, "table"), "ledger_blind": ledger}
-ROWS = {"table": ("ledger", "ledger_blind")}
+PRESETS = {"ledger": functools.partial(ledger, "table"), "ledger_without_tools": ledger}
+ROWS = {"table": ("ledger", "ledger_without_tools")}

@@ -23,5 +23,5 @@ def minesweeper(reflects: bool = True) -> Config:
     )
 
 
-PRESETS = {"minesweeper": minesweeper, "minesweeper_blind": functools.partial(minesweeper, reflects=False)}
-ROWS = {"minesweeper": ("minesweeper", "minesweeper_blind")}
+PRESETS = {"minesweeper": minesweeper, "minesweeper_without_reflection": functools.partial(minesweeper, reflects=False)}
+ROWS = {"minesweeper": ("minesweeper", "minesweeper_without_reflection")}

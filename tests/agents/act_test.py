@@ -14,7 +14,7 @@ from tests import tiny
 ENVIRONMENTS = {
     "ends": (plain.make_riddle(3), {}),
     "is cut": (plain.make_riddle(5), {"time_limit": 2}),
-    "costs": (plain.make_riddle(3), {"turn_cost": 0.5}),
+    "costs": (plain.make_riddle(3), {"step_cost": 0.5}),
 }
 
 
@@ -29,7 +29,7 @@ def act(name="ends", resets_context=False):
 def test_turns_are_those_of_the_environment(name, resets_context):
     recipe = act(name, resets_context)
     episodes = plain.live(recipe, plain.build(recipe), range(12))
-    illegal = ENVIRONMENTS[name][0].worst_reward - recipe[2].get("turn_cost", 0.0) - 0.125
+    illegal = ENVIRONMENTS[name][0].worst_reward - recipe[2].get("step_cost", 0.0) - 0.125
     assert any(turn.reward == illegal for episode in episodes for turn in episode), "illegal texts are among them"
     assert all(turn.reset_context == resets_context and turn.kind == Kind.ACTION for episode in episodes for turn in episode)
     assert any(episode[-1].terminated for episode in episodes) or name == "is cut"
@@ -68,7 +68,7 @@ def test_bounds_of_the_size_are_reached(resets_context):
 
 def test_an_illegal_text_is_no_step_whatever_string_it_resembles():
     """A string that exists in the grammar but not in this state is illegal: the state stays, the least is earned, the penalty charged."""
-    interaction = tiny.make(plain.make_riddle(3), Act(illegal_penalty=0.25, turn_cost=0.5))
+    interaction = tiny.make(plain.make_riddle(3), Act(illegal_penalty=0.25, step_cost=0.5))
     state, turn = interaction.start(jax.random.key(0), {})
     missing = int(jnp.argmin(turn.legal))
     said = text.pad(text.constant(plain.STRINGS[missing]), interaction.size.written)
@@ -105,7 +105,7 @@ def test_experts_of_the_task_are_asked_in_the_environments_state_and_of_the_atte
         Kind.NOTE: lambda key, state, attempt: say(state.number),
     }
     given = []
-    interaction = tiny.make(tiny.make_guess(), Act(turn_cost=0.5), experts=lambda limits: given.append(limits) or experts)
+    interaction = tiny.make(tiny.make_guess(), Act(step_cost=0.5), experts=lambda limits: given.append(limits) or experts)
     assert [(limits.num_steps, limits.step_cost, limits.num_attempts) for limits in given] == [(0, 0.5, 1)]
     state, _ = interaction.start(jax.random.key(0), {})
     number = int(state.environment.number)
@@ -138,8 +138,8 @@ def test_a_description_that_is_no_text_is_refused():
     [
         (dict(illegal_penalty=-0.1), r"Act\.illegal_penalty is -0\.1; set it to a number >= 0"),
         (dict(illegal_penalty=float("inf")), r"Act\.illegal_penalty is inf"),
-        (dict(turn_cost=float("nan")), r"Act\.turn_cost is nan; set it to a number >= 0"),
-        (dict(bits=-1.0), r"Act\.bits is -1\.0; set it to a number >= 0"),
+        (dict(step_cost=float("nan")), r"Act\.step_cost is nan; set it to a number >= 0"),
+        (dict(information_bonus=-1.0), r"Act\.information_bonus is -1\.0; set it to a number >= 0"),
         (dict(discount=1.5), r"Act\.discount is 1\.5, .* between 0 and 1"),
         (dict(time_limit=-1), r"Act\.time_limit is -1; set it >= 0"),
         (dict(time_limit=2.0), r"Act\.time_limit is 2\.0; set it to a whole number"),
@@ -206,7 +206,9 @@ def test_bits_are_paid_for_legal_actions_alone(scale):
         return jnp.log2((before.high - before.low) / (after.high - after.low))
 
     environment = envs.make_number_guess(tiny.TOKENIZER, 8)
-    interaction = tiny.make(environment, Act(illegal_penalty=0.25, discount=0.5, time_limit=5, bits=scale), bits=bits)
+    interaction = tiny.make(
+        environment, Act(illegal_penalty=0.25, discount=0.5, time_limit=5, information_bonus=scale), information_gain=bits
+    )
     state, _ = interaction.start(jax.random.key(0), {})
     low, high = 0, 8
     for guess in (3, 5):
@@ -222,8 +224,8 @@ def test_bits_are_paid_for_legal_actions_alone(scale):
 
 
 def test_bits_that_nobody_counts_are_refused():
-    with pytest.raises(ArlError, match=r"set Act\.bits=0, or take Mastermind or TwentyQuestions"):
-        tiny.make(tiny.make_guess(), Act(bits=1.0))
+    with pytest.raises(ArlError, match=r"set Act\.information_bonus=0, or take Mastermind or TwentyQuestions"):
+        tiny.make(tiny.make_guess(), Act(information_bonus=1.0))
 
 
 def test_an_act_that_is_not_innermost_is_refused():

@@ -209,8 +209,8 @@ def test_an_expert_knows_earlier_attempts_unless_nothing_of_them_is_kept(name, n
 
 
 def test_adapt_passes_through():
-    inner = tiny.guess()._replace(adapt=lambda curriculum, outcomes: {**curriculum, "seen": outcomes})
-    assert tiny.wrap(Think(1), tiny.wrap(Attempts(2), inner)).adapt({}, 3) == {"seen": 3}
+    inner = tiny.guess()._replace(update_curriculum=lambda curriculum, outcomes: {**curriculum, "seen": outcomes})
+    assert tiny.wrap(Think(1), tiny.wrap(Attempts(2), inner)).update_curriculum({}, 3) == {"seen": 3}
 
 
 @pytest.mark.parametrize(
@@ -253,8 +253,12 @@ def test_resets_that_nobody_schedules_are_refused():
 
 PAID_AGAIN = {
     "new states": lambda num_attempts: tiny.guess(NoveltyBonus(1.0), Think(2), Attempts(num_attempts)),
-    "bits": lambda num_attempts: tiny.make(
-        tiny.make_guess(), Act(bits=0.5), Think(2), Attempts(num_attempts), bits=lambda before, after: jnp.float32(1)
+    "information": lambda num_attempts: tiny.make(
+        tiny.make_guess(),
+        Act(information_bonus=0.5),
+        Think(2),
+        Attempts(num_attempts),
+        information_gain=lambda before, after: jnp.float32(1),
     ),
 }
 

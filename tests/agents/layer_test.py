@@ -19,7 +19,7 @@ from arl.agents import (
     Think,
     TokenCost,
     UseTools,
-    around,
+    extend,
     limits_of,
     note_symbols,
 )
@@ -50,7 +50,7 @@ class CountTurns(Layer):
             inner_state, turn = inner.advance(key, curriculum, inner_state, segment)
             return inner_state.push(count + 1), turn
 
-        return around(inner, self, start=start, advance=advance)
+        return extend(inner, self, start=start, advance=advance)
 
 
 # ---------------------------------------------------------------- which tuples are agents
@@ -139,8 +139,8 @@ def test_a_layer_is_called_by_its_class_unless_it_has_a_name(layer, label):
 
 def test_a_layer_of_ones_own_writes_nothing_follows_no_schedule_and_changes_no_limits():
     layer, limits = CountTurns(), Limits(3, 0.5, 2)
-    assert (layer.writes, layer.schedules, layer.budgets, layer.pays_once, layer.is_innermost) == ((), (), {}, "", False)
-    assert layer.fold(limits) == limits
+    assert (layer.writes, layer.schedules, layer.budgets, layer.one_time_reward, layer.is_innermost) == ((), (), {}, "", False)
+    assert layer.set_limits(limits) == limits
 
 
 def test_layers_are_frozen():
@@ -166,10 +166,10 @@ def test_symbols_are_those_of_the_task_any_token_or_given(wrong):
     [
         ((), Limits(0, 0.0, 1)),
         ((Act(),), Limits(0, 0.0, 1)),
-        ((Act(time_limit=5, turn_cost=0.25),), Limits(5, 0.25, 1)),
+        ((Act(time_limit=5, step_cost=0.25),), Limits(5, 0.25, 1)),
         ((Act(), Attempts(3)), Limits(0, 0.0, 3)),
         ((Act(time_limit=5), Think(2), Attempts(3), ScaleRewards(process=2.0)), Limits(5, 0.0, 3)),
-        ((Act(turn_cost=1.0), Attempts(3), Attempts(2, name="outer")), Limits(0, 1.0, 6)),
+        ((Act(step_cost=1.0), Attempts(3), Attempts(2, name="outer")), Limits(0, 1.0, 6)),
     ],
 )
 def test_limits_of_an_episode_are_those_of_act_and_of_all_attempts(layers, limits):
@@ -180,7 +180,7 @@ def test_every_layer_and_the_experts_of_the_task_are_told_the_limits_of_the_whol
     """Those of layers outside of them too."""
     layer, told = CountTurns(), []
     environment = tiny.make_walk(5)
-    tiny.make(environment, Act(time_limit=2, turn_cost=0.5), layer, Attempts(3), experts=lambda limits: told.append(limits) or {})
+    tiny.make(environment, Act(time_limit=2, step_cost=0.5), layer, Attempts(3), experts=lambda limits: told.append(limits) or {})
     assert [task.limits for task in layer.told] == [Limits(2, 0.5, 3)] and set(told) == {Limits(2, 0.5, 3)}
     assert layer.told[0].environment is environment
 
@@ -240,13 +240,13 @@ def test_an_expert_of_actions_is_the_same_through_all_layers(layers):
     assert plain.ids(said) == text.token_ids(tiny.TOKENIZER, f" {action}")
 
 
-# ---------------------------------------------------------------- what `around` passes on
+# ---------------------------------------------------------------- what `extend` passes on
 
 
 def test_around_passes_on_what_a_layer_does_not_change():
-    inner = tiny.guess()._replace(adapt=lambda curriculum, outcomes: {**curriculum, "seen": outcomes})
-    outer = around(inner, CountTurns())
-    for field in ("start", "advance", "grammar", "size", "adapt"):
+    inner = tiny.guess()._replace(update_curriculum=lambda curriculum, outcomes: {**curriculum, "seen": outcomes})
+    outer = extend(inner, CountTurns())
+    for field in ("start", "advance", "grammar", "size", "update_curriculum"):
         assert getattr(outer, field) is getattr(inner, field), field
     assert outer.layers == (*inner.layers, CountTurns()) and set(outer.experts) == set(inner.experts)
 
@@ -254,14 +254,14 @@ def test_around_passes_on_what_a_layer_does_not_change():
 def test_around_changes_what_it_is_given():
     inner = tiny.guess()
     size = inner.size._replace(read=99)
-    outer = around(inner, CountTurns(), size=size, start=min)
+    outer = extend(inner, CountTurns(), size=size, start=min)
     assert outer.size == size and outer.start is min and outer.advance is inner.advance
 
 
 def test_around_nothing_is_no_layer_of_the_agent():
     """Such as an intervention."""
     inner = tiny.guess(Think(2))
-    assert around(inner, None).layers == inner.layers and around(inner, None).writes == inner.writes
+    assert extend(inner, None).layers == inner.layers and extend(inner, None).writes == inner.writes
 
 
 def test_around_asks_experts_within_without_the_layers_own_state():
@@ -272,7 +272,7 @@ def test_around_asks_experts_within_without_the_layers_own_state():
         return lambda key, state, attempt: seen.append((who, state, int(attempt))) or text.empty(0)
 
     inner = tiny.make(tiny.make_walk(), Act())._replace(experts={Kind.ACTION: expert("acts"), Kind.NOTE: expert("notes")})
-    outer = around(inner, CountTurns(), experts={Kind.NOTE: expert("notes outside"), Kind.THINK: expert("thinks")})
+    outer = extend(inner, CountTurns(), experts={Kind.NOTE: expert("notes outside"), Kind.THINK: expert("thinks")})
     state = AgentState("environment", ("act's", "own"))
     for kind in (Kind.ACTION, Kind.NOTE, Kind.THINK):
         outer.experts[kind](jax.random.key(0), state, 2)
@@ -294,7 +294,7 @@ class PayOnce(CountTurns):
     """A layer of one's own that pays once an episode."""
 
     @property
-    def pays_once(self) -> str:
+    def one_time_reward(self) -> str:
         return "a medal (PayOnce)"
 
 

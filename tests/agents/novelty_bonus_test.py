@@ -136,4 +136,4 @@ def test_what_is_new_is_never_paid_for_twice():
     with pytest.raises(ArlError, match="again in every attempt; put that layer around Attempts"):
         tiny.guess(NoveltyBonus(1.0), Think(2), Attempts(3))
     around = tiny.guess(Attempts(3), NoveltyBonus(1.0))
-    assert [layer.pays_once for layer in around.layers] == ["", "", "new states (NoveltyBonus)"]
+    assert [layer.one_time_reward for layer in around.layers] == ["", "", "new states (NoveltyBonus)"]

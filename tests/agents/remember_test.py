@@ -398,9 +398,9 @@ def test_an_expert_without_a_note_writes_the_shortest(stop, wanted):
 
 
 def test_adapt_passes_through():
-    inner = tiny.make(tiny.make_walk(), Act())._replace(adapt=lambda curriculum, outcomes: {**curriculum, "seen": outcomes})
+    inner = tiny.make(tiny.make_walk(), Act())._replace(update_curriculum=lambda curriculum, outcomes: {**curriculum, "seen": outcomes})
     memory = tiny.wrap(Remember(2, 1, 1), inner)
-    assert memory.adapt({}, 3) == {"seen": 3} and not memory.has_expert and Kind.ACTION not in memory.experts
+    assert memory.update_curriculum({}, 3) == {"seen": 3} and not memory.has_expert and Kind.ACTION not in memory.experts
 
 
 # ---------------------------------------------------------------- interventions

@@ -91,7 +91,7 @@ WORDS = [text.token_ids(tiny.TOKENIZER, "".join((" A", " B", " C")[color] for co
 GAME = envs.make_mastermind(tiny.TOKENIZER, PEGS, COLORS)
 TOOL = Tool(" key", (), lambda key, state, arguments: text.encode(tiny.TOKENIZER, " yes"), 1)
 KEY, GO_ON = text.token_ids(tiny.TOKENIZER, " key"), text.token_ids(tiny.TOKENIZER, " action")
-PENALTY, TOOL_PENALTY, TOOL_PRICE = 0.125, 0.0625, 0.03125
+PENALTY, TOOL_PENALTY, CALL_COST = 0.125, 0.0625, 0.03125
 COSTS = {kind: 2.0**-index for index, kind in enumerate([Kind.THINK, Kind.ACTION, Kind.REFLECTION, Kind.NOTE, Kind.TOOL, Kind.CONTROL])}
 SCALES = {"outcome": 0.5, "process": 2.0, "exploration": 4.0, "efficiency": 0.25}
 
@@ -99,18 +99,18 @@ SCALES = {"outcome": 0.5, "process": 2.0, "exploration": 4.0, "efficiency": 0.25
 class ActForBits(Act):
     """Bits are paid anew in each attempt, which begins with nothing known, as in the account; `Attempts` refuses that of `Act`."""
 
-    pays_once = ""
+    one_time_reward = ""
 
 
 def act(resets_context=False):
-    return ActForBits(illegal_penalty=PENALTY, resets_context=resets_context, time_limit=LIMIT, bits=1.0)
+    return ActForBits(illegal_penalty=PENALTY, resets_context=resets_context, time_limit=LIMIT, information_bonus=1.0)
 
 
 def notes(num_notes, every):
     return Remember(num_notes, 2, every, tiny.SYMBOLS)
 
 
-TOOLS = UseTools((TOOL,), max_calls=2, price=TOOL_PRICE, illegal_penalty=TOOL_PENALTY, ask=" tool")
+TOOLS = UseTools((TOOL,), max_calls=2, call_cost=CALL_COST, illegal_penalty=TOOL_PENALTY, ask=" tool")
 THINK = Think(2, tiny.SYMBOLS)
 TWICE = Attempts(2, tiny.NOTE)
 NEW = NoveltyBonus(1.0, num_buckets=2**16)  # so many that these few states do not meet
@@ -152,7 +152,7 @@ class Account:
         if kind == Kind.REFLECTION:
             self.begin_attempt()
         elif kind == Kind.TOOL and written == KEY:
-            pay.efficiency -= TOOL_PRICE
+            pay.efficiency -= CALL_COST
         elif kind == Kind.TOOL and written != GO_ON:
             pay.process -= TOOL_PENALTY
         elif kind == Kind.ACTION:
@@ -182,7 +182,7 @@ def write(draw, grammar, turn):
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_each_component_is_earned_once(name):
     """The account knows nothing of turns held back, of contexts or of ends; the same question again pays nothing."""
-    agent = tiny.make(GAME, *COMPOSITIONS[name], ScaleRewards(**SCALES), bits=mastermind.bits)
+    agent = tiny.make(GAME, *COMPOSITIONS[name], ScaleRewards(**SCALES), information_gain=mastermind.information_gain)
     repeated, kinds = 0, set()
     for first, episode in rewards.live(agent, {}, range(6), write):
         account = Account(CODES[int(first.environment.code)])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from arl.agents import cut_every, insert_before_turn, repeat
+from arl.agents import insert_before_turn, repeat, reset_every
 from arl.types import Size
 
 # Three turns of 5 tokens read and 2 written, and 5 read at the end: 3 * 7 + 5 = 26 tokens.
@@ -92,12 +92,12 @@ CUT = {
 
 @pytest.mark.parametrize("name", CUT)
 def test_a_context_that_is_cut_is_as_long_as_computed_by_hand(name):
-    size, every, options, always_cuts, wanted = CUT[name]
-    assert cut_every(size, every, **options, always_cuts=always_cuts) == wanted
+    size, every, options, always_resets, wanted = CUT[name]
+    assert reset_every(size, every, **options, always_resets=always_resets) == wanted
 
 
-@pytest.mark.parametrize(("turns", "every", "num_cuts"), [(5, 2, 2), (4, 2, 1), (5, 4, 1), (5, 5, 0), (2, 1, 1)])
-def test_no_cut_follows_the_last_turn_of_an_episode(turns, every, num_cuts):
+@pytest.mark.parametrize(("turns", "every", "num_notes"), [(5, 2, 2), (4, 2, 1), (5, 4, 1), (5, 5, 0), (2, 1, 1)])
+def test_no_cut_follows_the_last_turn_of_an_episode(turns, every, num_notes):
     size = Size(5, 2, turns, turns * 7 + 5, turns * 7 + 5, turns, 0)
-    found = cut_every(size, every, **ONE_NOTE, always_cuts=True)
-    assert (found.turns, found.context_resets) == (turns + num_cuts, num_cuts)
+    found = reset_every(size, every, **ONE_NOTE, always_resets=True)
+    assert (found.turns, found.context_resets) == (turns + num_notes, num_notes)

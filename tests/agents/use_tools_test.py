@@ -39,7 +39,7 @@ TOOLS = [HINT, CHANCE, LONG]
 
 
 ASK, GO_ON = text.token_ids(tiny.TOKENIZER, " so"), text.token_ids(tiny.TOKENIZER, " action")
-OPTIONS = {"ask": " so", "go_on": " action", "price": 0.25, "illegal_penalty": 0.5}
+OPTIONS = {"ask": " so", "go_on": " action", "call_cost": 0.25, "illegal_penalty": 0.5}
 
 
 def strings(tool):
@@ -92,7 +92,7 @@ class PlainUseTools:
         self.num_calls += 1
         is_call = written in CALLS
         said = self._say(key, written) if is_call else []
-        turn = dataclasses.replace(turn, reward=-self.options["price"] if is_call else -self.options["illegal_penalty"])
+        turn = dataclasses.replace(turn, reward=-self.options["call_cost"] if is_call else -self.options["illegal_penalty"])
         if self.num_calls < self.options["max_calls"]:
             return self._ask(turn, said)
         self.held = None
@@ -279,10 +279,10 @@ def test_what_is_kept_by_attempts_stands_before_calls():
 
 
 def test_adapt_passes_through():
-    inner = tiny.guess()._replace(adapt=lambda curriculum, outcomes: {**curriculum, "seen": outcomes})
-    assert tiny.wrap(UseTools((CHANCE,)), inner).adapt({}, 3) == {"seen": 3} and tiny.guess(UseTools((CHANCE,))).has_expert
+    inner = tiny.guess()._replace(update_curriculum=lambda curriculum, outcomes: {**curriculum, "seen": outcomes})
+    assert tiny.wrap(UseTools((CHANCE,)), inner).update_curriculum({}, 3) == {"seen": 3} and tiny.guess(UseTools((CHANCE,))).has_expert
     silent = tiny.make(tiny.make_walk(), Act(), UseTools((CHANCE,)))
-    assert not silent.has_expert and Kind.ACTION not in silent.experts and silent.adapt is None
+    assert not silent.has_expert and Kind.ACTION not in silent.experts and silent.update_curriculum is None
 
 
 # ---------------------------------------------------------------- trajectories and losses
@@ -335,8 +335,8 @@ def test_a_trajectory_tells_what_the_interaction_said(name):
         passes = np.array([words == text.token_ids(tiny.TOKENIZER, " action") for words in told["text"]])
         assert all(legal for legal, tool in zip(told["is_legal"], is_tool, strict=True) if tool), "the grammar masks what is sampled"
         num_calls, num_passes = num_calls + (is_tool & ~passes).sum(), num_passes + passes.sum()
-        price = slots.reward.efficiency[slots.ends_segment]
-        assert price.tolist() == (-0.25 * (is_tool & ~passes) * (name != "thoughts and tools in attempts")).tolist()
+        cost = slots.reward.efficiency[slots.ends_segment]
+        assert cost.tolist() == (-0.25 * (is_tool & ~passes) * (name != "thoughts and tools in attempts")).tolist()
     assert num_calls > 8 and num_passes > 1
 
 
@@ -434,7 +434,7 @@ def test_who_calls_the_calculator_and_copies_is_always_right(load, num_digits, d
     tokenizer = load()
     environment = arithmetic.make_arithmetic(tokenizer, num_digits, digits_per_word)
     tool = calculator(tokenizer, num_digits, digits_per_word)
-    interaction = tool_user(environment, tool, tokenizer, max_calls=2, price=0.25)
+    interaction = tool_user(environment, tool, tokenizer, max_calls=2, call_cost=0.25)
     num_actions = environment.max_steps
     for heard, ids, rewards, kinds in live(interaction, tokenizer, multiplies, 8):
         assert heard.endswith(" correct\n") and sum(float(r.outcome) for r in rewards) == 1
@@ -467,7 +467,7 @@ def test_a_calculator_knows_every_product():
 def test_who_looks_up_and_copies_is_always_right(load, num_hops):
     tokenizer = load()
     environment = ledger.make_ledger(tokenizer, 64, num_hops)
-    interaction = tool_user(environment, table(tokenizer, ledger.look_up, 64), tokenizer, max_calls=num_hops, price=0.5)
+    interaction = tool_user(environment, table(tokenizer, ledger.look_up, 64), tokenizer, max_calls=num_hops, call_cost=0.5)
     for heard, ids, rewards, kinds in live(interaction, tokenizer, looks_up, 8):
         assert heard.endswith(" correct\n") and sum(float(r.outcome) for r in rewards) == 1
         assert sum(float(r.efficiency) for r in rewards) == -0.5 * num_hops
@@ -592,7 +592,7 @@ def simple(name, *arguments):
     [
         ([], {}, "at least one of each"),
         ([CHANCE], {"max_calls": 0}, "at least one of each"),
-        ([CHANCE], {"price": -0.5}, "which charges nothing; set it to a number >= 0"),
+        ([CHANCE], {"call_cost": -0.5}, "which charges nothing; set it to a number >= 0"),
         ([CHANCE], {"illegal_penalty": -0.5}, "which charges nothing; set it to a number >= 0"),
         ([simple(" action", (" 0", " 1"))], {}, "give each tool, and go_on, its own word"),
         ([simple(" key"), simple(" key", (" 1",))], {}, "' key' cannot be told from the beginning of ' key'"),

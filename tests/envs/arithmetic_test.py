@@ -67,7 +67,7 @@ def test_every_answer_to_every_question(tokenizer, num_digits, digits_per_action
 
 
 @pytest.mark.parametrize("num_digits", [1, 2])
-def test_blind_return_is_that_of_the_most_frequent_product(num_digits):
+def test_return_without_tools_is_that_of_the_most_frequent_product(num_digits):
     factors = range(10 ** (num_digits - 1), 10**num_digits)
     products = [left * right for left, right in itertools.product(factors, factors)]
     assert arithmetic.blind_return(num_digits) == pytest.approx(max(np.bincount(products)) / len(products))

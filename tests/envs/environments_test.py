@@ -216,7 +216,7 @@ def test_illegal_texts_never_beat_legal_ones(environment):
 
 
 def test_illegal_texts_cost_a_turn_too(tokenizer):
-    check_illegal_texts(tiny.make(make_number_guess(tokenizer, 8), Act(time_limit=4, turn_cost=0.1)))
+    check_illegal_texts(tiny.make(make_number_guess(tokenizer, 8), Act(time_limit=4, step_cost=0.1)))
 
 
 def check_illegal_texts(interaction):

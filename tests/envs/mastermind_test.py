@@ -125,7 +125,7 @@ def follow(environment, code, first, num_steps):
     def step(state, t):
         action = jnp.where((t == 0) & (first >= 0), first, environment.expert(jax.random.key(0), state))
         after, answer = environment.step(jax.random.key(0), state, action)
-        return after, (after, action, answer, mastermind.bits(state, after))
+        return after, (after, action, answer, mastermind.information_gain(state, after))
 
     state = MastermindState(jnp.asarray(code, jnp.int32), jnp.ones(num_codes, bool), jnp.int32(0))
     return jax.lax.scan(step, state, jnp.arange(num_steps))[1]
@@ -161,7 +161,7 @@ def test_codes_that_agree_with_the_answers_stay_possible(tokenizer):
             after, answer = step(key, state, jnp.int32(guess))
             fewer = left if found else {i for i in left if pegs_of(codes[i], codes[guess]) == pegs_of(codes[hidden], codes[guess])}
             assert set(np.flatnonzero(after.possible)) == fewer
-            assert float(mastermind.bits(state, after)) == pytest.approx(math.log2(len(left) / len(fewer)), abs=1e-6)
+            assert float(mastermind.information_gain(state, after)) == pytest.approx(math.log2(len(left) / len(fewer)), abs=1e-6)
             assert float(answer.reward) == (0.0 if found else -1.0) and not answer.truncated
             found |= guess == hidden
             assert bool(answer.terminated) == found
@@ -169,13 +169,13 @@ def test_codes_that_agree_with_the_answers_stay_possible(tokenizer):
 
 
 def test_the_first_guess_is_worth_what_is_computed(tokenizer):
-    """The mean of `bits` over all codes is the entropy of the answer; the best of them is `most_bits`."""
+    """The mean of `information_gain` over all codes is the entropy of the answer; the best of them is `most_bits`."""
     environment = make_mastermind(tokenizer, 2, 4)
     start = environment.reset(jax.random.key(0))
 
     def worth(code, guess):
         before = start._replace(code=code)
-        return mastermind.bits(before, environment.step(jax.random.key(0), before, guess)[0])
+        return mastermind.information_gain(before, environment.step(jax.random.key(0), before, guess)[0])
 
     every = jnp.arange(16)
     table = jax.jit(jax.vmap(jax.vmap(worth, in_axes=(0, None)), in_axes=(None, 0)))(every, every)
@@ -218,7 +218,7 @@ def test_a_batch_is_its_lanes(tokenizer):
         first, _ = environment.step(key, environment.reset(key), jnp.int32(1))
         state, answer = environment.step(key, first, environment.expert(key, first))
         seen = environment.describe(state), environment.state_hash(state), environment.legal(state)
-        return state, answer, seen, mastermind.bits(first, state)
+        return state, answer, seen, mastermind.information_gain(first, state)
 
     keys = jax.random.split(jax.random.key(1), 5)
     one, batch = jax.jit(run), jax.jit(jax.vmap(run))(keys)

@@ -60,7 +60,7 @@ def test_every_task_has_a_way_to_go_and_symbols_of_one_token(name):
     assert task.note_symbols and all(len(text.token_ids(tiny.TOKENIZER, symbol)) == 1 for symbol in task.note_symbols)
     interaction = agents.make_agent(task, layers)
     assert interaction.size.turns and interaction.has_expert and task.environment.state_hash
-    assert (task.shifts is not None) == (name in SHIFTING) and (task.bits is not None) == (name in SEARCHES)
+    assert (task.shifts is not None) == (name in SHIFTING) and (task.information_gain is not None) == (name in SEARCHES)
     assert (task.hidden is not None) == (name in ("NumberGuess", "CombinationLock", "Mastermind", "Corridor", "Minesweeper"))
 
 
@@ -70,7 +70,7 @@ def test_a_success_lies_between_the_worst_attempt_and_the_best(name, cost):
     """An attempt, which an outcome of 1 ends, or which costs 1 for every question."""
     config, limit = CONFIGS[name](), 12 if name in ("FrozenLake", *SEARCHES) else 0
     if name in ("FrozenLake", "Minesweeper") and cost:
-        with pytest.raises(ArlError, match="set Act.turn_cost=0"):
+        with pytest.raises(ArlError, match="set Act.step_cost=0"):
             bounds(config, num_steps=limit, step_cost=cost)
         return
     found = bounds(config, 1 if name in SHIFTING else 2, num_steps=limit, step_cost=cost)
@@ -92,11 +92,11 @@ def test_a_success_is_more_than_chance_and_can_be_reached(config, num_attempts):
     assert found.random < found.success_at < found.optimal
 
 
-def test_several_attempts_are_judged_against_one_who_remembers_all():
-    price = 1.5
+def test_several_attempts_are_compared_with_one_who_remembers_all():
+    cost = 1.5
     guesses = bounds(envs.NumberGuess(8, one_guess=False), 3, num_steps=9, step_cost=0.5)
-    assert guesses.optimal == pytest.approx(-price * (number_guess.optimal_num_guesses(8, 9) + 2))
-    assert guesses.random == pytest.approx(-price * 3 * number_guess.random_num_guesses(8, 9))
+    assert guesses.optimal == pytest.approx(-cost * (number_guess.optimal_num_guesses(8, 9) + 2))
+    assert guesses.random == pytest.approx(-cost * 3 * number_guess.random_num_guesses(8, 9))
     assert bounds(envs.Mastermind(), num_steps=8).optimal == -mastermind.optimal_num_guesses(2, 4, 8)
     assert bounds(envs.Bandit(2, 4), 2).optimal == bandit.optimal_return(2, 8)
     lock = bounds(envs.CombinationLock(2, 3), 3, step_cost=0.125)
@@ -151,7 +151,7 @@ def test_the_rows_of_a_lake_are_given_with_strokes_between_them(num_random_maps)
     assert make(lake, Act(time_limit=3)).size.turns == 3
 
 
-def test_more_pulls_than_are_solved_are_judged_against_one_who_knows_the_arms():
+def test_more_pulls_than_are_solved_are_compared_with_one_who_knows_the_arms():
     found = bounds(envs.Bandit(2, 40), 2)
     assert found.optimal == bandit.informed_return(2, 80) and found.optimal_is == "bound"
 
@@ -161,7 +161,7 @@ def test_more_pulls_than_are_solved_are_judged_against_one_who_knows_the_arms():
     [
         (envs.FrozenLake(), {}, "set Act.time_limit >= 1"),
         (envs.Corridor(), {"num_steps": 8}, "has 9 actions; set Act.time_limit=0, or at least 9"),
-        (envs.Minesweeper(), {"num_steps": 5}, "set Act.turn_cost=0 and Act.time_limit=0"),
+        (envs.Minesweeper(), {"num_steps": 5}, "set Act.step_cost=0 and Act.time_limit=0"),
         (envs.ShiftingControls(), {"num_attempts": 2}, "set Attempts.num_attempts=1"),
         (envs.RestlessBandit(), {"num_attempts": 2}, "set Attempts.num_attempts=1"),
     ],
@@ -319,9 +319,9 @@ def test_an_agent_that_carries_nothing_imitates_one_that_knows_nothing():
 # ---------------------------------------------------------------- costs and limits
 
 
-def test_prices_weights_and_bits_reach_the_reward():
+def test_costs_weights_and_information_bonuses_reach_the_reward():
     """A question costs 1 and its tokens 1/8 each; what it tells is paid, by the weight that the schedule gives it."""
-    layers = (Act(time_limit=8, bits=1.0), TokenCost(action=0.125), NoveltyBonus(0.25), ScaleRewards(scheduled=("process",)))
+    layers = (Act(time_limit=8, information_bonus=1.0), TokenCost(action=0.125), NoveltyBonus(0.25), ScaleRewards(scheduled=("process",)))
     interaction = make(envs.Mastermind(2, 2), *layers)
     curriculum = {"scale_rewards": {"process": jnp.float32(0.5)}}
     state, turn = interaction.start(jax.random.key(0), curriculum)
@@ -332,7 +332,7 @@ def test_prices_weights_and_bits_reach_the_reward():
     state, turn = interaction.advance(jax.random.key(1), curriculum, state, written)
     assert float(turn.reward.outcome) == -1.0 and float(turn.reward.efficiency) == -0.125 * int(said.length)
     assert float(turn.reward.exploration) == 0.25 and 0.0 < float(turn.reward.process) <= 1.0
-    assert float(turn.reward.process) == pytest.approx(0.5 * float(mastermind.bits(before, state.environment)))
+    assert float(turn.reward.process) == pytest.approx(0.5 * float(mastermind.information_gain(before, state.environment)))
 
 
 def act(interaction, state, action, key):
@@ -385,7 +385,7 @@ def uniform(key, state, turn):
 
 def test_a_turn_costs(agrees):
     environment = envs.make_number_guess(tiny.TOKENIZER, 32)
-    interaction = tiny.make(environment, Act(time_limit=3, turn_cost=0.5))
+    interaction = tiny.make(environment, Act(time_limit=3, step_cost=0.5))
     outcome, num_turns, is_over = play_many(interaction, 4000, lambda key, state, turn: environment.expert(key, state.environment))
     assert is_over.all()
     np.testing.assert_allclose(outcome, -1.5 * num_turns)
@@ -403,7 +403,7 @@ def test_the_shorter_of_two_limits_counts():
 
 def test_limits_and_costs_leave_the_rest_alone():
     plain = envs.make_frozen_lake(tiny.TOKENIZER, "4x4", only_moves_that_exist=True)
-    limited, free = tiny.make(plain, Act(time_limit=4, turn_cost=0.1)), tiny.make(plain, Act(time_limit=100))
+    limited, free = tiny.make(plain, Act(time_limit=4, step_cost=0.1)), tiny.make(plain, Act(time_limit=100))
     (state, turn), (state_free, turn_free) = (interaction.start(jax.random.key(0), {}) for interaction in (limited, free))
     for t in range(4):
         key = jax.random.key(t)
@@ -439,5 +439,5 @@ def test_a_limit_beyond_the_end_of_the_task_bounds_nothing():
 def test_limits_and_costs_that_cannot_be_are_refused():
     with pytest.raises(ArlError, match="Act.time_limit"):
         Act(time_limit=-1)
-    with pytest.raises(ArlError, match="Act.turn_cost is -0.1; set it to a number >= 0"):
-        Act(turn_cost=-0.1)
+    with pytest.raises(ArlError, match="Act.step_cost is -0.1; set it to a number >= 0"):
+        Act(step_cost=-0.1)

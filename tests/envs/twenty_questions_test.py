@@ -99,7 +99,7 @@ def test_the_expert_is_optimal_at_every_object_of_a_table(tokenizer):
     def play(attributes, target):
         def step(state, _):
             after, answer = environment.step(key, state, environment.expert(key, state))
-            return after, (answer, questions.bits(state, after))
+            return after, (answer, questions.information_gain(state, after))
 
         state = start(attributes, 0)._replace(target=target)
         return jax.lax.scan(step, state, length=6)[1]
@@ -127,7 +127,7 @@ def test_objects_that_agree_with_the_answers_stay_possible(tokenizer):
                 fewer = {i for i in left if answers(table, action, i) == is_yes}
                 said = (CORRECT if is_yes else WRONG) if action >= 3 else YES if is_yes else NO
             assert set(np.flatnonzero(after.possible)) == fewer and int(after.answer) == said
-            assert float(questions.bits(state, after)) == pytest.approx(math.log2(len(left) / len(fewer)), abs=1e-6)
+            assert float(questions.information_gain(state, after)) == pytest.approx(math.log2(len(left) / len(fewer)), abs=1e-6)
             assert float(answer.reward) == (0.0 if found else -1.0) and not answer.truncated
             found |= said == CORRECT
             assert bool(answer.terminated) == found
@@ -175,7 +175,7 @@ def test_a_batch_is_its_lanes(tokenizer):
         first = environment.reset(key)
         state, answer = environment.step(key, first, environment.expert(key, first))
         said = environment.describe(first), environment.describe(state)
-        return state, answer, said, environment.state_hash(state), environment.legal(state), questions.bits(first, state)
+        return state, answer, said, environment.state_hash(state), environment.legal(state), questions.information_gain(first, state)
 
     keys = jax.random.split(jax.random.key(1), 5)
     one, batch = jax.jit(run), jax.jit(jax.vmap(run))(keys)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from experiments.config import override
-from experiments.folder import told
+from experiments.folder import record
 from experiments.presets import PRESETS, ROWS, get_preset
 from experiments.tables import table
 
@@ -45,10 +45,10 @@ SUMMARY = {
 
 
 def test_what_some_summaries_tell_stands_in_their_line():
-    asking = SUMMARY | {"bits_a_question": {"agent": 1.25, "expert": 1.5}, "return": 0.5, "token_shares": {"action": 0.1, "tool": 0.25}}
+    asking = SUMMARY | {"bits_per_action": {"agent": 1.25, "expert": 1.5}, "return": 0.5, "token_shares": {"action": 0.1, "tool": 0.25}}
     line = table({"mastermind": [asking, asking | {"normalised_score": 0.5, "seconds": 9.0}]}).splitlines()[-1]
     assert line == (
-        "| `mastermind` | 20: 50% | 2 | 68.8% (50.0%) |  |  | 2.75 questions (optimum 2.50); 1.25 bits a question (expert 1.50); "
+        "| `mastermind` | 20: 50% | 2 | 68.8% (50.0%) |  |  | 2.75 questions (optimum 2.50); 1.25 bits per question (expert 1.50); "
         "return 0.50; tool 25% of tokens | 8 |"
     )
 
@@ -70,17 +70,17 @@ def test_a_row_makes_what_is_missing_and_nothing_twice(tmp_path):
     (done / "summary.json").write_text(json.dumps(summary))
     assignments = [flag.removeprefix("--config.") for flag in SMALL]
     config = override(get_preset("restless_bandit"), assignments)
-    (done / "config.json").write_text(json.dumps(told(config, 3)))
+    (done / "config.json").write_text(json.dumps(record(config, 3)))
     arguments = ("--row=restless", "--seeds=3", f"--output={tmp_path}", *SMALL)
     answered = ablate(*arguments)
     assert answered.returncode == 0, answered.stderr
     made = (folder / "table.md").read_text()
     assert "| `restless_bandit` | 20: 50% | 1 | 87.5% (87.5%) |  | shuffled 25.0% | 75% of the informed" in made
     assert all((folder / name).stat().st_size > 1000 for name in ("curves.png", "around_shift.png"))
-    other = folder / "restless_bandit_memoryless-3" / "summary.json"
+    other = folder / "restless_bandit_without_memory-3" / "summary.json"
     score, when = json.loads(other.read_text())["normalised_score"], other.stat().st_mtime_ns
     began = json.loads(other.read_text())["normalised_score_after_warm_start"]
-    assert f"| `restless_bandit_memoryless` | 1: {began:.0%} | 1 | {score:.1%} ({score:.1%})" in made
+    assert f"| `restless_bandit_without_memory` | 1: {began:.0%} | 1 | {score:.1%} ({score:.1%})" in made
     other_config = ablate(*arguments, "--config.warm_start=2")
     assert other_config.returncode == 2 and "warm_start is 1 there and 2 here" in other_config.stderr
     again = ablate(*arguments)

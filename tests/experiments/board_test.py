@@ -142,7 +142,7 @@ def test_what_held_out_episodes_say_is_shown():
         "max_log_prob_gap": 1e-6,
         "ablations": {"shuffled": 0.0, "reflection by an expert": 1.0},
         "outcome_by_attempt": [0.5, 1.5],
-        "bits": {"note": [1.0, 2.0]},
+        "bits_by_segment": {"note": [1.0, 2.0]},
     }
     found = {tag: value for tag, (value, _) in evaluation_scalars(summary).items()}
     assert found == {

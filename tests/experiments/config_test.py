@@ -78,10 +78,10 @@ WRONG = [
     ("ledger", "agent.use_tools.tools=('tabel',)", "table"),
     ("corridor", "agent=act(), use_tools(('calculator',))", "leave use_tools out"),
     ("ledger", "environment.num_hops=2", "agent.use_tools.max_calls"),
-    ("mastermind", "agent=act(time_limit=8, bits=1.0), attempts(2)", "paid for again in every attempt"),
+    ("mastermind", "agent=act(time_limit=8, information_bonus=1.0), attempts(2)", "paid for again in every attempt"),
     ("corridor", "agent.remember.budget=0", "agent.remember.budget >= 1"),
     ("corridor", "agent=act(), remember(), attempts(2, memory=history())", "a history is lost"),
-    ("number_guess", "agent.act.bits=1.0", "agent.act.bits=0"),
+    ("number_guess", "agent.act.information_bonus=1.0", "agent.act.information_bonus=0"),
     ("number_guess", "agent=act(time_limit=10), token_cost(thinking=1.0)", "did you mean think?"),
     ("number_guess", "agent=act(time_limit=10), token_cost()", "give a kind of segment a cost"),
     ("number_guess", "agent=act(time_limit=10), novelty_bonus(-1.0)", "agent.novelty_bonus.scale"),
@@ -90,11 +90,11 @@ WRONG = [
     ("number_guess", "warm_start=-1", "warm_start"),
     ("number_guess", "agent.act.time_limit=0", "agent.act.time_limit >= 1"),
     ("mastermind", "agent.act.time_limit=-1", "agent.act.time_limit"),
-    ("mastermind", "agent.act.turn_cost=-0.5", "agent.act.turn_cost"),
+    ("mastermind", "agent.act.step_cost=-0.5", "agent.act.step_cost"),
     ("mastermind", "environment.num_colors=0", "num_colors"),
     ("bandit", "environment.num_arms=0", "num_arms"),
     ("combination_lock", "environment.num_digits=0", "num_digits"),
-    ("combination_lock_blind", "agent=act()", "attempts(2)"),
+    ("combination_lock_without_reflection", "agent=act()", "attempts(2)"),
     ("combination_lock", "agent.attempts.num_attempts=1", "agent.attempts.num_attempts >= 2"),
     ("corridor", "environment.num_cues=0", "num_cues"),
     ("corridor", "agent.act.time_limit=3", "at least 17"),
@@ -248,10 +248,10 @@ def test_preset_can_be_built_and_something_can_be_learned(name):
 @pytest.mark.parametrize(
     ("preset", "assignments", "random", "optimal"),
     [
-        ("reflection", ["agent.act.turn_cost=0.5"], 0.5 - 2.0, 2.375 - 2.0),
-        ("number_guess", ["agent.act.turn_cost=0.5"], None, -1.5 * number_guess.optimal_num_guesses(32, 10)),
+        ("reflection", ["agent.act.step_cost=0.5"], 0.5 - 2.0, 2.375 - 2.0),
+        ("number_guess", ["agent.act.step_cost=0.5"], None, -1.5 * number_guess.optimal_num_guesses(32, 10)),
         ("bandit", ["agent.act.time_limit=3"], 1.5, bandit.optimal_return(2, 3)),
-        ("bandit", ["agent.act.time_limit=3", "agent.act.turn_cost=0.25"], 0.75, bandit.optimal_return(2, 3) - 0.75),
+        ("bandit", ["agent.act.time_limit=3", "agent.act.step_cost=0.25"], 0.75, bandit.optimal_return(2, 3) - 0.75),
     ],
 )
 def test_bounds_are_those_of_the_task_as_it_is_played(preset, assignments, random, optimal):
@@ -261,7 +261,7 @@ def test_bounds_are_those_of_the_task_as_it_is_played(preset, assignments, rando
 
 
 def test_a_lake_whose_steps_cost_is_refused():
-    assert "agent.act.turn_cost=0" in answer("frozen_lake", ["agent.act.turn_cost=0.1"])
+    assert "agent.act.step_cost=0" in answer("frozen_lake", ["agent.act.step_cost=0.1"])
 
 
 def test_a_config_of_an_earlier_version_is_refused_in_one_sentence():

@@ -7,17 +7,17 @@ import types
 import pytest
 
 from arl.task import Bounds
-from experiments.progress import Progress, telling
+from experiments.progress import Progress, reporting
 
 EXPERIMENT = types.SimpleNamespace(bounds=Bounds(1.0, 3.0), config=types.SimpleNamespace(num_updates=40))
 
 
 def test_parts_of_a_task_are_told_one_a_line(capsys):
-    with telling("judging") as report:
+    with reporting("evaluating") as report:
         report("the agent (1 of 2)")
-        assert capsys.readouterr().out == "judging: the agent (1 of 2)\n", "at once"
+        assert capsys.readouterr().out == "evaluating: the agent (1 of 2)\n", "at once"
         report("notes shuffled (2 of 2)")
-    assert capsys.readouterr().out == "judging: notes shuffled (2 of 2)\n"
+    assert capsys.readouterr().out == "evaluating: notes shuffled (2 of 2)\n"
 
 
 def test_updates_are_told_with_their_score(tmp_path, capsys):

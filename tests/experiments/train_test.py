@@ -165,10 +165,10 @@ def test_evaluate_and_play_read_it_back(finished):
     greedy = start("evaluate", f"--run={finished}", "--num_episodes=2", "--greedy")
     code, output, errors = end(evaluated)
     assert code == 0, errors
-    judged, summary = json.loads(output.splitlines()[-1]), json.loads((finished / "summary.json").read_text())
+    evaluated, summary = json.loads(output.splitlines()[-1]), json.loads((finished / "summary.json").read_text())
     for name in ("preset", "seed", "updates", "score", "normalised_score", "random", "optimal", "ablations"):
-        assert judged[name] == summary[name], name
-    assert judged["max_log_prob_gap"] <= 1e-4 and "judging: notes shuffled (2 of 3)" in output
+        assert evaluated[name] == summary[name], name
+    assert evaluated["max_log_prob_gap"] <= 1e-4 and "evaluating: notes shuffled (2 of 3)" in output
     code, output, errors = end(greedy)
     assert code == 0 and json.loads(output.splitlines()[-1])["max_log_prob_gap"] <= 1e-4, errors
     code, output, errors = end(played)

@@ -12,7 +12,7 @@ import pytest
 from arl.agents import Memory
 from arl.envs import ShiftingControls
 from experiments.config import Config, override
-from experiments.fields import all_fields, as_flags, example, field_names, first_sentence, says
+from experiments.fields import all_fields, as_flags, descriptions, example, field_names, first_sentence
 from experiments.parts import OURS
 from experiments.presets import PRESETS
 from experiments.usage import usage
@@ -45,8 +45,8 @@ def test_what_another_docstring_says_is_found_there():
     fields = {field.name: field.about for field in FIELDS}
     assert fields["environment.num_numbers"] == "number of numbers."
     assert fields["model.scan_layers"].startswith("whether layers run under")
-    assert says(ShiftingControls)["hazard"].endswith("0 for one shift in the middle third.")
-    assert says(Config)["warm_start"].startswith("updates of behaviour cloning")
+    assert descriptions(ShiftingControls)["hazard"].endswith("0 for one shift in the middle third.")
+    assert descriptions(Config)["warm_start"].startswith("updates of behaviour cloning")
 
 
 @pytest.mark.parametrize(("columns", "width"), [("60", 100), ("120", 120), ("300", 140)])

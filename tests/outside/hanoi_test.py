@@ -31,15 +31,15 @@ def run(binary: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_it_is_trained_resumed_judged_and_watched_by_the_names_of_modules(tmp_path):
+def test_it_is_trained_resumed_evaluated_and_watched_by_the_names_of_modules(tmp_path):
     parts = ["--config.environment=hanoi_pkg.envs:Hanoi(num_discs=2)", f"--config.agent={AGENT}", f"--output={tmp_path}"]
     assert "score 0 is random" in run("train", *parts, *(f"--config.{assignment}" for assignment in [*SMALL, "warm_start=1"]))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["optimal"] == 2 * -3 and -12 <= summary["random"] < -6 and summary["updates"] == 3
     assert json.loads((tmp_path / "config.json").read_text())["environment"] == "hanoi_pkg.envs:Hanoi(num_discs=2)"
     assert all((tmp_path / name).exists() for name in ("curve.png", "transcripts.txt", "metrics.jsonl", "tensorboard", "checkpoints"))
-    judged = json.loads(run("evaluate", f"--run={tmp_path}").splitlines()[-1])
-    assert judged["normalised_score"] == summary["normalised_score"]
+    evaluated = json.loads(run("evaluate", f"--run={tmp_path}").splitlines()[-1])
+    assert evaluated["normalised_score"] == summary["normalised_score"]
     assert " A A:" in run("play", f"--run={tmp_path}", "--pause=0").replace("(", " (")
     assert "holds a finished run" in run("train", *parts, *(f"--config.{assignment}" for assignment in [*SMALL, "warm_start=1"]))
 

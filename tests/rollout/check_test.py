@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arl import rollout, text
-from arl.agents import Act, Think, around
+from arl.agents import Act, Think, extend
 from arl.rollout import check
 from arl.types import AgentState, Interaction, select
 from tests import tiny
@@ -27,7 +27,7 @@ def vote(inner: Interaction, num_votes: int = 3) -> Interaction:
         again = again._replace(reward=jax.tree.map(jnp.zeros_like, turn.reward))
         return select(asks_again, (inner_state.push(num_asked + 1), again), (asked.push(jnp.int32(0)), turn))
 
-    return around(inner, None, start=start, advance=advance)._replace(experts={})
+    return extend(inner, None, start=start, advance=advance)._replace(experts={})
 
 
 @pytest.mark.parametrize("name", tiny.COMPOSITIONS)

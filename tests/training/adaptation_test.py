@@ -20,9 +20,9 @@ def episodes(replaced=True, num_episodes=64, hazard=0.0):
     interaction = agents.make_agent(task, (Act(),))
     played = agents.replace_by_expert(interaction, Kind.ACTION) if replaced else interaction
     arguments = (tiny.config(interaction), tiny.params(), {}, jax.random.key(3), num_episodes)
-    unseen = lambda state: task.shifts.course(state.environment)
-    found, trajectory = evaluation.play(played, tiny.model(), *arguments, unseen=unseen)
-    return interaction, jax.tree.map(np.asarray, found.unseen), trajectory
+    record = lambda state: task.shifts.course(state.environment)
+    found, trajectory = evaluation.play(played, tiny.model(), *arguments, record=record)
+    return interaction, jax.tree.map(np.asarray, found.recorded), trajectory
 
 
 def test_since_shift_counts_down_to_the_first_and_up_from_the_last():
@@ -32,29 +32,29 @@ def test_since_shift_counts_down_to_the_first_and_up_from_the_last():
 
 
 def test_the_environment_counts_alike():
-    _, unseen, _ = episodes()
-    assert unseen.is_shift.sum(1).tolist() == [1] * 64
-    since = adaptation.since_shift(unseen.is_shift)
-    for row, shift in zip(since, unseen.is_shift, strict=True):
+    _, record, _ = episodes()
+    assert record.is_shift.sum(1).tolist() == [1] * 64
+    since = adaptation.since_shift(record.is_shift)
+    for row, shift in zip(since, record.is_shift, strict=True):
         assert row.tolist() == [step - int(np.argmax(shift)) for step in range(NUM_STEPS)]
 
 
 def test_an_expert_with_two_words_errs_at_the_start_and_at_each_shift():
     """Two words tell all by one answer: what it earns at each step is known."""
-    _, unseen, trajectory = episodes(hazard=0.1)
-    rewards, is_shift = adaptation.rewards_by_step(trajectory, NUM_STEPS), unseen.is_shift
+    _, record, trajectory = episodes(hazard=0.1)
+    rewards, is_shift = adaptation.rewards_by_step(trajectory, NUM_STEPS), record.is_shift
     assert is_shift.sum() > 30 and 0.2 < rewards[:, 0].mean() < 0.8
     assert (rewards[:, 1:] == ~is_shift[:, 1:]).all()
     assert adaptation.around_shift(rewards[:, 1:], is_shift[:, 1:], 2, 3) == [1.0, 1.0, 0.0, 1.0, 1.0]
 
 
 def test_switches_are_those_of_a_loop():
-    interaction, unseen, trajectory = episodes(replaced=False, num_episodes=8)
+    interaction, record, trajectory = episodes(replaced=False, num_episodes=8)
     said = evaluation.written_segments(interaction, trajectory, Kind.ACTION)
-    found, wanted = adaptation.switches(interaction, trajectory, unseen.asked), np.zeros((8, NUM_STEPS), bool)
+    found, wanted = adaptation.switches(interaction, trajectory, record.asked), np.zeros((8, NUM_STEPS), bool)
     for episode in range(8):
         last = {}
-        for step, asked in enumerate(unseen.asked[episode]):
+        for step, asked in enumerate(record.asked[episode]):
             word = tuple(np.asarray(said.ids[episode, step, : int(said.length[episode, step])]).tolist())
             wanted[episode, step] = last.get(int(asked), word) != word
             last[int(asked)] = word

@@ -80,8 +80,8 @@ def test_what_is_no_credit_is_refused(words):
     ],
 )
 def test_a_setting_of_another_form_is_refused(adapted, words):
-    said = refusal(make(INTERACTION._replace(adapt=adapted), curriculum={"count": jnp.int32(0)}))
-    assert words in said and "return one of the same form" in said
+    said = refusal(make(INTERACTION._replace(update_curriculum=adapted), curriculum={"count": jnp.int32(0)}))
+    assert words in said and "return one of that form" in said
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,25 @@
 
 import contextlib
 import math
+import os
 import pathlib
 import resource
 import shutil
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from arl.training import CheckpointError, Checkpoints, TrainState, packing, store
 from arl.training.checkpoint import NotFiniteError
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def make_state(step: int) -> TrainState:
@@ -168,7 +175,7 @@ def test_an_empty_folder_in_the_place_of_the_newest_is_named(tmp_path):
 def test_flipped_bit_is_noticed(tmp_path):
     """The store itself hands out whatever its files hold; one bit of one weight is as good as another run."""
     save(tmp_path, [4])
-    arrays = store.read(tmp_path / "4" / "default")
+    arrays = store.read(tmp_path / "4" / "default", lambda name: True).arrays
     name = next(name for name, array in arrays.items() if array.dtype == np.float32 and array.ndim == 2)
     arrays[name].view(np.uint32)[0, 0] ^= 1
     shutil.rmtree(tmp_path / "4" / "default")
@@ -276,9 +283,8 @@ def test_leaves_have_the_names_of_their_places_so_that_equal_shapes_are_not_conf
 
 
 def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_sentence(tmp_path):
-    arrays = {f"leaf{index:05d}": array for index, array in enumerate(packing.pack(make_state(1)).values())}
-    arrays.pop(max(arrays))
-    arrays["checksum"] = np.asarray(packing._checksum(arrays))
+    arrays = {name: array for name, array in packing.pack(make_state(1)).items() if name != "checksums"}
+    arrays["checksum"] = np.uint32(0)
     manager = ocp.CheckpointManager(tmp_path, item_handlers=store.ArraysHandler())
     manager.save(1, args=store.ArraysSave(arrays))
     manager.close()
@@ -286,3 +292,79 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_sentence(tmp_path)
     with pytest.raises(CheckpointError, match="was written by an earlier arl; go on with that version, or train anew elsewhere"):
         checkpoints.restore(make_state(0))
     checkpoints.close()
+
+
+# ---------------------------------------------------------------- shards, devices, processes
+
+
+def sharded(state: TrainState, num_devices: int, columns: int = 1) -> TrainState:
+    """Shapes of a state whose lanes are divided among the rows of a mesh, and whose weights among its columns."""
+    mesh = jax.make_mesh((num_devices // columns, columns), ("data", "tensor"))
+    place = lambda spec: lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+    whole = TrainState(*(jax.tree.map(place(PartitionSpec()), part) for part in state))
+    params = {
+        name: place(PartitionSpec(None, "tensor") if name.startswith("layer") else PartitionSpec())(x) for name, x in state.params.items()
+    }
+    return whole._replace(lanes=jax.tree.map(place(PartitionSpec("data")), state.lanes), params=params)
+
+
+def on(state: TrainState, like: TrainState) -> TrainState:
+    """A state on the devices of `like`."""
+    return jax.tree.map(lambda leaf, shape: jax.device_put(leaf, shape.sharding), state, like)
+
+
+@pytest.mark.parametrize(("saved", "restored"), [((8, 2), (4, 1)), ((4, 4), (8, 2)), ((2, 1), (8, 8)), ((8, 2), None), (None, (8, 2))])
+def test_a_state_may_be_restored_on_other_devices_than_it_was_saved_on(tmp_path, saved, restored):
+    state = make_state(6)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(on(state, sharded(state, *saved)) if saved else state)
+    like = sharded(state, *restored) if restored else jax.eval_shape(lambda: state)
+    found = checkpoints.restore(like)
+    checkpoints.close()
+    assert bits(found) == bits(state)
+    if restored:
+        assert jax.tree.all(jax.tree.map(lambda leaf, shape: leaf.sharding == shape.sharding, found, like))
+
+
+def test_each_shard_is_saved_once():
+    state = make_state(6)
+    packed = packing.pack(on(state, sharded(state, 8, 2)))
+    assert packed["lanes.is_stopped[1:2]"].shape == (1,) and packed["lanes.key[3:4,0:2]"].shape == (1, 2)
+    assert packed["params.layer0[0:64,8:16]"].shape == (64, 8) and packed["params.weight"].shape == (64, 3)
+    num_bytes = lambda arrays: sum(x.nbytes for name, x in arrays.items() if name != "checksums")
+    assert num_bytes(packed) == num_bytes(packing.pack(state))
+
+
+def test_a_missing_shard_is_noticed(tmp_path):
+    state = make_state(4)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(on(state, sharded(state, 8, 2)))
+    checkpoints.close()
+    folder = tmp_path / "4" / "default"
+    arrays = store.read(folder, lambda name: name not in ("lanes.key[3:4,0:2]", "checksums")).arrays
+    shutil.rmtree(folder)
+    checksums = np.array([packing._checksum(arrays[name]) for name in sorted(arrays)], np.uint32)
+    store.write(folder, {**arrays, "checksums": checksums})
+    assert "4 is damaged (files of some processes are missing)" in refusal(tmp_path)
+
+
+def test_several_processes_write_and_read_their_own_shards(tmp_path):
+    """Whatever one process finds, all of them say: none trains on alone."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "tests.checkpoint_process"]
+    running = [
+        subprocess.Popen(
+            [*command, str(index), port, str(tmp_path)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    said = [process.communicate(timeout=240)[0] for process in running]
+    assert all(process.returncode == 0 and "done" in output for process, output in zip(running, said, strict=True)), "\n".join(said)

@@ -178,7 +178,7 @@ def test_a_summary_by_hand():
         illegal=np.array([1, 0, 1, 0]),
         is_finished=np.array([True, True, True, False]),
         gap=np.array([0.0, 1e-6, 0.0, 2e-6]),
-        unseen=(),
+        recorded=(),
     )
     told = evaluation.summarise(episodes, Bounds(random=0.5, optimal=2.5, success_at=2.0))
     interval = 1.96 * np.sqrt(5 / 3 / 4)
@@ -237,5 +237,5 @@ def test_bits_are_those_of_each_segment_about_what_was_hidden():
     candidate = np.asarray([list(grammar.candidates).index(text.token_ids(tiny.TOKENIZER, symbol)[0]) for symbol in tiny.SYMBOLS])
     is_first = (source.kind == Kind.REFLECTION) & source.is_sampled & (source.attempt == 0)
     told = np.where(is_first, candidate[number][:, None], np.where(source.kind == Kind.REFLECTION, candidate[0], source.sampled))
-    found = evaluation.bits_about(tiny.agent("reflection"), source._replace(sampled=told), Kind.REFLECTION, number)
+    found = evaluation.segment_information(tiny.agent("reflection"), source._replace(sampled=told), Kind.REFLECTION, number)
     assert len(found) == 2 and found[0] > 1.2 and found[1] == 0.0

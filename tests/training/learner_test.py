@@ -201,10 +201,10 @@ def test_greedy_decoding_is_refused():
 
 
 def test_adapt_is_called_once_an_update():
-    def adapt(curriculum, metrics):
+    def update_curriculum(curriculum, metrics):
         return {"count": curriculum["count"] + 1, "seen": metrics["episodes"]}
 
-    interaction = tiny.agent("think")._replace(adapt=adapt)
+    interaction = tiny.agent("think")._replace(update_curriculum=update_curriculum)
     curriculum = {"count": jnp.int32(0), "seen": jnp.float32(0)}
     arguments = (interaction, tiny.model(), tiny.config(interaction), CONFIG)
     learner = training.make_learner(*arguments, vocab_size=len(tiny.TOKENIZER), curriculum=curriculum)

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from arl import text
-from arl.agents import Layer, around, insert_before_turn, without_reward
+from arl.agents import Layer, extend, insert_before_turn, without_reward
 from arl.types import Kind, Segment, select
 
 
@@ -35,4 +35,4 @@ class Vote(Layer):
             asked = without_reward(turn)._replace(read=text.pad(again, read), reset_context=jnp.bool_(False))
             return select(is_action & (votes.sum() <= more), (inner_state.push((turn, votes)), asked), goes_on)
 
-        return around(inner, self, start=lambda key, curriculum: ask(*inner.start(key, curriculum)), advance=advance, size=size)
+        return extend(inner, self, start=lambda key, curriculum: ask(*inner.start(key, curriculum)), advance=advance, size=size)

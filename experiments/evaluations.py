@@ -1,0 +1,198 @@
+"""Evaluation of a trained agent on held-out episodes, with its own notes and with others in their place, and transcripts."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from arl import agents, training
+from arl.task import Course, Shifts
+from arl.training import adaptation, evaluation
+from arl.types import AgentState, Interaction, Kind, Trajectory
+from experiments.build import Experiment
+from experiments.config import EvaluationConfig
+from experiments.transcript import typical_episodes
+
+HELD_OUT = 2**31  # folded into the key of a run, so that no episode of training has the same key
+BEFORE, AFTER, SETTLED = 5, 8, 4  # steps before and after a shift in its curves, and steps within which an agent should recover
+GAP_EPISODES = 256  # most sampled episodes on which the log-prob gap of a greedy agent is measured
+FEW_EPISODES = 64  # most episodes from which transcripts during training are chosen
+
+
+class AgentEvaluation(NamedTuple):
+    """The evaluation of an agent.
+
+    Attributes:
+      summary: plain numbers, see `evaluate_agent`.
+      trajectory: `[N, T]`, on the host, the evaluated episodes.
+    """
+
+    summary: dict[str, Any]
+    trajectory: Trajectory
+
+
+def evaluate_agent(
+    experiment: Experiment, params: Any, seed: int, config: EvaluationConfig, report: Callable[[str], None] = lambda part: None
+) -> AgentEvaluation:
+    """Returns the evaluation of an agent; its summary is that of `evaluation.summarise`, with the fields below.
+
+    `ablations` is name -> normalised score, and `ablated_by_attempt` name -> outcome of each attempt, both with other notes in place of
+    the agent's; `bits_by_segment` is kind -> information about the hidden variable in the first, second, ... segment of that
+    kind; `token_shares` is kind -> tokens written, as a share of all tokens read; `bits_per_action` is the information from an action of
+    the agent and of an expert; for `around_shift`, see `_around_shift`. In greedy decoding sampler and learner both have log-prob 0, so
+    `max_log_prob_gap` is then measured on at most `GAP_EPISODES` sampled episodes.
+
+    Args:
+      experiment: the run.
+      params: parameters of the model.
+      seed: seed of the held-out episodes.
+      config: number of episodes, and whether decoding is greedy.
+      report: called with what is played next, such as "notes shuffled (2 of 4)".
+    """
+    task, interaction = experiment.task, experiment.interaction
+    ablations, kinds = _ablations(experiment), _kinds_of_notes(experiment)
+    num_parts = 1 + len(ablations) + config.greedy + 2 * bool(task.information_gain) + bool(task.shifts)
+    numbers = itertools.count(1)
+
+    def play_as(name: str, interaction: Interaction, record=None, config=config) -> tuple[evaluation.Episodes, Trajectory]:
+        report(f"{name} ({next(numbers)} of {num_parts})")
+        return play(experiment, params, seed, config, interaction, record)
+
+    def summarise(episodes: evaluation.Episodes) -> dict[str, Any]:
+        return evaluation.summarise(episodes, experiment.bounds)
+
+    episodes, trajectory = play_as("the agent", interaction, _hidden(experiment))
+    ablated = {
+        name: summarise(play_as(ablation_label(name), evaluation.ablated(interaction, trajectory, kind, how))[0])
+        for name, (kind, how) in ablations.items()
+    }
+    summary = summarise(episodes) | {
+        "ablations": {name: summary["normalised_score"] for name, summary in ablated.items()},
+        "ablated_by_attempt": {name: summary["outcome_by_attempt"] for name, summary in ablated.items()},
+        "bits_by_segment": {},
+        "token_shares": token_shares(trajectory),
+    }
+    if config.greedy:
+        sampled = EvaluationConfig(num_episodes=min(config.num_episodes, GAP_EPISODES))
+        summary["max_log_prob_gap"] = float(play_as("sampled episodes", interaction, config=sampled)[0].gap.max())
+    if task.hidden:
+        informs = lambda kind: evaluation.segment_information(interaction, trajectory, kind, episodes.recorded)
+        summary["bits_by_segment"] = {kind.name.lower(): informs(kind) for kind in kinds}
+    if task.information_gain:
+        summary["bits_per_action"] = _bits_per_action(experiment, play_as)
+    if task.shifts:
+        summary |= _around_shift(experiment, task.shifts, play_as, episodes.recorded, trajectory)
+    return AgentEvaluation(summary, trajectory)
+
+
+def _ablations(experiment: Experiment) -> dict[str, tuple[Kind, str]]:
+    """Returns how the agent's notes are replaced: kind of segment and replacement, by name in a summary."""
+    experts, kinds = agents.experts_of(experiment.task), _kinds_of_notes(experiment)
+    ways = {"shuffled": "shuffled", "blanked": "blanked"}
+    if Kind.REFLECTION in experts:
+        ways["expert"] = "by an expert"
+    named = lambda how, kind: ways[how] if len(kinds) == 1 else f"{kind.name.lower()} {ways[how]}"
+    return {named(how, kind): (kind, how) for how, kind in itertools.product(ways, kinds)}
+
+
+def ablation_label(name: str) -> str:
+    """Returns the label of an ablation: "notes shuffled", or "reflections shuffled" if the agent has both kinds."""
+    kind, _, how = name.partition(" ")
+    return f"{kind}s {how}" if kind.upper() in Kind.__members__ else f"notes {name}"
+
+
+def _kinds_of_notes(experiment: Experiment) -> list[Kind]:
+    """Returns the kinds of segments that the agent writes to itself."""
+    return [kind for kind in (Kind.REFLECTION, Kind.NOTE) if kind in experiment.interaction.writes]
+
+
+def _hidden(experiment: Experiment) -> Callable[[AgentState], Any] | None:
+    """Returns what the agent cannot see, as a function of an episode's first state: shifts or the hidden variable; None for neither."""
+    task = experiment.task
+    look = task.shifts.course if task.shifts else task.hidden
+    return look and (lambda state: look(state.environment))
+
+
+def play(
+    experiment: Experiment,
+    params: Any,
+    seed: int,
+    config: EvaluationConfig,
+    interaction: Interaction,
+    record: Callable[[AgentState], Any] | None = None,
+) -> tuple[evaluation.Episodes, Trajectory]:
+    """Returns `config.num_episodes` held-out episodes of an agent in `interaction`, on the host; `record` as in `evaluation.play`."""
+    episodes = jax.jit(lambda params, key: _played(experiment, params, key, config, interaction, record))
+    return jax.device_get(episodes(params, _key(seed)))
+
+
+def make_transcripts(experiment: Experiment, seed: int) -> Callable[[Any], str]:
+    """Returns `params -> text`, transcripts of typical held-out episodes; it is compiled at the first call.
+
+    Schedules are at their end, as in the evaluation.
+
+    Args:
+      experiment: the run.
+      seed: seed of the held-out episodes.
+    """
+    config = EvaluationConfig(num_episodes=min(experiment.config.evaluation.num_episodes, FEW_EPISODES))
+    trajectory = jax.jit(lambda params: _played(experiment, params, _key(seed), config, experiment.interaction)[1])
+    return lambda params: typical_episodes(experiment.interaction, experiment.tokenizer, jax.device_get(trajectory(params)))
+
+
+def _played(experiment: Experiment, params: Any, key: jax.Array, config: EvaluationConfig, interaction: Interaction, record=None):
+    rollout = experiment.rollout
+    if config.greedy:
+        rollout = dataclasses.replace(rollout, decoding=dataclasses.replace(rollout.decoding, temperature=0.0))
+    curriculum = training.curriculum_at(experiment.config.learner.schedules, 1.0)
+    arguments = (interaction, experiment.model, rollout, params, curriculum, key)
+    return evaluation.play(*arguments, config.num_episodes, experiment.task.limits.num_attempts, record)
+
+
+def _key(seed: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed), HELD_OUT)
+
+
+def token_shares(trajectory: Trajectory) -> dict[str, float]:
+    """Returns the tokens written in segments of each kind, as a share of all tokens read, among them notes that are read again."""
+    written = np.bincount(np.asarray(trajectory.kind)[np.asarray(trajectory.is_sampled)], minlength=len(Kind))
+    num_read = int(np.sum(np.asarray(trajectory.token_kind) > 0))
+    return {kind.name.lower(): float(written[kind] / num_read) for kind in Kind if written[kind]}
+
+
+def _bits_per_action(experiment: Experiment, play_as: Callable) -> dict[str, float]:
+    """Returns the mean information from an action, in bits, of the agent and of an expert in its place."""
+    layers = (layer for layer in experiment.config.agent if not isinstance(layer, agents.ScaleRewards))
+    layers = [dataclasses.replace(layer, information_bonus=1.0) if isinstance(layer, agents.Act) else layer for layer in layers]
+    asking = agents.make_agent(experiment.task, layers)._replace(grammar=experiment.interaction.grammar)
+
+    def measured(name: str, interaction: Interaction) -> float:
+        episodes, trajectory = play_as(name, interaction)
+        return float(np.sum(trajectory.reward.process) / np.sum(episodes.actions))
+
+    experts = agents.replace_by_expert(asking, Kind.ACTION)
+    return {"agent": measured("information", asking), "expert": measured("information of an expert", experts)}
+
+
+def _around_shift(experiment: Experiment, shifts: Shifts, play_as: Callable, course: Course, trajectory: Trajectory) -> dict[str, Any]:
+    """Returns the curves around a shift, and how much of the informed reward the agent and an expert in its place recover.
+
+    `around_shift` has curves over `step`, which is 0 at a shift: `reward` and `expert`, the rewards of agent and expert, and `switches`,
+    how often the agent's answer to a question differs from its last answer. `recovered` and `expert_recovered` are the rewards of agent
+    and expert from `SETTLED` steps after a shift on, as shares of the reward of an agent that always knows the rules.
+    """
+    experts = agents.replace_by_expert(experiment.interaction, Kind.ACTION)
+    is_shift, asked = np.asarray(course.is_shift), np.asarray(course.asked)
+    rewards, expert = (adaptation.rewards_by_step(x, is_shift.shape[1]) for x in (trajectory, play_as("an expert", experts)[1]))
+    curves = {"reward": rewards, "expert": expert, "switches": adaptation.switches(experiment.interaction, trajectory, asked)}
+    settled = adaptation.since_shift(is_shift) >= SETTLED
+    informed = shifts.informed - experiment.task.limits.step_cost
+    return {
+        "around_shift": {"step": list(range(-BEFORE, AFTER))}
+        | {name: adaptation.around_shift(values, is_shift, BEFORE, AFTER) for name, values in curves.items()},
+        "recovered": float(rewards[settled].mean() / informed),
+        "expert_recovered": float(expert[settled].mean() / informed),
+    }
