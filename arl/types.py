@@ -3,8 +3,8 @@
 An *episode* is the whole interaction of an agent, of one or several *attempts* at a task. In each *turn* the agent reads a text and writes
 a *segment*. A *lane* plays episodes one after another, and what it reads, writes and earns is recorded in a *trajectory*.
 
-Axes: `B` lanes, `T` positions of a trajectory, `A` legal strings of a grammar, `U` candidates, the tokens that a grammar can write. A type
-that describes one lane has no `B`; `jax.vmap` adds it.
+Axes: `B` lanes, `T` positions of a trajectory, `A` legal strings of a grammar, `E` edges of a state of a grammar, `U` candidates, the
+tokens that may be sampled in some state. A type that describes one lane has no `B`; `jax.vmap` adds it.
 """
 
 import enum
@@ -115,24 +115,38 @@ class Segment(NamedTuple):
 class Grammar(NamedTuple):
     """A token automaton of `S` states that defines which texts are legal. It is built on the host and constant in a compiled program.
 
-    State 0 is dead: no candidate is legal in it. `arl.text.join` puts several grammars into one automaton, each with a root of its own.
+    A state has up to `E` edges, one for each token that can follow. A *free* state has a mask of tokens as well, all of which lead to the
+    same state; where a token has an edge, the edge counts. State 0 is dead: nothing can follow. The strings that can be completed from a
+    state are an interval of their ranks, so that legal edges are found by a prefix sum; nothing is of size `S x V`. `arl.text.join` puts
+    several grammars into one automaton, each with a root of its own.
 
     Attributes:
-      candidates: int32 `[U]`, token ids that can be written in any state, ascending.
-      next_state: int32 `[S, U]`, state after a candidate; 0 if the candidate is not legal.
+      token: int32 `[S, E]`, token ids of the edges of a state, ascending; beyond the last one a number that is no id.
+      next_state: int32 `[S, E]`, state after an edge; 0 beyond the last one.
+      interval: int32 `[S, 2]`, the ranks, from the first to before the last, of the strings that can be completed from a state.
+      order: int32 `[R]`, index of the legal string of each rank.
+      mask: uint32 `[F, ceil(V / 32)]`, bits of the tokens of the free states' masks, for `V = num_tokens`.
+      mask_index: int32 `[S]`, row of `mask` of a free state; -1 for any other.
+      mask_state: int32 `[S]`, state after a token of the mask.
       choice: int32 `[S]`, index of the legal string that ends in a state; -1 for none.
       is_accepting: bool `[S]`, whether a text may end in a state.
       is_final: bool `[S]`, whether a text must end in a state, because nothing can follow.
-      forced: int32 `[S, F]`, token ids of the only path that leads on from a state.
+      forced: int32 `[S, N]`, token ids of the only path that leads on from a state.
       forced_length: int32 `[S]`, number of those tokens.
       forced_state: int32 `[S]`, state after them.
       num_choices: `A`, largest number of legal strings of any of the joined grammars.
+      num_tokens: number of token ids if a state is free, else 0.
       stop_id: token id that ends a text where it could go on.
       root: root of the grammar that was joined last.
     """
 
-    candidates: np.ndarray
+    token: np.ndarray
     next_state: np.ndarray
+    interval: np.ndarray
+    order: np.ndarray
+    mask: np.ndarray
+    mask_index: np.ndarray
+    mask_state: np.ndarray
     choice: np.ndarray
     is_accepting: np.ndarray
     is_final: np.ndarray
@@ -140,8 +154,19 @@ class Grammar(NamedTuple):
     forced_length: np.ndarray
     forced_state: np.ndarray
     num_choices: int
+    num_tokens: int
     stop_id: int
     root: int
+
+    @property
+    def edge_tokens(self) -> np.ndarray:
+        """Token ids that some edge has, int32 `[U]`, ascending."""
+        return np.unique(self.token[self.next_state > 0])
+
+    @property
+    def candidates(self) -> np.ndarray:
+        """Token ids that may be sampled in some state, int32 `[U]`, ascending: the whole vocabulary if a state is free."""
+        return np.arange(self.num_tokens, dtype=np.int32) if self.num_tokens else self.edge_tokens
 
 
 class Size(NamedTuple):
@@ -229,12 +254,15 @@ class Trajectory(NamedTuple):
 
     Attributes:
       token: int32, token id read.
-      token_kind: int32, `Kind` of the token; `PAD` if none was read.
+      token_kind: int8, `Kind` of the token; `PAD` if none was read.
       context_start: int32, position at which the context of this position starts.
       is_sampled: bool, whether a token was sampled after this position.
-      kind: int32, `Kind` of the segment being written; `PAD` if no token was sampled.
-      sampled: int32, sampled token, as its index among the grammar's candidates.
-      support: uint32 `[B, T, ceil(U / 32)]`, bits of the candidates that it was sampled from.
+      kind: int8, `Kind` of the segment being written; `PAD` if no token was sampled.
+      sampled: int32, sampled token id.
+      state: int32, state of the grammar in which it was sampled.
+      has_choice: bool, whether more than one token could be sampled.
+      support: uint32 `[B, T, ceil(E / 32)]`, bits of the edges of the state that it was sampled from, besides the mask of a free state.
+      kept: int32 `[B, T, K]`, tokens left to sample from in a free state where decoding narrows, -1 beyond the last; None if it does not.
       log_prob: float32, nats, of the sampled token under the behaviour policy.
       value: float32, value after this position, in the units of the scaled reward; 0 if none was recorded.
       has_value: bool, whether a value was recorded.
@@ -244,9 +272,9 @@ class Trajectory(NamedTuple):
       is_legal: bool, whether the segment that ended here was legal.
       ends_episode: bool, whether the episode ended here: it terminated, or it was truncated and its last observation read.
       is_truncated: bool, whether it was truncated.
-      turn: int32, index of the turn in its episode.
-      attempt: int32, index of the attempt in its episode.
-      episode: int32, index of the episode in its lane and trajectory.
+      turn: uint16, index of the turn in its episode.
+      attempt: uint16, index of the attempt in its episode.
+      episode: uint16, index of the episode in its lane and trajectory.
     """
 
     token: jax.Array
@@ -255,7 +283,10 @@ class Trajectory(NamedTuple):
     is_sampled: jax.Array
     kind: jax.Array
     sampled: jax.Array
+    state: jax.Array
+    has_choice: jax.Array
     support: jax.Array
+    kept: jax.Array | None
     log_prob: jax.Array
     value: jax.Array
     has_value: jax.Array
@@ -312,25 +343,6 @@ def check_whole(**numbers: Any) -> None:
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise ArlError(f"{name} is {value!r}; set it to a whole number")
-
-
-def scheduled_value(curriculum: Curriculum, name: str, field: str) -> Any:
-    """Returns the present value of a schedule, `curriculum[name][field]`.
-
-    Args:
-      curriculum: curriculum of the interaction.
-      name: name of a layer.
-      field: name of the value.
-
-    Raises:
-      ArlError: if the curriculum does not have it.
-    """
-    try:
-        return curriculum[name][field]
-    except KeyError:
-        raise ArlError(
-            f"nothing sets {name}.{field}; give LearnerConfig.schedules['{name}.{field}'] a Schedule, or the curriculum that value"
-        ) from None
 
 
 def select(which: jax.Array, if_true: Any, if_false: Any) -> Any:

@@ -235,6 +235,16 @@ def capabilities(quick: bool) -> dict[str, float]:
     return {f"cost_per_token_{name}": taken[name] / tokens[name] / of_act for name in agent if name != "act"}
 
 
+# ---------------------------------------------------------------- large vocabularies
+
+
+def vocabulary(quick: bool) -> Iterator[tuple[str, float]]:
+    """Yields the figures of large vocabularies."""
+    from experiments import benchmark_vocabulary
+
+    yield from benchmark_vocabulary.vocabulary(quick)
+
+
 # ---------------------------------------------------------------- what an accelerator does
 
 
@@ -260,6 +270,7 @@ SECTIONS = {
     "thinking": thinking,
     "utilisation": utilisation,
     "capabilities": capabilities,
+    "vocabulary": vocabulary,
     "update": functools.partial(compare_with_torch, "compare_updates", "experiments.benchmark_trl"),
     "accelerator": accelerator,
 }

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import transformers
 
-from arl import text
 from arl.models import llama
+from arl.rollout.sampling import candidate_index, options
 from arl.training import LearnerConfig
 from arl.training import loss as losses
 from arl.types import ArlError, Trajectory
@@ -157,7 +157,8 @@ def torch_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: Lea
     actor, candidates = TorchActor(job), torch.tensor(grammar.candidates.astype(np.int64))
     arrays = {name: getattr(trajectory, name) for name in ("token", "is_sampled", "sampled", "log_prob")}
     arrays |= {"advantage": batch.advantage, "target": batch.target, "decides": batch.decides}
-    arrays |= {"support": text.unpack(trajectory.support, len(grammar.candidates))}
+    arrays |= {"support": options(grammar, trajectory.state, trajectory.support, trajectory.kept)}
+    arrays["sampled"] = candidate_index(grammar.candidates, trajectory.sampled)
     tensors = {name: torch.tensor(np.array(value)) for name, value in arrays.items()}
     tensors |= {name: tensors[name].long() for name in ("token", "sampled")}
     counts = {"decisions": float(totals.decisions), "values": float(totals.values)}

@@ -25,7 +25,7 @@ def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lan
       Dicts with `who`, `kind` and `attempt`; for a text that was read also `text` and `resets_context`; for a segment also `tokens` (pairs
       of text and probability, None if forced), `is_over`, `reward` and `is_legal`.
     """
-    candidates, found = interaction.grammar.candidates, []
+    found = []
     say = lambda token: tokenizer.decode([int(token)], skip_special_tokens=False)
     own_length = 0  # sampled tokens that come next in the trajectory, as the model reads what it wrote
     for slot in np.flatnonzero(np.asarray(trajectory.token_kind[lane]) > 0):
@@ -55,7 +55,7 @@ def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lan
                     {"who": WROTE, "kind": kind, "attempt": attempt, "tokens": [], "is_over": False, "reward": 0.0, "is_legal": True}
                 )
             probability = float(np.exp(trajectory.log_prob[lane, slot]))
-            found[-1]["tokens"].append((say(candidates[int(trajectory.sampled[lane, slot])]), probability))
+            found[-1]["tokens"].append((say(trajectory.sampled[lane, slot]), probability))
             own_length = 1
             if trajectory.ends_segment[lane, slot]:
                 reward = sum(float(part[lane, slot]) for part in trajectory.reward)

@@ -125,7 +125,8 @@ def ids(said) -> list[int]:
 
 
 def _free(symbols):
-    return text.any_text(tiny.TOKENIZER, None if symbols == "any" else symbols, stop=False).candidates.tolist()
+    grammar = text.any_text(tiny.TOKENIZER, None if symbols == "any" else symbols, stop=False)
+    return list(tiny.edges(grammar, grammar.root))
 
 
 @functools.cache
@@ -316,16 +317,14 @@ def extent(episode: list[Told]) -> tuple[int, int]:
     return sum(contexts), max(contexts)
 
 
-def retell(
-    recipe, trajectory: Trajectory, candidates: np.ndarray, lane: int, lane_key: jax.Array, task_key: jax.Array, episode: int = 0
-) -> dict[str, list]:
+def retell(recipe, trajectory: Trajectory, lane: int, lane_key: jax.Array, task_key: jax.Array, episode: int = 0) -> dict[str, list]:
     """What should stand in a lane's trajectory in one of its episodes, by the account and the tokens that were sampled alone.
 
     Returns:
       For each slot read: `token`, `kind`, `begin`; for each segment: `reward`, `is_legal`, `attempt`, `discount`; and `end`.
     """
     account, is_here = plain(recipe), trajectory.episode[lane] == episode
-    sampled = [int(candidates[candidate]) for candidate in trajectory.sampled[lane][trajectory.is_sampled[lane] & is_here]]
+    sampled = trajectory.sampled[lane][trajectory.is_sampled[lane] & is_here].tolist()
     first, earlier = int(np.argmax(is_here)), int(trajectory.is_sampled[lane][trajectory.episode[lane] < episode].sum())
     task_key = jax.random.fold_in(lane_key, 3 * earlier + 2) if episode else task_key
     told = {name: [] for name in ("token", "kind", "context_start", "reward", "is_legal", "attempt", "discount")}

@@ -8,7 +8,7 @@ import pytest
 from arl import envs, rollout, text, training
 from arl.agents import Act
 from arl.rollout import Decoding
-from arl.training import credit, loss
+from arl.training import credit, loss, scoring
 from arl.types import Kind
 from tests import tiny
 
@@ -22,9 +22,9 @@ def trajectory_of(name=NAME, num_lanes=6, **options):
 
 def test_rllm_272_trl_5242_no_retokenisation_drift():
     """What was sampled is what is read next, id by id, and what is scored; no string lies between."""
-    trajectory, candidates = trajectory_of(), tiny.agent(NAME).grammar.candidates
+    trajectory = trajectory_of()
     lane, slot = np.nonzero(trajectory.is_sampled & ~trajectory.ends_segment)
-    assert len(slot) and (trajectory.token[lane, slot + 1] == candidates[trajectory.sampled[lane, slot]]).all()
+    assert len(slot) and (trajectory.token[lane, slot + 1] == trajectory.sampled[lane, slot]).all()
 
 
 def test_trl_5144_masks_and_log_probs_fit_the_tokens():
@@ -36,15 +36,17 @@ def test_trl_5144_masks_and_log_probs_fit_the_tokens():
 
 def test_verl_2953_6780_sampler_and_trainer_agree():
     trajectory, grammar = trajectory_of(), tiny.agent(NAME).grammar
-    log_prob, _, _ = loss.score(tiny.model(), grammar, tiny.params(), jax.tree.map(jnp.asarray, trajectory), 1.0)
+    log_prob, _, _ = scoring.score(tiny.model(), grammar, tiny.params(), jax.tree.map(jnp.asarray, trajectory), 1.0)
     assert np.abs(np.asarray(log_prob) - trajectory.log_prob)[trajectory.is_sampled].max() < 1e-4
 
 
 def test_verl_6280_log_probs_do_not_depend_on_the_microbatch():
     trajectory, grammar = jax.tree.map(jnp.asarray, trajectory_of()), tiny.agent(NAME).grammar
-    whole = loss.score(tiny.model(), grammar, tiny.params(), trajectory, 1.0)[0]
+    whole = scoring.score(tiny.model(), grammar, tiny.params(), trajectory, 1.0)[0]
     for lane in range(6):
-        alone = loss.score(tiny.model(), grammar, tiny.params(), jax.tree.map(lambda x, lane=lane: x[lane : lane + 1], trajectory), 1.0)[0]
+        alone = scoring.score(tiny.model(), grammar, tiny.params(), jax.tree.map(lambda x, lane=lane: x[lane : lane + 1], trajectory), 1.0)[
+            0
+        ]
         np.testing.assert_allclose(alone[0], whole[lane], atol=1e-5)
 
 
@@ -52,9 +54,9 @@ def test_vllm_42259_log_probs_are_those_of_the_renormalised_nucleus():
     trajectory, grammar = trajectory_of(decoding=Decoding(top_p=0.5)), tiny.agent(NAME).grammar
     features = tiny.model().score(tiny.params(), jnp.asarray(trajectory.token), jnp.asarray(trajectory.context_start))
     logits = np.asarray(tiny.model().logits(tiny.params(), features, grammar.candidates), np.float64)
-    kept = np.asarray(text.unpack(jnp.asarray(trajectory.support), len(grammar.candidates)))
+    kept = tiny.kept(grammar, trajectory)
     weights = np.where(kept, np.exp(logits - logits.max(-1, keepdims=True)), 0.0)
-    wanted = np.log(np.take_along_axis(weights / weights.sum(-1, keepdims=True), trajectory.sampled[..., None], -1)[..., 0])
+    wanted = np.log(np.take_along_axis(weights / weights.sum(-1, keepdims=True), tiny.sampled(grammar, trajectory), -1)[..., 0])
     np.testing.assert_allclose(trajectory.log_prob[trajectory.is_sampled], wanted[trajectory.is_sampled], atol=1e-4)
     assert (kept.sum(-1)[trajectory.is_sampled] < np.asarray(kept.shape[-1])).all()
 
@@ -190,4 +192,4 @@ def test_ragen_52_what_the_grammar_does_not_know_cannot_be_written():
     assert np.asarray(trajectory.is_legal)[ends].all() and ends.sum() >= 8
     logits = tiny.model().logits(loud, tiny.model().score(loud, trajectory.token, trajectory.context_start), grammar.candidates)
     favourite, written = np.asarray(jnp.argmax(logits, -1)), np.asarray(trajectory.is_sampled)
-    assert (favourite != np.asarray(trajectory.sampled))[written].any(), "the grammar had to overrule the model"
+    assert (grammar.candidates[favourite] != np.asarray(trajectory.sampled))[written].any(), "the grammar had to overrule the model"

@@ -29,7 +29,7 @@ from experiments.presets import PRESETS, get_preset
 
 SMALLER = ("learner.num_lanes=64", "learner.microbatch=16", "learner.minibatches=2", "learner.epochs=1")
 NUM_UPDATES = 2
-# Names of metrics before they were called as in the field.
+# Former names of metrics.
 FORMER = {"lives": "episodes", "whole_lives": "whole_episodes", "written": "sampled"}
 
 
@@ -47,7 +47,9 @@ def main(command: str, path: str, *names: str) -> int:
             continue
         faults = compare(recorded[name], found)
         different += bool(faults)
-        print(f"{name}: {'; '.join(faults[:4]) or 'equal'}", flush=True)
+        tokens = "" if any(fault.startswith("rollout") for fault in faults) else "; tokens are equal"
+        close = f"metrics differ by at most {largest_difference(recorded[name], found):.0e}{tokens}"
+        print(f"{name}: {close if faults else 'equal'} {'; '.join(faults[:3])}", flush=True)
     return int(different > 0)
 
 
@@ -100,6 +102,16 @@ def compare(before: dict, after: dict) -> list[str]:
             if then != now:
                 faults.append(f"{part}: {name} was {shown(then)} and is {shown(now)}")
     return sorted(faults)
+
+
+def largest_difference(before: dict, after: dict) -> float:
+    """Returns the largest relative difference of a metric; of small ones, relative to 1e-3."""
+    largest = 0.0
+    for part in before.keys() & after.keys():
+        then, now = ({rename(name): float.fromhex(x) for name, x in side[part].items() if "0x" in x} for side in (before, after))
+        for name in then.keys() & now.keys():
+            largest = max(largest, abs(then[name] - now[name]) / max(abs(then[name]), 1e-3))
+    return largest
 
 
 def rename(name: str) -> str:

@@ -105,11 +105,11 @@ def any_writing(draw: random.Random, grammar: Grammar, turn: Turn) -> list[int]:
     if draw.random() < 0.15:
         return [draw.choice(grammar.candidates.tolist()) for _ in range(draw.randint(1, budget))]
     while len(written) < budget and not grammar.is_final[state]:
-        candidate = draw.choice(np.flatnonzero(grammar.next_state[state]).tolist())
-        if grammar.candidates[candidate] == grammar.stop_id:
+        token, after = draw.choice(list(tiny.edges(grammar, state).items()))
+        if token == grammar.stop_id:
             break
-        written.append(int(grammar.candidates[candidate]))
-        state = int(grammar.next_state[state, candidate])
+        written.append(token)
+        state = after
     return written
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from arl import agents, envs, models, rollout, text
 from arl.agents import Act, Attempts, History, Reflection, Remember, Think, UseTools, Window
+from arl.rollout.sampling import options
 from arl.task import Environment, Step, Task
-from arl.types import Interaction, Kind, Reward, Segment, Text, Trajectory
+from arl.types import Grammar, Interaction, Kind, Reward, Segment, Text, Trajectory
 
 TOKENIZER = text.load_tokenizer()
 SYMBOLS = tuple(f" {i}" for i in range(4))
@@ -113,6 +114,24 @@ def params() -> Any:
     return {**weights, "head": weights["head"] * 8.0, "value_head": weights["value_head"] * 100.0}
 
 
+def edges(grammar: Grammar, state: int) -> dict[int, int]:
+    """The tokens that can follow in a state, of its mask and of its edges, and the states after them, in ascending order."""
+    masked = dict.fromkeys(text.mask_tokens(grammar, state).tolist(), int(grammar.mask_state[state]))
+    rows = zip(grammar.token[state].tolist(), grammar.next_state[state].tolist(), strict=True)
+    return dict(sorted((masked | {token: after for token, after in rows if after}).items()))
+
+
+def kept(grammar: Grammar, trajectory: Trajectory) -> np.ndarray:
+    """The candidates from which each token was sampled, bool `[B, T, U]`; none where none was."""
+    fields = (trajectory.state, trajectory.support, trajectory.kept)
+    return np.asarray(options(grammar, *jax.tree.map(jnp.asarray, fields)))
+
+
+def sampled(grammar: Grammar, trajectory: Trajectory) -> np.ndarray:
+    """The sampled tokens as indices among the candidates, `[B, T, 1]`."""
+    return np.clip(np.searchsorted(grammar.candidates, trajectory.sampled), 0, len(grammar.candidates) - 1)[..., None]
+
+
 def keys(num_lanes: int, seed: int = 0) -> tuple[jax.Array, jax.Array]:
     """Keys of lanes and of their tasks."""
     fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
@@ -153,7 +172,7 @@ def retell(name: str, trajectory: Trajectory, lane: int, lane_key: jax.Array, ta
         interaction.grammar,
         {"token": [], "kind": [], "context_start": [], "reward": [], "is_legal": [], "text": [], "attempt": []},
     )
-    sampled = [int(grammar.candidates[candidate]) for candidate in trajectory.sampled[lane][trajectory.is_sampled[lane]]]
+    sampled = trajectory.sampled[lane][trajectory.is_sampled[lane]].tolist()
     context_start, unread, num_sampled = 0, [], 0
 
     def read(tokens, kind):
@@ -175,7 +194,7 @@ def retell(name: str, trajectory: Trajectory, lane: int, lane_key: jax.Array, ta
             read(unread, turn.kind)
             token = sampled[num_sampled]
             num_sampled += 1
-            automaton = int(grammar.next_state[automaton, np.searchsorted(grammar.candidates, token)])
+            automaton = edges(grammar, automaton).get(token, 0)
             run = grammar.forced[automaton][: grammar.forced_length[automaton]].tolist()
             automaton = int(grammar.forced_state[automaton])
             unread = [token, *run]

@@ -7,7 +7,7 @@ from arl import envs, rollout
 from arl.agents import Act, Attempts, Reflection, Remember, Think, UseTools, Window
 from arl.training import LearnerConfig
 from arl.training.config import check_config
-from arl.types import check_whole, scheduled_value
+from arl.types import check_whole
 from tests import tiny
 
 
@@ -36,10 +36,3 @@ def test_sizes_are_whole_numbers(name, make):
 
 def test_a_whole_number_of_any_library_is_one():
     check_whole(a=3, b=np.int64(3))
-
-
-def test_what_nothing_schedules_is_named():
-    assert scheduled_value({"attempts": {"keep": 0.5}}, "attempts", "keep") == 0.5
-    for curriculum in ({}, {"attempts": {}}):
-        with pytest.raises(ValueError, match="nothing sets attempts.keep"):
-            scheduled_value(curriculum, "attempts", "keep")

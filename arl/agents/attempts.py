@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.agents.layer import Layer, choose_expert, note_symbols, without_reward
+from arl.agents.layer import Layer, choose_expert, note_symbols, scheduled_value, without_reward
 from arl.agents.size import repeat
 from arl.task import Limits, Task
-from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Segment, Text, Turn, check_whole, scheduled_value, select
+from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Segment, Text, Turn, check_whole, select
 
 
 @dataclasses.dataclass(frozen=True)

@@ -123,18 +123,17 @@ def read_call(calls: Calls, said: Text) -> tuple[jax.Array, jax.Array]:
       arguments: int32 `[num_arguments]`, index of each argument's string; meaningless beyond the tool's own arguments.
     """
     grammar = calls.grammar
-    next_state = jnp.pad(jnp.asarray(grammar.next_state), ((0, 0), (0, 1)))  # a token that is not a candidate leads to the dead state
     argument, string = jnp.asarray(calls.argument), jnp.asarray(calls.string)
 
     def walk(carry, inputs):
-        (state, arguments), (candidate, is_said) = carry, inputs
-        state = jnp.where(is_said, next_state[state, candidate], state)
+        (state, arguments), (token, is_said) = carry, inputs
+        state = jnp.where(is_said, text.follow(grammar, state, token), state)
         is_complete = jnp.arange(calls.num_arguments) == argument[state]
         return (state, jnp.where(is_complete, string[state], arguments)), None
 
     begin = jnp.int32(grammar.root), jnp.zeros(calls.num_arguments, jnp.int32)
     is_said = jnp.arange(said.ids.shape[-1]) < said.length
-    (state, arguments), _ = jax.lax.scan(walk, begin, (text.candidate_index(grammar, said.ids), is_said))
+    (state, arguments), _ = jax.lax.scan(walk, begin, (said.ids, is_said))
     return jnp.asarray(grammar.choice)[state], arguments
 
 
@@ -149,6 +148,8 @@ def common_string(first: Grammar, second: Grammar) -> list[int] | None:
     waiting = list(paths)
     while waiting:
         a, b = pair = waiting.pop()
+        if first.mask_index[a] >= 0 or second.mask_index[b] >= 0:
+            return None
         if first.is_accepting[a] and second.is_accepting[b]:
             return paths[pair]
         for token in edges[0][a].keys() & edges[1][b].keys():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from arl import text
 from arl.task import Limits, Task, TaskExpert
-from arl.types import AgentState, ArlError, Expert, Grammar, Interaction, Kind, Reward, Text, Turn, select
+from arl.types import AgentState, ArlError, Curriculum, Expert, Grammar, Interaction, Kind, Reward, Text, Turn, select
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +192,25 @@ def note_symbols(task: Task, symbols: str | tuple[str, ...]) -> tuple[str, ...] 
             raise ArlError(f"symbols is {symbols!r}; set it to 'task', 'any', or a tuple of strings of one token, such as (' 0', ' 1')")
         return task.note_symbols if symbols == "task" else None
     return tuple(symbols)
+
+
+def scheduled_value(curriculum: Curriculum, name: str, field: str) -> Any:
+    """Returns the present value of a schedule, `curriculum[name][field]`.
+
+    Args:
+      curriculum: curriculum of the interaction.
+      name: name of a layer.
+      field: name of the value.
+
+    Raises:
+      ArlError: if the curriculum does not have it.
+    """
+    try:
+        return curriculum[name][field]
+    except KeyError:
+        raise ArlError(
+            f"nothing sets {name}.{field}; give LearnerConfig.schedules['{name}.{field}'] a Schedule, or the curriculum that value"
+        ) from None
 
 
 def snake_case(name: str) -> str:

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
-from arl.agents.layer import Layer, extend, note_symbols, without_reward
+from arl.agents.layer import Layer, extend, note_symbols, scheduled_value, without_reward
 from arl.agents.size import reset_every
 from arl.task import Task
-from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, check_whole, make_turn, scheduled_value, select
+from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, check_whole, make_turn, select
 
 
 class RememberState(NamedTuple):
@@ -122,7 +122,7 @@ class _Remember:
         address = lambda place: text.token_ids(tokenizer, f" {place}", after=layer.ask) if many else []
         self.names = [text.constant(ask + address(place)) for place in range(layer.num_notes)]
         self.asked, self.choice_budget = text.constant(ask), text.longest(self.places) if many else 0
-        self.first_word = text.token_ids(tokenizer, symbols[0])[0] if symbols else int(words.candidates[0])
+        self.first_word = text.token_ids(tokenizer, symbols[0])[0] if symbols else int(text.mask_tokens(words, words.root)[0])
         self.size = reset_every(
             inner.size,
             layer.every,

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from arl.agents.layer import Layer
+from arl.agents.layer import Layer, scheduled_value
 from arl.task import Task
-from arl.types import AgentState, ArlError, Interaction, Reward, Segment, scheduled_value
+from arl.types import AgentState, ArlError, Interaction, Reward, Segment
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,12 +82,12 @@ def make_language_model(config: ModelConfig) -> LanguageModel:
 
 
 def _rows(table: jax.Array, candidates: np.ndarray | jax.Array) -> jax.Array:
-    """Returns the rows of `table` `[V, D]` at `candidates` `[U]`; the table itself if they are all rows in order."""
+    """Returns the rows of `table` `[V, D]` at `candidates` `[U]`; without a gather if they are the first rows in order."""
     if isinstance(candidates, np.ndarray):
         if candidates.size and not 0 <= candidates.min() <= candidates.max() < len(table):
             raise ArlError(
                 f"candidates are outside a vocabulary of {len(table)} tokens; set ModelConfig.vocab_size to that of the tokenizer"
             )
-        if np.array_equal(candidates, np.arange(len(table))):
-            return table
+        if np.array_equal(candidates, np.arange(len(candidates))):
+            return table[: len(candidates)]
     return table[candidates]

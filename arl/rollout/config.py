@@ -2,10 +2,11 @@
 
 import dataclasses
 
-from arl.rollout.decoding import Decoding
+from arl.rollout.decoding import MOST_KEPT, Decoding, num_kept
 from arl.types import ArlError, Interaction, check_whole
 
 SLOT_UNIT = 8  # slots of the cache are a multiple of this, the size of a vector register; stages of a long cache of four times this
+MOST_TURNS = 2**16 - 1  # a trajectory counts turns, attempts and episodes in 16 bits
 CONTEXTS = 4  # length of a trajectory with restarts, in contexts; its beginning reads half a context again, on average
 
 
@@ -94,6 +95,11 @@ def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_si
             f"context of {config.context_length} tokens cannot hold {size.turns} turns ({size.context} tokens at the longest); "
             f"set RolloutConfig.context_length >= {size.context}"
         )
+    if size.turns > MOST_TURNS or (config.restarts and config.trajectory_length > MOST_TURNS):
+        raise ArlError(
+            f"a trajectory counts at most {MOST_TURNS} turns and episodes; set fewer attempts or a lower time limit than those of "
+            f"{size.turns} turns, and RolloutConfig.trajectory_length <= {MOST_TURNS}, or restarts=False"
+        )
     shortest = size.read + size.written + 2
     if config.trajectory_length < shortest:
         raise ArlError(
@@ -110,9 +116,15 @@ def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_si
             f"the grammar writes token {int(interaction.grammar.candidates.max())}, beyond the model's vocabulary; "
             f"take a model with ModelConfig.vocab_size > {int(interaction.grammar.candidates.max())}"
         )
-    if not config.decoding.constrained and len(interaction.grammar.candidates) < vocabulary_size:
+    most_kept = num_kept(interaction.grammar, config.decoding)
+    if most_kept > MOST_KEPT:
         raise ArlError(
-            "decoding without a grammar needs the whole vocabulary as candidates; use text.free(grammar, vocabulary_size), or set "
+            f"{'top-k' if config.decoding.top_k else 'top-p and min-p'} may keep {most_kept} tokens of free text, and a trajectory "
+            f"remembers at most {MOST_KEPT}; set Decoding.top_k between 1 and {MOST_KEPT}"
+        )
+    if not config.decoding.constrained and not (interaction.grammar.mask_index >= 0).all():
+        raise ArlError(
+            "decoding without a grammar chooses from the whole vocabulary in every state; use text.free(grammar, vocabulary_size), or set "
             "Decoding.constrained=True"
         )
     if config.expert and not interaction.has_expert:

@@ -5,7 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from arl.types import ArlError
+from arl.types import ArlError, Grammar
+
+MOST_KEPT = 1024  # tokens that a position of a trajectory can remember beside the grammar's state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,15 @@ def masked_log_probs(logits: jax.Array, support: jax.Array, temperature: float) 
     """
     scaled = logits.astype(jnp.float32) / (temperature or 1.0)
     return jax.nn.log_softmax(jnp.where(support, scaled, -1e30), axis=-1)
+
+
+def num_kept(grammar: Grammar, decoding: Decoding) -> int:
+    """Returns `K`, the most tokens that decoding keeps in a free state; 0 if it does not narrow, or if no state is free."""
+    if not grammar.num_tokens or not decoding.narrows:
+        return 0
+    if decoding.temperature == 0:
+        return 1
+    return min(decoding.top_k or grammar.num_tokens, grammar.num_tokens)
 
 
 def narrow(logits: jax.Array, support: jax.Array, decoding: Decoding) -> jax.Array:

@@ -43,28 +43,27 @@ def first_texts(interaction: Interaction, lanes: Lane) -> Lane:
     return consult(interaction, lanes._replace(expert=empty), jnp.ones(num_lanes, bool))
 
 
-def next_token(grammar: Grammar, lanes: Lane, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Replaces sampled candidates by the next tokens of the experts' texts.
+def next_token(grammar: Grammar, lanes: Lane) -> tuple[jax.Array, jax.Array]:
+    """Returns the next tokens of the experts' texts.
 
-    The next token follows those already written, forced ones included; after the last one it is the stop token. The sample stays where the
-    grammar does not allow the expert's token, or where the segment has departed from the expert's text.
+    The next token follows those already written, forced ones included; after the last one it is the stop token. It cannot be written where
+    the grammar does not allow it, or where the segment has departed from the expert's text.
 
     Args:
-      grammar: grammar of the interaction, with `U` candidates.
+      grammar: grammar of the interaction.
       lanes: `[B]`, with the experts' texts.
-      drawn: int32 `[B]`, candidates sampled from the model.
 
     Returns:
-      int32 `[B]`, candidates; and bool `[B]`, whether they are the expert's.
+      int32 `[B]`, token ids; and bool `[B]`, whether they can be written.
     """
-    return jax.vmap(functools.partial(_next_token, grammar))(lanes, lanes.expert, drawn)
+    return jax.vmap(functools.partial(_next_token, grammar))(lanes, lanes.expert)
 
 
-def _next_token(grammar: Grammar, lane: Lane, wanted: Text, drawn: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _next_token(grammar: Grammar, lane: Lane, wanted: Text) -> tuple[jax.Array, jax.Array]:
     written, index = lane.written, jnp.arange(wanted.ids.shape[0])
     is_beginning = jnp.all((wanted.ids == written.ids) | (index >= written.length)) & (written.length <= wanted.length)
-    token = wanted.ids[jnp.minimum(written.length, index[-1])]
-    candidate = text.candidate_index(grammar, jnp.where(written.length < wanted.length, token, grammar.stop_id))
-    is_candidate = jnp.arange(len(grammar.candidates)) == candidate
-    is_followed = is_beginning & jnp.any(is_candidate & text.support(grammar, lane.grammar, lane.legal))
-    return jnp.where(is_followed, candidate, drawn), is_followed
+    token = jnp.where(written.length < wanted.length, wanted.ids[jnp.minimum(written.length, index[-1])], grammar.stop_id)
+    is_edge = (jnp.asarray(grammar.token)[lane.grammar] == token) & (jnp.asarray(grammar.next_state)[lane.grammar] > 0)
+    by_edge = jnp.any(is_edge & text.legal_edges(grammar, lane.grammar, lane.legal))
+    by_mask = ~jnp.any(is_edge) & (text.follow(grammar, lane.grammar, token) > 0)
+    return token, is_beginning & (by_edge | by_mask)

@@ -206,20 +206,19 @@ def expert_key(lane: Lane) -> jax.Array:
     return jax.random.fold_in(_key(lane, _SAMPLE), 1)
 
 
-def write(interaction: Interaction, lane: Lane, candidate: jax.Array) -> tuple[Lane, jax.Array, Text]:
+def write(interaction: Interaction, lane: Lane, token: jax.Array) -> tuple[Lane, jax.Array, Text]:
     """Writes a token and those that the grammar forces after it.
 
     Args:
       interaction: the agent in its environment.
       lane: a lane that has read its inbox.
-      candidate: int32 `[]`, index of the token among the grammar's candidates.
+      token: int32 `[]`, id of the token.
 
     Returns:
       The lane, with the written tokens in its inbox; bool `[]`, whether the segment ends; and the written tokens, `Text`.
     """
     grammar = interaction.grammar
-    token = jnp.asarray(grammar.candidates)[candidate]
-    state = jnp.asarray(grammar.next_state)[lane.grammar, candidate]
+    state = text.follow(grammar, lane.grammar, token)
     run, after_run = text.forced_run(grammar, state)
     fits = run.length < lane.budget
     run = text.only_if(fits, run)

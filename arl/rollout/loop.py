@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arl import text
 from arl.models import LanguageModel
 from arl.rollout import decoding as decode
 from arl.rollout import expert as experts
@@ -20,9 +19,8 @@ from arl.rollout import lanes as lane_steps
 from arl.rollout import schedule
 from arl.rollout.config import RolloutConfig, fit
 from arl.rollout.lanes import Event, Lane
+from arl.rollout.sampling import choose
 from arl.types import Curriculum, Interaction, Reward, Trajectory, select
-
-EVERY_CANDIDATE = 0xFFFFFFFF  # bits of a support of all candidates
 
 
 class Usage(NamedTuple):
@@ -81,7 +79,7 @@ def roll_out(
     """
     config, num_lanes = fit(config, interaction), lanes.position.shape[0]
     shapes = schedule.make_shapes(num_lanes, config.widths)
-    trajectory = _empty_trajectory(interaction, num_lanes, config.trajectory_length)
+    trajectory = _empty_trajectory(interaction, config, num_lanes)
     calls = [functools.partial(_call, interaction, model, config, shape, params, curriculum) for shape in shapes]
 
     def is_true_anywhere(condition):
@@ -179,21 +177,23 @@ def _call(interaction, model, config, shape, params, curriculum, lanes, cache, t
     is_writing = has_read_all & ~is_closing & ~is_at_end
 
     logits = model.logits(params, features, interaction.grammar.candidates)
-    candidate, support, log_probs = _choose(interaction.grammar, config, rows, logits)
-    after, event = _live_on(interaction, curriculum, config.restarts, rows, candidate, is_writing, is_closing)
+    sample = choose(interaction.grammar, config.decoding, rows, logits)
+    after, event = _live_on(interaction, curriculum, config.restarts, rows, sample.token, is_writing, is_closing)
     if config.expert:
         after = experts.consult(interaction, after, event.ends_segment | event.ends_episode)
 
     where = jnp.arange(lanes.position.shape[0]) if served is None else served
     has_value = (has_read_all | is_at_end) & (count > 0)
-    log_prob = jnp.take_along_axis(log_probs, candidate[:, None], 1)[:, 0]
     # A position without a sampled token holds zeros, so that a trajectory does not depend on the widths of the calls.
     record = {
         "is_sampled": is_writing,
         "kind": jnp.where(is_writing, rows.kind, 0),
-        "sampled": jnp.where(is_writing, candidate, 0),
-        "support": jnp.where(is_writing[:, None], text.pack(support), np.uint32(EVERY_CANDIDATE)),
-        "log_prob": jnp.where(is_writing, log_prob, 0.0),
+        "sampled": jnp.where(is_writing, sample.token, 0),
+        "state": jnp.where(is_writing, rows.grammar, 0),
+        "has_choice": is_writing & sample.has_choice,
+        "support": jnp.where(is_writing[:, None], sample.support, np.uint32(0)),
+        "kept": None if sample.kept is None else jnp.where(is_writing[:, None], sample.kept, -1),
+        "log_prob": jnp.where(is_writing, sample.log_prob, 0.0),
         "value": jnp.where(has_value, value, 0.0),
         "has_value": has_value,
         **event._asdict(),
@@ -206,25 +206,12 @@ def _call(interaction, model, config, shape, params, curriculum, lanes, cache, t
     return lanes, cache, trajectory
 
 
-def _choose(grammar, config: RolloutConfig, rows: Lane, logits) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns the sampled candidates, int32 `[b]`, their supports, bool `[b, U]`, and log-probs over them, float32 `[b, U]`, nats."""
-    support = text.support(grammar, rows.grammar, rows.legal) if config.decoding.constrained else jnp.ones(logits.shape, bool)
-    support = decode.narrow(logits, support, config.decoding)
-    log_probs = decode.masked_log_probs(logits, support, config.decoding.temperature)
-    candidate = decode.sample(jax.vmap(lane_steps.draw)(rows), log_probs, support)
-    if config.expert:
-        candidate, is_followed = experts.next_token(grammar, rows, candidate)
-        support &= is_followed[:, None] | (jnp.arange(logits.shape[-1]) == candidate[:, None])
-        log_probs = decode.masked_log_probs(logits, support, config.decoding.temperature)
-    return candidate, support, log_probs
-
-
-def _live_on(interaction, curriculum, restarts, rows: Lane, candidate, is_writing, is_closing) -> tuple[Lane, Event]:
+def _live_on(interaction, curriculum, restarts, rows: Lane, token, is_writing, is_closing) -> tuple[Lane, Event]:
     """Returns the lanes `[b]` after they have written their tokens, and their events.
 
     The interaction is advanced under one condition for the whole batch, so that it costs nothing in calls in which no segment ends.
     """
-    wrote, ends, own = jax.vmap(functools.partial(lane_steps.write, interaction))(rows, candidate)
+    wrote, ends, own = jax.vmap(functools.partial(lane_steps.write, interaction))(rows, token)
     ends &= is_writing
     rows = _where(is_writing, wrote, rows)
     nothing = jax.tree.map(lambda x: jnp.broadcast_to(x, ends.shape), lane_steps.no_event())
@@ -251,23 +238,27 @@ def _put(trajectory: Trajectory, index: tuple, values: dict) -> Trajectory:
     """Returns the trajectory with values at pairs of lane and position; positions beyond its end are dropped."""
 
     def put(array, value):
-        return array.at[index].set(value, mode="drop")
+        return array.at[index].set(value.astype(array.dtype), mode="drop")
 
     return trajectory._replace(**{name: jax.tree.map(put, getattr(trajectory, name), value) for name, value in values.items()})
 
 
-def _empty_trajectory(interaction: Interaction, num_lanes: int, num_tokens: int) -> Trajectory:
-    shape = (num_lanes, num_tokens)
+def _empty_trajectory(interaction: Interaction, config: RolloutConfig, num_lanes: int) -> Trajectory:
+    grammar, num_tokens = interaction.grammar, config.trajectory_length
+    shape, num_kept = (num_lanes, num_tokens), decode.num_kept(grammar, config.decoding)
     ints, floats, bools = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32), jnp.zeros(shape, bool)
-    words = (len(interaction.grammar.candidates) + 31) // 32
+    kinds, indices = jnp.zeros(shape, jnp.int8), jnp.zeros(shape, jnp.uint16)
     return Trajectory(
         token=ints,
-        token_kind=ints,
+        token_kind=kinds,
         context_start=jnp.broadcast_to(jnp.arange(num_tokens), shape),  # a position without a token attends to itself alone
         is_sampled=bools,
-        kind=ints,
+        kind=kinds,
         sampled=ints,
-        support=jnp.full((*shape, words), np.uint32(EVERY_CANDIDATE)),
+        state=ints,
+        has_choice=bools,
+        support=jnp.zeros((*shape, -(-grammar.token.shape[1] // 32)), jnp.uint32),
+        kept=jnp.full((*shape, num_kept), -1, jnp.int32) if num_kept else None,
         log_prob=floats,
         value=floats,
         has_value=bools,
@@ -277,7 +268,7 @@ def _empty_trajectory(interaction: Interaction, num_lanes: int, num_tokens: int)
         is_legal=bools,
         ends_episode=bools,
         is_truncated=bools,
-        turn=ints,
-        attempt=ints,
-        episode=ints,
+        turn=indices,
+        attempt=indices,
+        episode=indices,
     )

@@ -1,11 +1,24 @@
 """Text on the device: operations on `Text`, grammars, tokenizers and templates."""
 
-from arl.text.grammar import any_text, automaton, edges_of, free, join, legal_strings, longest
+from arl.text.grammar import any_text, automaton, edges_of, free, join, legal_strings, longest, mask_tokens
 from arl.text.holes import Hole, choice, grid, nested, number, subset
 from arl.text.template import Template, check, check_text, template, when
 from arl.text.text import checked, concatenate, constant, cut, empty, flatten, keep_last, lookup, only_if, pad, stack, to_string
 from arl.text.tokenizer import encode, load_tokenizer, token_ids
-from arl.text.walk import accepts, candidate_index, forced_run, pack, pad_legal, parse, say_choice, support, unpack
+from arl.text.walk import (
+    accepts,
+    edge_columns,
+    follow,
+    forced_run,
+    is_free,
+    legal_edges,
+    pack,
+    pad_legal,
+    parse,
+    say_choice,
+    support,
+    unpack,
+)
 
 __all__ = [
     "Hole",
@@ -13,7 +26,6 @@ __all__ = [
     "accepts",
     "any_text",
     "automaton",
-    "candidate_index",
     "check",
     "check_text",
     "checked",
@@ -21,19 +33,24 @@ __all__ = [
     "concatenate",
     "constant",
     "cut",
+    "edge_columns",
     "edges_of",
     "empty",
     "encode",
     "flatten",
+    "follow",
     "forced_run",
     "free",
     "grid",
+    "is_free",
     "join",
     "keep_last",
+    "legal_edges",
     "legal_strings",
     "load_tokenizer",
     "longest",
     "lookup",
+    "mask_tokens",
     "nested",
     "number",
     "only_if",

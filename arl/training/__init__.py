@@ -4,7 +4,8 @@ from arl.training.backend import backend_fault
 from arl.training.checkpoint import CheckpointError, Checkpoints
 from arl.training.config import LearnerConfig, Schedule, curriculum_at
 from arl.training.credit import ESTIMATORS, Credit
-from arl.training.learner import Learner, TrainState, make_learner
+from arl.training.epoch import make_optimizer
+from arl.training.learner import Experience, Learner, TrainState, make_learner
 from arl.training.parallel import jit_update, make_mesh, pmap_update, replicate, shard_map_update, shardings, unreplicate
 from arl.training.run import MetricsFile, TrainingError, read_metrics, run, stop_on_signals
 from arl.training.warm_start import cloning_config, expert_rollout, in_turn, make_warm_start
@@ -14,6 +15,7 @@ __all__ = [
     "CheckpointError",
     "Checkpoints",
     "Credit",
+    "Experience",
     "Learner",
     "LearnerConfig",
     "MetricsFile",
@@ -25,6 +27,7 @@ __all__ = [
     "expert_rollout",
     "in_turn",
     "make_learner",
+    "make_optimizer",
     "make_warm_start",
     "read_metrics",
     "jit_update",

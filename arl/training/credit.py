@@ -14,7 +14,7 @@ from arl.types import Reward, Trajectory
 class Credit(NamedTuple):
     """Advantages and value targets of a trajectory.
 
-    A decision is a position after which more than one candidate could be sampled.
+    A decision is a position after which more than one token could be sampled.
 
     Attributes:
       advantage: float32 `[B, T]`, 0 where no token was sampled.
@@ -39,8 +39,8 @@ def total_reward(reward: Reward) -> jax.Array:
 
 
 def is_decision(trajectory: Trajectory) -> jax.Array:
-    """Returns the decisions, bool `[B, T]`: positions after which more than one candidate could be sampled."""
-    return trajectory.is_sampled & (jnp.sum(jax.lax.population_count(trajectory.support), axis=-1) > 1)
+    """Returns the decisions, bool `[B, T]`: positions after which more than one token could be sampled."""
+    return trajectory.is_sampled & trajectory.has_choice
 
 
 def counts(trajectory: Trajectory, is_kept: jax.Array, config: LearnerConfig) -> jax.Array:

@@ -14,7 +14,7 @@ from arl.models import LanguageModel
 from arl.rollout import RolloutConfig
 from arl.task import Bounds
 from arl.training.credit import total_reward
-from arl.training.loss import score
+from arl.training.scoring import score
 from arl.types import ArlError, Curriculum, Interaction, Kind, State, Text, Trajectory
 
 
@@ -162,8 +162,7 @@ def written_segments(interaction: Interaction, trajectory: Trajectory, kind: Kin
     """
     is_kind = trajectory.is_sampled & (trajectory.kind == kind)
     num_segments = max(1, int(np.max(np.sum(np.asarray(is_kind & trajectory.ends_segment), axis=1))))
-    tokens = jnp.asarray(interaction.grammar.candidates)[trajectory.sampled]
-    said = jnp.where(tokens == interaction.grammar.stop_id, -1, tokens)
+    said = jnp.where(trajectory.sampled == interaction.grammar.stop_id, -1, trajectory.sampled)
     return agents.segments(said, jnp.asarray(is_kind), jnp.asarray(trajectory.ends_segment), num_segments, interaction.size.written)
 
 

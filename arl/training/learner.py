@@ -20,8 +20,10 @@ from arl.training import loss as losses
 from arl.training.backend import backend_fault
 from arl.training.config import LearnerConfig
 from arl.training.credit import ESTIMATORS, Estimator, NamedEstimator, counts, is_decision, total_reward
+from arl.training.epoch import make_optimizer, take_epoch
 from arl.training.loss import Batch
 from arl.training.metrics import imitation_metrics, size_metrics, trajectory_metrics
+from arl.training.scoring import score
 from arl.types import ArlError, Interaction, Trajectory
 
 DATA_AXIS = "data"  # of a mesh: the lanes are divided along it
@@ -49,16 +51,39 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
+class Experience(NamedTuple):
+    """What an update learns from.
+
+    Attributes:
+      trajectory: `[B, T]`, what the lanes have read, written and earned.
+      lanes: the lanes after it, as in `TrainState`.
+      usage: the work of the rollout.
+    """
+
+    trajectory: Trajectory
+    lanes: Any
+    usage: rollout.Usage
+
+
 class Learner(NamedTuple):
-    """A training program as two pure functions.
+    """A training program as pure functions, which can be jitted, and vmapped over seeds.
+
+    An update collects experience and learns from it. To put something between the two, such as a verifier's rewards or other data, call
+    `collect`, change the trajectory, and call `learn`.
 
     Attributes:
       init: `key -> TrainState`.
-      update: `TrainState -> (TrainState, metrics)`, metrics float32 `[]` by name. It can be jitted, and vmapped over seeds.
+      collect: `TrainState -> Experience`.
+      learn: `(TrainState, Experience) -> (TrainState, metrics)`, metrics float32 `[]` by name.
     """
 
     init: Callable[[jax.Array], TrainState]
-    update: Callable[[TrainState], tuple[TrainState, dict[str, jax.Array]]]
+    collect: Callable[[TrainState], Experience]
+    learn: Callable[[TrainState, Experience], tuple[TrainState, dict[str, jax.Array]]]
+
+    def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Returns the state after one update, and its metrics."""
+        return self.learn(state, self.collect(state))
 
 
 def make_learner(
@@ -69,6 +94,7 @@ def make_learner(
     *,
     vocab_size: int,
     estimate: Estimator | None = None,
+    optimizer: optax.GradientTransformation | None = None,
     curriculum: Any = None,
     first_step: int = 0,
     axis_name: str | None = None,
@@ -85,6 +111,7 @@ def make_learner(
       config: how the agent learns from its trajectories.
       vocab_size: `V`, tokens of the model's vocabulary.
       estimate: estimator of advantages; None takes `config.credit`.
+      optimizer: optimizer of the parameters; None for that of `make_optimizer(config)`.
       curriculum: initial value of the part that `interaction.update_curriculum` changes; None for none.
       first_step: number of updates before this learner's first one, those of a warm start; its schedules start there.
       axis_name: mapped axis of devices under `jax.shard_map` or `jax.pmap`; each device then has `num_lanes / num_devices` lanes.
@@ -115,14 +142,14 @@ def make_learner(
         rollout_config,
         config,
         estimator=NamedEstimator(estimate) if estimate else ESTIMATORS[config.credit],
-        optimizer=make_optimizer(config),
+        optimizer=optimizer or make_optimizer(config),
         roll_out=roll_out if mesh is None else on_each_device(roll_out, mesh),
         curriculum=curriculum,
         first_step=first_step,
         axis_name=axis_name,
         num_devices=num_devices,
     )
-    return Learner(program.init, program.update)
+    return Learner(program.init, program.collect, program.learn)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,14 +187,19 @@ class _Program:
         reference = jax.tree.map(jnp.copy, params) if self.config.kl_weight else None
         return TrainState(params, self.optimizer.init(params), reference, lanes, self.curriculum, key_run, jnp.int32(0))
 
-    def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
-        key_lanes, key_epochs = jax.random.split(jax.random.fold_in(state.key, state.step))
+    def collect(self, state: TrainState) -> Experience:
+        key_lanes, _ = self.keys(state)
         now = self.curriculum_at(state.curriculum, state.step)
         lanes = state.lanes if self.keeps_lanes else self.new_lanes(key_lanes, now)
         lanes, trajectory, usage = self.roll_out(state.params, now, lanes)
+        return Experience(trajectory, lanes if self.keeps_lanes else state.lanes, usage)
+
+    def learn(self, state: TrainState, experience: Experience) -> tuple[TrainState, dict[str, jax.Array]]:
+        trajectory, lanes, usage = experience
+        _, key_epochs = self.keys(state)
         batch, metrics = self.make_batch(state, trajectory)
         entropy_weight = self.config.entropy(self.progress(state.step))
-        params, optimizer_state, learned = self.learn(state, batch, entropy_weight, key_epochs)
+        params, optimizer_state, learned = self.take_epochs(state, batch, entropy_weight, key_epochs)
 
         metrics |= learned | trajectory_metrics(trajectory, usage, self.total)
         metrics |= size_metrics(trajectory, self.interaction.size, self.total)
@@ -176,7 +208,6 @@ class _Program:
         metrics["entropy_weight"] = entropy_weight
         adapted = self.interaction.update_curriculum(state.curriculum, metrics) if self.interaction.update_curriculum else state.curriculum
         check.check_adapted(state.curriculum, adapted)
-        lanes = lanes if self.keeps_lanes else state.lanes
         return TrainState(params, optimizer_state, state.reference, lanes, adapted, state.key, state.step + 1), metrics
 
     def make_batch(self, state: TrainState, trajectory: Trajectory) -> tuple[Batch, dict[str, jax.Array]]:
@@ -185,7 +216,7 @@ class _Program:
         reward, reference = total_reward(trajectory.reward) * config.reward_scale, jnp.zeros_like(trajectory.log_prob)
         if config.kl_weight:
             temperature = self.rollout_config.decoding.temperature
-            scored = functools.partial(losses.score, self.model, self.interaction.grammar, state.reference, temperature=temperature)
+            scored = functools.partial(score, self.model, self.interaction.grammar, state.reference, temperature=temperature)
             reference, _, _ = in_parts(scored, trajectory, config.num_lanes // config.microbatch)
             if config.kl_in_reward:
                 divergence = objectives.KL_ESTIMATORS[config.kl_estimator](trajectory.log_prob, reference, is_decision(trajectory))
@@ -199,7 +230,13 @@ class _Program:
         explained = objectives.explained_variance(trajectory.value, credit.target, trajectory.is_sampled, self.axis_name)
         return batch, {"explained_variance": explained, **jax.tree.map(self.total, credit.metrics)}
 
-    def learn(self, state: TrainState, batch: Batch, entropy_weight: jax.Array, key: jax.Array) -> tuple[Any, Any, dict[str, jax.Array]]:
+    def keys(self, state: TrainState) -> jax.Array:
+        """Returns the random keys of an update, of its new lanes and of its epochs."""
+        return jax.random.split(jax.random.fold_in(state.key, state.step))
+
+    def take_epochs(
+        self, state: TrainState, batch: Batch, entropy_weight: jax.Array, key: jax.Array
+    ) -> tuple[Any, Any, dict[str, jax.Array]]:
         """Returns params and optimizer state after all epochs, and their metrics."""
         temperature = self.rollout_config.decoding.temperature
         part_loss = functools.partial(losses.loss, self.model, self.interaction.grammar, self.config, temperature, entropy_weight)
@@ -256,72 +293,6 @@ def on_each_device(roll_out: Callable, mesh: Mesh) -> Callable:
     everywhere, divided = PartitionSpec(), PartitionSpec(DATA_AXIS)
     places = {"in_specs": (everywhere, everywhere, divided), "out_specs": (divided, divided, everywhere)}
     return jax.shard_map(of_device, mesh=mesh, axis_names={DATA_AXIS}, check_vma=False, **places)
-
-
-def make_optimizer(config: LearnerConfig) -> optax.GradientTransformation:
-    """Returns AdamW with gradient clipping and a learning rate that is scheduled over the steps of a run."""
-    num_steps = config.num_updates * config.epochs * config.minibatches
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_gradient_norm),
-        optax.adamw(
-            lambda count: config.learning_rate(count / num_steps),
-            b1=config.adam_b1,
-            b2=config.adam_b2,
-            eps=config.adam_epsilon,
-            weight_decay=config.weight_decay,
-        ),
-    )
-
-
-def take_epoch(optimizer, config: LearnerConfig, part_loss, batch: Batch, num_blocks, first_block, axis_name, carry, key):
-    """Takes one epoch: a step of the optimizer for each minibatch of a batch.
-
-    Args:
-      optimizer: optimizer of optax.
-      config: config of the learner.
-      part_loss: `(totals, params, microbatch) -> (loss, metrics)`.
-      batch: the lanes of this device.
-      num_blocks: number of blocks of lanes on this device.
-      first_block: index of the first of them among those of all devices.
-      axis_name: mapped axis of devices, if there is one.
-      carry: parameters and optimizer state.
-      key: random key of the shuffle.
-
-    Returns:
-      The carry, and metrics, float32 `[minibatches]` by name.
-    """
-    lanes_a_device = batch.advantage.shape[0]
-    size = lanes_a_device // num_blocks
-    permute = jax.vmap(lambda block: jax.random.permutation(jax.random.fold_in(key, block), size))
-    order = permute(first_block + jnp.arange(num_blocks))
-    num_parts = config.num_lanes // (config.minibatches * config.microbatch)
-
-    def cut(x):
-        """Reshapes `[lanes, ...]` to `[minibatches, microbatches, lanes, ...]`, with as many lanes from each block in every microbatch."""
-        blocks = jax.vmap(lambda block, index: block[index])(x.reshape(num_blocks, size, *x.shape[1:]), order)
-        blocks = blocks.reshape(num_blocks, config.minibatches, num_parts, -1, *x.shape[1:])
-        return jnp.moveaxis(blocks, 0, 2).reshape(config.minibatches, num_parts, -1, *x.shape[1:])
-
-    total = functools.partial(jax.lax.psum, axis_name=axis_name) if axis_name else lambda x: x
-
-    def minibatch(carry, parts):
-        params, optimizer_state = carry
-        counts = jax.vmap(lambda part: losses.count(part, config))(parts)
-        totals = jax.tree.map(lambda count: total(jnp.sum(count)), counts)
-        gradient = jax.value_and_grad(functools.partial(part_loss, totals), has_aux=True)
-
-        def add(summed, part):
-            (_, metrics), gradients = gradient(params, part)
-            return jax.tree.map(jnp.add, summed, gradients), metrics
-
-        gradients, metrics = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), parts)
-        gap = jnp.max(metrics.pop("max_log_prob_gap"))
-        gradients, metrics = total(gradients), total({name: jnp.sum(value) for name, value in metrics.items()})
-        updates, optimizer_state = optimizer.update(gradients, optimizer_state, params)
-        metrics |= {"max_log_prob_gap": gap, "gradient_norm": optax.global_norm(gradients)}
-        return (optax.apply_updates(params, updates), optimizer_state), metrics
-
-    return jax.lax.scan(minibatch, carry, jax.tree.map(cut, batch))
 
 
 def in_parts(function: Callable, batch: Any, num_parts: int) -> Any:

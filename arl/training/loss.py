@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from arl import objectives, text
+from arl import objectives
 from arl.models import LanguageModel
-from arl.rollout import masked_log_probs
 from arl.training.config import LearnerConfig
+from arl.training.scoring import score
 from arl.types import Grammar, Kind, Trajectory
 
 
@@ -57,30 +57,6 @@ def count(batch: Batch, config: LearnerConfig) -> Totals:
     return Totals(
         _weights(batch.is_kept, batch, config)[1], _weights(batch.decides, batch, config)[1], jnp.sum(batch.trajectory.is_sampled * 1.0)
     )
-
-
-def score(
-    model: LanguageModel, grammar: Grammar, params: Any, trajectory: Trajectory, temperature: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Scores the sampled tokens of a trajectory with new parameters, over the supports that they were sampled from.
-
-    Args:
-      model: the model that wrote them.
-      grammar: grammar of the interaction.
-      params: parameters to score with.
-      trajectory: `[B, T]`.
-      temperature: temperature of the decoding.
-
-    Returns:
-      Log-prob of the sampled token, nats; entropy of its distribution, nats; and value, in the units of the scaled reward; float32 `[B, T]`
-      each.
-    """
-    features = model.score(params, trajectory.token, trajectory.context_start)
-    logits = model.logits(params, features, grammar.candidates)
-    support = text.unpack(trajectory.support, len(grammar.candidates))
-    log_probs = masked_log_probs(logits, support, temperature)
-    log_prob = jnp.take_along_axis(log_probs, trajectory.sampled[..., None], -1)[..., 0]
-    return log_prob, objectives.categorical_entropy(log_probs, support), model.value(params, features)
 
 
 def loss(

@@ -18,7 +18,8 @@ import numpy as np
 from arl.models import LanguageModel
 from arl.rollout import Decoding, RolloutConfig
 from arl.training.config import LearnerConfig, Schedule
-from arl.training.learner import Learner, TrainState, make_learner, make_optimizer
+from arl.training.epoch import make_optimizer
+from arl.training.learner import Experience, Learner, TrainState, make_learner
 from arl.training.parallel import Update
 from arl.types import ArlError, Interaction, select
 
@@ -61,17 +62,17 @@ def make_warm_start(
     options |= {"estimate": None, "first_step": 0}
     imitated = interaction._replace(update_curriculum=None)  # the curriculum must adapt to the agent's outcomes, not the expert's
     cloning = make_learner(imitated, model, expert_rollout(rollout_config), cloning_config(config, num_updates), **options)
-    optimizer = make_optimizer(config)
+    optimizer = options.get("optimizer") or make_optimizer(config)
 
-    def update(state: TrainState):
-        state, metrics = cloning.update(state)
+    def learn(state: TrainState, experience: Experience):
+        state, metrics = cloning.learn(state, experience)
         is_last = state.step == num_updates
         optimizer_state = select(is_last, optimizer.init(state.params), state.optimizer_state)
         reference = None if state.reference is None else select(is_last, state.params, state.reference)
         metrics = {f"expert/{name}" if name.startswith("return") else name: value for name, value in metrics.items()}
         return state._replace(optimizer_state=optimizer_state, reference=reference), metrics
 
-    return Learner(cloning.init, update)
+    return Learner(cloning.init, cloning.collect, learn)
 
 
 def expert_rollout(config: RolloutConfig) -> RolloutConfig:

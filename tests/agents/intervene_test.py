@@ -131,8 +131,7 @@ def test_a_kind_that_no_expert_writes_cannot_be_replaced_by_one():
 def test_segments_are_what_was_written_by_lane_and_order():
     """Against a loop over a rolled-out batch."""
     _, trajectory, _ = tiny.roll("reflection", *tiny.keys(5))
-    grammar = tiny.agent("reflection").grammar
-    tokens, is_note = grammar.candidates[trajectory.sampled], trajectory.is_sampled & (trajectory.kind == Kind.REFLECTION)
+    tokens, is_note = trajectory.sampled, trajectory.is_sampled & (trajectory.kind == Kind.REFLECTION)
     found = agents.segments(jnp.asarray(tokens), jnp.asarray(is_note), jnp.asarray(trajectory.ends_segment), 3, 2)
     for lane in range(5):
         for index in range(3):  # the attempt's number is that of its reflection

@@ -23,6 +23,7 @@ from arl.agents import (
     limits_of,
     note_symbols,
 )
+from arl.agents.layer import scheduled_value
 from arl.task import Limits, Task, Tool
 from arl.types import AgentState, ArlError, Interaction, Kind, Segment
 from tests import agents_fixtures as plain
@@ -339,3 +340,10 @@ def test_of_two_layers_that_write_one_kind_the_one_that_asks_is_answered_by_its_
         if turn.terminated:
             break
     assert turn.terminated or turn.truncated
+
+
+def test_what_nothing_schedules_is_named():
+    assert scheduled_value({"attempts": {"keep": 0.5}}, "attempts", "keep") == 0.5
+    for curriculum in ({}, {"attempts": {}}):
+        with pytest.raises(ValueError, match="nothing sets attempts.keep"):
+            scheduled_value(curriculum, "attempts", "keep")

@@ -487,7 +487,7 @@ def test_trajectories_are_those_of_the_plain_account(num_notes):
         slots = jax.tree.map(lambda x, lane=lane: x[lane], trajectory)
         assert slots.ends_episode.sum() >= 2
         for episode in range(2):
-            told = plain.retell(composed, trajectory, interaction.grammar.candidates, lane, keys[0][lane], keys[1][lane], episode)
+            told = plain.retell(composed, trajectory, lane, keys[0][lane], keys[1][lane], episode)
             here = (slots.token_kind > 0) & (slots.episode == episode)
             assert slots.token[here].tolist() == told["token"] and slots.context_start[here].tolist() == told["context_start"]
             assert tiny.total(slots.reward)[slots.ends_segment & here].tolist() == told["reward"]

@@ -152,10 +152,7 @@ def test_the_language_is_that_of_all_its_strings():
     found = calls.grammar
     read = jax.jit(functools.partial(language.read_call, calls))
     pairs, seen = [(wanted.root, found.root)], set()
-
-    def edges(grammar, state):
-        return {int(grammar.candidates[i]): int(grammar.next_state[state, i]) for i in np.flatnonzero(grammar.next_state[state])}
-
+    edges = tiny.edges
     while pairs:
         a, b = pair = pairs.pop()
         if pair in seen:

@@ -12,7 +12,7 @@ import pytest
 from arl import envs, rollout, text
 from arl.agents import Act, Attempts, History, Reflection, Remember, Think, UseTools, Window
 from arl.rollout import Decoding
-from arl.training import loss
+from arl.training import scoring
 from arl.types import Kind, Segment
 from tests import agents_fixtures as plain
 from tests import tiny
@@ -91,8 +91,7 @@ def roll(name, num_lanes=4, num_trajectories=1, seed=0, **options):
 
 def sampled_tokens(name, trajectories, lane):
     """Tokens sampled in a lane, over all its trajectories."""
-    candidates = agent(name).grammar.candidates
-    return [int(candidates[x]) for trajectory in trajectories for x in trajectory.sampled[lane][trajectory.is_sampled[lane]]]
+    return [int(x) for trajectory in trajectories for x in trajectory.sampled[lane][trajectory.is_sampled[lane]]]
 
 
 def dictate(grammar, root, budget, ids):
@@ -105,8 +104,7 @@ def dictate(grammar, root, budget, ids):
         state, place, left = int(grammar.forced_state[state]), len(run), left - len(run)
     while True:
         token = ids[place] if place < len(ids) else grammar.stop_id
-        column = int(np.searchsorted(grammar.candidates, token))
-        state = int(grammar.next_state[state, column]) if grammar.candidates[column] == token else 0
+        state = tiny.edges(grammar, state).get(token, 0)
         assert state, "an expert writes what is legal"
         sampled.append(token)
         place, left = place + 1, left - 1
@@ -173,8 +171,8 @@ def test_a_trajectory_is_the_experts(name):
         assert trajectory.kind[lane][ends].tolist() == [kind for kind, _, _, _ in told]
         np.testing.assert_allclose(tiny.total(trajectory.reward)[lane][ends], [reward for _, _, _, reward in told], rtol=1e-6)
         assert trajectory.is_legal[lane][ends].all() and trajectory.ends_episode[lane].sum() == 1
-    support = np.asarray(text.unpack(jnp.asarray(trajectory.support), len(agent(name).grammar.candidates)))
-    assert np.take_along_axis(support, trajectory.sampled[..., None], -1)[..., 0][trajectory.is_sampled].all()
+    kept, sampled = tiny.kept(agent(name).grammar, trajectory), tiny.sampled(agent(name).grammar, trajectory)
+    assert np.take_along_axis(kept, sampled, -1)[..., 0][trajectory.is_sampled].all()
 
 
 def test_the_bisection_is_played():
@@ -196,7 +194,7 @@ def test_log_probs_are_those_of_the_model(name):
     """Sampler and learner agree; choices are those that the model would have had."""
     [trajectory], _ = roll(name)
     grammar, trajectory = agent(name).grammar, jax.tree.map(jnp.asarray, trajectory)
-    score = jax.jit(lambda s: loss.score(tiny.model(), grammar, tiny.params(), s, 1.0))
+    score = jax.jit(lambda s: scoring.score(tiny.model(), grammar, tiny.params(), s, 1.0))
     log_prob, entropy, _ = score(trajectory)
     np.testing.assert_allclose(np.where(trajectory.is_sampled, log_prob, 0), trajectory.log_prob, atol=1e-4)
     assert np.asarray(entropy)[np.asarray(trajectory.is_sampled)].max() > 0.05 and np.exp(np.asarray(trajectory.log_prob)).min() < 0.5
@@ -227,10 +225,8 @@ def test_scheduling_changes_nothing(name, widths):
 def test_an_expert_draws_anew_in_each_segment_and_lane():
     """The choices of a random expert are independent: with the key of an episode, all would be the same."""
     [trajectory], _ = roll("thoughts", num_lanes=16)
-    candidates, is_thought = agent("thoughts").grammar.candidates, trajectory.is_sampled & (trajectory.kind == Kind.THINK)
-    thoughts = [
-        [x for x in candidates[trajectory.sampled[lane][is_thought[lane]]] if x != tiny.TOKENIZER.eos_token_id] for lane in range(16)
-    ]
+    is_thought = trajectory.is_sampled & (trajectory.kind == Kind.THINK)
+    thoughts = [[x for x in trajectory.sampled[lane][is_thought[lane]] if x != tiny.TOKENIZER.eos_token_id] for lane in range(16)]
     assert {len(own) for own in thoughts} == {3}
     assert len({own[0] for own in thoughts}) == 4 and len({tuple(own) for own in thoughts}) > 8
 
@@ -246,8 +242,7 @@ def test_free_tokens_are_the_experts_too():
     _, trajectory, _ = jax.jit(lambda p: rollout.roll_out(free, tiny.model(), shape, p, {}, lanes))(tiny.params())
     trajectory = jax.tree.map(np.asarray, trajectory)
     assert trajectory.is_legal[trajectory.ends_segment].all()
-    bits = np.asarray(jax.lax.population_count(jnp.asarray(trajectory.support)).sum(-1))
-    assert (bits[trajectory.is_sampled] == len(tiny.TOKENIZER)).all(), "every token could have been written"
+    assert tiny.kept(free.grammar, trajectory)[trajectory.is_sampled].all(), "every token could have been written"
     for lane in range(4):
         written = trajectory.sampled[lane][trajectory.is_sampled[lane]].tolist()
         texts, left = [], written
@@ -286,15 +281,15 @@ def test_what_an_expert_may_not_write_is_drawn_and_not_learned(string, num_follo
         "episodes go on all the same"
     )
     wanted = text.token_ids(tiny.TOKENIZER, string)
-    bits, drawn = np.asarray(jax.lax.population_count(jnp.asarray(trajectory.support)).sum(-1)), set()
+    has_choice, drawn = trajectory.has_choice, set()
     for lane in range(8):
         place = 0
         for slot in np.flatnonzero(trajectory.is_sampled[lane]):
-            token = int(interaction.grammar.candidates[trajectory.sampled[lane, slot]])
-            if place < num_followed and bits[lane, slot] > 1:
+            token = int(trajectory.sampled[lane, slot])
+            if place < num_followed and has_choice[lane, slot]:
                 assert token == wanted[place]
             elif place >= num_followed:
-                assert bits[lane, slot] == 1 and trajectory.log_prob[lane, slot] == 0
+                assert not has_choice[lane, slot]
                 drawn.add(token)
             place = 0 if trajectory.ends_segment[lane, slot] else place + 1
     assert len(drawn) > 1 or string == " up right", "they are the model's own choices; nothing is left to choose where the rest is forced"
@@ -308,9 +303,8 @@ def test_what_an_expert_leaves_open_is_drawn_and_not_learned():
     trajectory = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, {}, lanes)[1])(tiny.params())
     trajectory = jax.tree.map(np.asarray, trajectory)
     is_thought = trajectory.is_sampled & (trajectory.kind == Kind.THINK)
-    bits = np.asarray(jax.lax.population_count(jnp.asarray(trajectory.support)).sum(-1))
-    assert (bits[is_thought] == 1).all() and len(np.unique(trajectory.sampled[is_thought])) > 2
-    assert (bits[trajectory.is_sampled & ~is_thought] > 1).any() and (trajectory.log_prob[is_thought] == 0).all()
+    assert not trajectory.has_choice[is_thought].any() and len(np.unique(trajectory.sampled[is_thought])) > 2
+    assert trajectory.has_choice[trajectory.is_sampled & ~is_thought].any()
 
 
 def test_without_the_option_there_is_no_expert_in_the_program():

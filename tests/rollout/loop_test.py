@@ -9,7 +9,7 @@ import pytest
 
 from arl import rollout, text
 from arl.rollout import Decoding
-from arl.training import loss
+from arl.training import scoring
 from arl.types import Kind
 from tests import agents_fixtures as plain
 from tests import tiny
@@ -59,7 +59,7 @@ def test_trajectories_of_random_compositions_are_those_of_the_plain_account(seed
     for lane in range(4):
         slots, earned = lane_of(trajectory, lane), 0.0
         for episode in range(int(slots.ends_episode.sum())):
-            told = plain.retell(recipe, trajectory, interaction.grammar.candidates, lane, keys[0][lane], keys[1][lane], episode)
+            told = plain.retell(recipe, trajectory, lane, keys[0][lane], keys[1][lane], episode)
             here = (slots.token_kind > 0) & (slots.episode == episode)
             ends = slots.ends_segment & here
             assert slots.token[here].tolist() == told["token"]
@@ -89,7 +89,7 @@ def test_the_ring_holds_every_live_context_of_a_long_trajectory(name="think"):
         < trajectory.token.shape[1]
     )
     banded = tiny.model(shape.context_length)
-    log_prob, _, value = loss.score(banded, interaction.grammar, tiny.params(), jax.tree.map(jnp.asarray, trajectory), 1.0)
+    log_prob, _, value = scoring.score(banded, interaction.grammar, tiny.params(), jax.tree.map(jnp.asarray, trajectory), 1.0)
     assert np.abs(np.asarray(log_prob) - trajectory.log_prob)[trajectory.is_sampled].max() < 1e-4
     assert np.abs(np.asarray(value) - trajectory.value)[trajectory.has_value].max() < 1e-3
 
@@ -212,14 +212,13 @@ DECODINGS = [
 def test_the_learner_recomputes_the_samplers_log_probs(decoding):
     _, trajectory, _ = tiny.roll("annealed", *tiny.keys(8), decoding=decoding)
     grammar = tiny.agent("annealed").grammar
-    score = jax.jit(lambda s: loss.score(tiny.model(), grammar, tiny.params(), s, decoding.temperature))
+    score = jax.jit(lambda s: scoring.score(tiny.model(), grammar, tiny.params(), s, decoding.temperature))
     log_prob, entropy, value = score(jax.tree.map(jnp.asarray, trajectory))
     np.testing.assert_allclose(
         np.where(trajectory.is_sampled, log_prob, 0), np.where(trajectory.is_sampled, trajectory.log_prob, 0), atol=1e-4
     )
     np.testing.assert_allclose(np.where(trajectory.has_value, value, 0), np.where(trajectory.has_value, trajectory.value, 0), atol=1e-4)
-    is_kept = text.unpack(jnp.asarray(trajectory.support), len(grammar.candidates))
-    chosen = np.take_along_axis(np.asarray(is_kept), trajectory.sampled[..., None], -1)[..., 0]
+    chosen = np.take_along_axis(tiny.kept(grammar, trajectory), tiny.sampled(grammar, trajectory), -1)[..., 0]
     assert chosen[trajectory.is_sampled].all(), "what was sampled stands in its support"
     assert (np.asarray(entropy)[trajectory.is_sampled] >= -1e-6).all()
 

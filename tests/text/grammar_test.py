@@ -30,6 +30,11 @@ def as_text(ids: list[int], capacity: int = 26) -> Text:
     return Text(jnp.asarray(ids + [5] * (capacity - len(ids)), jnp.int32), jnp.int32(len(ids)))
 
 
+def support(grammar: Grammar, state, legal: jax.Array) -> jax.Array:
+    """The candidates that may follow, bool `[..., U]`."""
+    return text.support(grammar, state, text.legal_edges(grammar, state, legal))
+
+
 def written_forms(tokenizer, strings: list[str]) -> list[list[int]]:
     """The tokens of each string as they are written: with a stop token if a longer string begins with them."""
     lists = [text.token_ids(tokenizer, string) for string in strings]
@@ -42,7 +47,7 @@ def states_of(grammar: Grammar, root: int, forms: list[list[int]]) -> dict[tuple
     states = {(): root}
     for form in forms:
         for n, token in enumerate(form):
-            states[tuple(form[: n + 1])] = int(grammar.next_state[states[tuple(form[:n])], np.searchsorted(grammar.candidates, token)])
+            states[tuple(form[: n + 1])] = int(text.follow(grammar, states[tuple(form[:n])], token))
     return states
 
 
@@ -57,9 +62,7 @@ def test_support_is_what_some_legal_string_goes_on_with(name, strings):
     generator = np.random.default_rng(0)
     legal = np.stack([np.ones(len(strings), bool), np.zeros(len(strings), bool), *(generator.random((6, len(strings))) < 0.4)])
     beginnings = list(states)
-    found = jax.jit(jax.vmap(lambda state: text.support(grammar, jnp.full(8, state), jnp.asarray(legal))))(
-        jnp.asarray(list(states.values()))
-    )
+    found = jax.jit(jax.vmap(lambda state: support(grammar, jnp.full(8, state), jnp.asarray(legal))))(jnp.asarray(list(states.values())))
     assert found.shape == (len(states), 8, len(grammar.candidates))
     for begun, rows in zip(beginnings, np.asarray(found)):
         for is_legal, row in zip(legal, rows):
@@ -67,6 +70,21 @@ def test_support_is_what_some_legal_string_goes_on_with(name, strings):
                 form[len(begun)] for form, x in zip(forms, is_legal) if x and tuple(form[: len(begun)]) == begun and len(form) > len(begun)
             }
             assert set(grammar.candidates[row].tolist()) == wanted
+
+
+@pytest.mark.parametrize("symbols", [None, ["a", " left"]])
+def test_support_without_a_table_is_the_same(symbols, monkeypatch):
+    """A grammar too large for a table of states and candidates scatters its edges; where an edge is illegal the mask does not help."""
+    grammar = text.join(text.any_text(SMALL, symbols), text.legal_strings(SMALL, PREFIXES))
+    mixed = text.automaton([{}, {5: 2, 9: 3}, {}, {}], [-1, -1, 0, 1], 2, STOP, root=1, masks={1: (range(4, 12), 1)})
+    grammar = text.join(grammar, mixed)
+    states = jnp.arange(len(grammar.choice))
+    legal = jnp.asarray(np.random.default_rng(3).random((len(states), grammar.num_choices)) < 0.4)
+    with_table = support(grammar, states, legal)
+    monkeypatch.setattr(text.walk, "MOST_ENTRIES", 0)
+    np.testing.assert_array_equal(support(grammar, states, legal), with_table)
+    only_second = support(grammar, grammar.root, jnp.zeros(grammar.num_choices, bool).at[1].set(True))
+    assert np.flatnonzero(only_second).tolist() == [4, 6, 7, 8, 9, 10, 11], "5 has an edge, to a string that is not legal"
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -108,7 +126,7 @@ def test_what_lies_beyond_a_text_is_not_parsed():
 @pytest.mark.parametrize("strings", SETS, ids=lambda strings: strings[0])
 def test_a_walk_over_the_support_ends_in_a_legal_choice(strings):
     grammar = text.legal_strings(SMALL, strings)
-    support = jax.jit(lambda state, legal: text.support(grammar, state, legal))
+    follows = jax.jit(lambda state, legal: support(grammar, state, legal))
     accepts = jax.jit(lambda state, legal: text.accepts(grammar, state, legal))
     generator = np.random.default_rng(1)
     budget = text.longest(grammar)
@@ -118,9 +136,8 @@ def test_a_walk_over_the_support_ends_in_a_legal_choice(strings):
         legal[generator.integers(len(strings))] = True
         state, ids = grammar.root, []
         while not grammar.is_final[state]:
-            candidate = generator.choice(np.flatnonzero(support(state, legal)))
-            state = int(grammar.next_state[state, candidate])
-            ids.append(int(grammar.candidates[candidate]))
+            ids.append(int(grammar.candidates[generator.choice(np.flatnonzero(follows(state, legal)))]))
+            state = text.edges_of(grammar)[state][ids[-1]]
         assert len(ids) <= budget and legal[grammar.choice[state]] and accepts(state, legal)
         walks.append(as_text(ids))
         choices.append(grammar.choice[state])
@@ -146,7 +163,7 @@ def test_candidates_are_those_of_the_strings_that_exist(strings):
     generator = np.random.default_rng(2)
     for legal in (np.ones(len(strings), bool), *(generator.random((4, len(strings))) < 0.3)):
         firsts = {form[0] for form, exists in zip(forms, legal) if exists}
-        found = np.asarray(text.support(grammar, grammar.root, jnp.asarray(legal)))
+        found = np.asarray(support(grammar, grammar.root, jnp.asarray(legal)))
         assert set(grammar.candidates[found].tolist()) == firsts
 
 
@@ -161,7 +178,7 @@ def test_forced_runs_follow_the_only_way(strings):
         run, after = text.forced_run(grammar, state)
         for token in np.asarray(run.ids)[: int(run.length)]:
             assert num_ways[state] == 1 and not grammar.is_accepting[state]
-            state = grammar.next_state[state, np.searchsorted(grammar.candidates, token)]
+            state = text.edges_of(grammar)[state][token]
         assert state == after and (num_ways[state] > 1 or grammar.is_accepting[state]), "a run goes as far as it can"
 
 
@@ -170,7 +187,7 @@ def test_forced_runs_by_hand():
     grammar = text.legal_strings(SMALL, ["xyz1", "xyz2a", "xyz2ab"])
     run, state = text.forced_run(grammar, grammar.root)
     assert np.asarray(run.ids)[: int(run.length)].tolist() == ids("xyz")
-    after_2 = grammar.next_state[state, np.searchsorted(grammar.candidates, ids("2"))][0]
+    after_2 = text.edges_of(grammar)[int(state)][ids("2")[0]]
     run, state = text.forced_run(grammar, after_2)
     assert np.asarray(run.ids)[: int(run.length)].tolist() == ids("a"), "it may end or go on: a choice"
     assert grammar.is_accepting[state] and not grammar.is_final[state]
@@ -184,7 +201,7 @@ def test_free_text_with_a_stop():
     grammar = text.any_text(SMALL, [" left", " 7", "a"])
     assert grammar.candidates.tolist() == sorted([SMALL.eos_token_id, *(text.token_ids(SMALL, x)[0] for x in (" left", " 7", "a"))])
     yes, no = jnp.ones(1, bool), jnp.zeros(1, bool)
-    assert text.support(grammar, grammar.root, yes).all() and not text.support(grammar, grammar.root, no).any()
+    assert support(grammar, grammar.root, yes).all() and not support(grammar, grammar.root, no).any()
     assert grammar.is_accepting[grammar.root] and not grammar.is_final[grammar.root] and grammar.forced_length.tolist() == [0, 0, 0]
     for string in ("", " left", "aa 7 left", "aa 7<|end|>"):
         assert text.parse(grammar, grammar.root, as_text(text.token_ids(SMALL, string))) == (0, True)
@@ -205,11 +222,13 @@ def test_free_text_of_the_whole_vocabulary(name):
     tokenizer = TOKENIZERS[name]()
     grammar = text.any_text(tokenizer)
     special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
-    assert set(grammar.candidates.tolist()) == set(range(len(tokenizer))) - special | {tokenizer.eos_token_id}
+    assert set(text.mask_tokens(grammar, grammar.root).tolist()) == set(range(len(tokenizer))) - special
+    found = np.flatnonzero(support(grammar, grammar.root, jnp.ones(1, bool)))
+    assert set(grammar.candidates[found].tolist()) == set(range(len(tokenizer))) - special | {tokenizer.eos_token_id}
     ids = text.token_ids(tokenizer, "Anything\n at all: é")
     assert text.parse(grammar, grammar.root, as_text(ids)) == (0, True)
     joined = text.join(text.legal_strings(tokenizer, [f" {i}" for i in range(100)]), grammar)
-    assert joined.next_state.nbytes <= 4 * len(joined.choice) * len(joined.candidates)
+    assert sum(np.asarray(table).nbytes for table in joined) <= 8 * 4 * len(joined.choice) * joined.token.shape[1] + len(tokenizer) / 8 + 4
 
 
 # ---------------------------------------------------------------- grammars of grammars
@@ -228,8 +247,8 @@ def test_join_keeps_both():
         alone = jax.jit(jax.vmap(lambda t, part=part: text.parse(part, part.root, t)))(texts)
         np.testing.assert_array_equal(alone, parse(root, texts))
         legal = jnp.asarray(list(itertools.product([False, True], repeat=part.num_choices)))
-        wanted = text.support(part, jnp.full(len(legal), part.root), legal)
-        found = np.asarray(text.support(both, jnp.full(len(legal), root), text.pad_legal(legal, both.num_choices)))
+        wanted = support(part, jnp.full(len(legal), part.root), legal)
+        found = np.asarray(support(both, jnp.full(len(legal), root), text.pad_legal(legal, both.num_choices)))
         columns = np.searchsorted(both.candidates, part.candidates)
         np.testing.assert_array_equal(found[:, columns], wanted)
         assert found.sum() == wanted.sum(), "nothing of the other parts is legal"
@@ -249,9 +268,12 @@ def test_free_is_the_same_automaton_without_a_mask():
     grammar = text.join(text.any_text(SMALL, ["a"]), text.legal_strings(SMALL, SETS[4]))
     unmasked = text.free(grammar, len(SMALL))
     assert unmasked.candidates.tolist() == list(range(len(SMALL)))
-    np.testing.assert_array_equal(unmasked.next_state[:, grammar.candidates], grammar.next_state)
-    others = np.setdiff1d(np.arange(len(SMALL)), grammar.candidates)
-    assert not unmasked.next_state[:, others].any(), "an illegal token leads to the dead state"
+    everything = np.arange(len(SMALL))
+    after = jax.jit(jax.vmap(jax.vmap(lambda state, token: text.follow(unmasked, state, token), (None, 0)), (0, None)))
+    for state, found in enumerate(np.asarray(after(jnp.arange(len(grammar.choice)), everything))):
+        edges = text.edges_of(grammar)[state]
+        assert found.tolist() == [edges.get(token, 0) for token in everything.tolist()], "an illegal token leads to the dead state"
+    assert text.follow(unmasked, unmasked.root, jnp.int32(10**6)) == text.follow(unmasked, unmasked.root, jnp.int32(-1)) == 0
     assert not unmasked.forced_length.any() and (unmasked.forced_state == np.arange(len(grammar.choice))).all()
     np.testing.assert_array_equal(unmasked.is_final, grammar.is_final)
     for string in SETS[4]:
@@ -259,8 +281,9 @@ def test_free_is_the_same_automaton_without_a_mask():
         assert text.parse(unmasked, grammar.root, t) == text.parse(grammar, grammar.root, t) == (SETS[4].index(string), True)
     legal = jnp.ones(grammar.num_choices, bool)
     states = jnp.arange(len(grammar.choice))
-    each = jax.vmap(lambda state: text.support(unmasked, state, legal))(states)
-    np.testing.assert_array_equal(each[:, grammar.candidates], jax.vmap(lambda state: text.support(grammar, state, legal))(states))
+    edges = lambda grammar: jax.vmap(lambda state: text.legal_edges(grammar, state, legal))(states)
+    np.testing.assert_array_equal(edges(unmasked), edges(grammar))
+    assert support(unmasked, unmasked.root, legal).all()
     with pytest.raises(ValueError, match="make it larger"):
         text.free(grammar, 11)
 
@@ -277,12 +300,6 @@ def test_bits(num_candidates):
     assert [int(x) for x in bits[0, 0]] == [
         sum(1 << i for i, x in enumerate(bools[0, 0, n : n + 32]) if x) for n in range(0, num_candidates, 32)
     ]
-
-
-def test_candidate():
-    grammar = text.legal_strings(SMALL, SETS[1])
-    assert text.candidate_index(grammar, jnp.asarray(grammar.candidates)).tolist() == [0, 1, 2, 3]
-    assert text.candidate_index(grammar, jnp.asarray([[0, 511], [10**6, -1]])).tolist() == [[4, 4], [4, 4]]
 
 
 def test_strings_are_tokenised_after_their_prefix():
@@ -310,7 +327,7 @@ def test_say_choice():
         (lambda: text.any_text(SMALL, ["ab"]), "symbol 'ab' must be one token"),
         (lambda: text.any_text(SMALL, ["<|end|>"]), "must be one token other than the stop token"),
         (lambda: text.any_text(SMALL, []), "at least one symbol"),
-        (lambda: text.support(text.any_text(SMALL, ["a"]), 1, jnp.ones(2, bool)), "has 2 entries .* grammar 1 .* equal"),
+        (lambda: text.legal_edges(text.any_text(SMALL, ["a"]), 1, jnp.ones(2, bool)), "has 2 entries .* grammar 1 .* equal"),
     ],
 )
 def test_errors(make, sentence):

@@ -84,14 +84,14 @@ def gradient(params, trajectory, **options):
 def cross_entropy(params, trajectory, weight=1.0):
     """The mean, over tokens of the expert that have an alternative, of minus log-prob, from bits and logits."""
     grammar, host = rounds().grammar, jax.tree.map(np.asarray, trajectory)
-    bits = np.unpackbits(host.support.view(np.uint8), axis=-1, bitorder="little")[..., : len(grammar.candidates)].astype(bool)
-    is_choice = host.is_sampled & (bits.sum(-1) > 1)
+    kept = tiny.kept(grammar, host)
+    is_choice = host.is_sampled & host.has_choice
     assert 0 < is_choice.sum() < host.is_sampled.sum(), "some tokens have no alternative"
 
     def mean(params):
         logits = tiny.model().logits(params, tiny.model().score(params, trajectory.token, trajectory.context_start), grammar.candidates)
-        logits = jnp.where(bits, logits, -jnp.inf)
-        picked = jnp.take_along_axis(logits, host.sampled[..., None], -1)[..., 0]
+        logits = jnp.where(kept, logits, -jnp.inf)
+        picked = jnp.take_along_axis(logits, tiny.sampled(grammar, host), -1)[..., 0]
         surprise = jnp.where(is_choice, jax.nn.logsumexp(logits, -1) - jnp.where(is_choice, picked, 0.0), 0.0)
         return jnp.sum(surprise * weight) / is_choice.sum()
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import text
 from arl.training import ESTIMATORS, LearnerConfig
 from arl.training import credit as credits
 from arl.types import Kind, Reward, Trajectory
@@ -22,6 +21,7 @@ def hand_trajectory(num_lanes=1, **changes) -> Trajectory:
         "token": [7, 1, 2, 7, 3, 4, 0],
         "token_kind": [Kind.PROMPT, Kind.ACTION, Kind.OBSERVATION, Kind.OBSERVATION, Kind.ACTION, 0, 0],
         "is_sampled": [1, 1, 0, 1, 1, 0, 0],
+        "has_choice": [1, 1, 0, 0, 1, 0, 0],
         "ends_segment": [0, 1, 0, 0, 1, 0, 0],
         "ends_episode": [0, 0, 0, 0, 1, 0, 0],
         "discount": [1, 0.5, 1, 1, 0, 1, 1],
@@ -29,11 +29,11 @@ def hand_trajectory(num_lanes=1, **changes) -> Trajectory:
     }
     types = {"token": jnp.int32, "token_kind": jnp.int32, "discount": jnp.float32, "value": jnp.float32}
     arrays = {name: jnp.tile(jnp.array(x, types.get(name, bool)), (num_lanes, 1)) for name, x in row.items()}
-    support = jnp.array([3, 3, 0xFFFFFFFF, 4, 3, 0xFFFFFFFF, 0xFFFFFFFF], jnp.uint32)
     floats, ints, false = jnp.zeros_like(arrays["value"]), jnp.zeros_like(arrays["token"]), jnp.zeros_like(arrays["is_sampled"])
     reward = Reward(jnp.tile(jnp.array([0, 1, 0, 0, 2.0, 0, 0]), (num_lanes, 1)), floats, floats, floats)
     return Trajectory(
-        **arrays, context_start=ints, kind=ints, sampled=ints, support=jnp.tile(support[:, None], (num_lanes, 1, 1)), log_prob=floats,
+        **arrays, context_start=ints, kind=ints, sampled=ints, state=ints, support=ints[..., None].astype(jnp.uint32), kept=None,
+        log_prob=floats,
         has_value=arrays["is_sampled"], reward=reward, is_legal=arrays["ends_segment"], is_truncated=false, turn=ints, attempt=ints,
         episode=ints,
     )._replace(**changes)  # fmt: skip
@@ -146,7 +146,7 @@ def test_real_trajectories(name):
         found = estimate("gae", trajectory, LearnerConfig(gae_lambda=1.0, gae_lambda_counts=counts))
         np.testing.assert_allclose(found.advantage, baseline, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(found.target, np.where(trajectory.is_sampled, wanted, 0.0), rtol=1e-4, atol=1e-4)
-    choices = np.asarray(text.unpack(trajectory.support, len(tiny.agent(name).grammar.candidates))).sum(-1)
+    choices = tiny.kept(tiny.agent(name).grammar, trajectory).sum(-1)
     assert np.array_equal(credits.is_decision(trajectory), np.asarray(trajectory.is_sampled) & (choices > 1))
 
 

@@ -127,7 +127,7 @@ def test_ablated_episodes_hear_what_others_wrote(how):
     """The same episodes again: what an attempt begins with is the note of one other episode, or nothing."""
     name = "reflection"
     _, source = play(name, 3)
-    tokens = np.asarray(tiny.agent(name).grammar.candidates)[source.sampled]
+    tokens = source.sampled
     is_note = source.is_sampled & (source.kind == Kind.REFLECTION)
     written = [[tuple(tokens[i][is_note[i] & (source.attempt[i] == k)].tolist()) for k in range(3)] for i in range(NUM_EPISODES)]
     interaction = evaluation.ablated(tiny.agent(name), source, Kind.REFLECTION, how)
@@ -232,9 +232,8 @@ def test_mutual_information_of_few_samples_is_not_taken_for_knowledge():
 def test_bits_are_those_of_each_segment_about_what_was_hidden():
     """Notes that are made to be the hidden number, or half of it, or nothing, segment by segment."""
     _, source = play("reflection", 3)
-    grammar = tiny.agent("reflection").grammar
     number = np.arange(NUM_EPISODES) % 4
-    candidate = np.asarray([list(grammar.candidates).index(text.token_ids(tiny.TOKENIZER, symbol)[0]) for symbol in tiny.SYMBOLS])
+    candidate = np.asarray([text.token_ids(tiny.TOKENIZER, symbol)[0] for symbol in tiny.SYMBOLS])
     is_first = (source.kind == Kind.REFLECTION) & source.is_sampled & (source.attempt == 0)
     told = np.where(is_first, candidate[number][:, None], np.where(source.kind == Kind.REFLECTION, candidate[0], source.sampled))
     found = evaluation.segment_information(tiny.agent("reflection"), source._replace(sampled=told), Kind.REFLECTION, number)

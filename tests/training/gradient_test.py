@@ -17,7 +17,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
-from arl import envs, rollout, text, training
+from arl import envs, rollout, training
 from arl.agents import Act, Attempts, History, Reflection, Think, Window
 from arl.rollout import loop
 from arl.training import credit as credits
@@ -95,8 +95,8 @@ def enumerate_all(name, num_candidates=None, **options):
             tiny.params()
         )
     # A plan that names an illegal candidate, or candidates beyond the end of its trajectory, is not a trajectory of its own.
-    support = text.unpack(trajectory.support, len(interaction.grammar.candidates))
-    is_legal = jnp.all(jnp.take_along_axis(support, trajectory.sampled[..., None], -1)[..., 0] | ~trajectory.is_sampled, 1)
+    kept, sampled = (of(interaction.grammar, trajectory) for of in (tiny.kept, tiny.sampled))
+    is_legal = jnp.all(jnp.take_along_axis(kept, sampled, -1)[..., 0] | ~trajectory.is_sampled, 1)
     count = jnp.sum(trajectory.is_sampled, 1)
     assert int(jnp.max(jnp.where(is_legal, count, 0))) <= num_candidates
     is_first = ~jnp.any((jnp.arange(num_candidates) >= count[:, None]) & (plans > 0), 1)

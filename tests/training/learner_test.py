@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from arl import rollout, training
@@ -212,6 +213,33 @@ def test_adapt_is_called_once_an_update():
     for _ in range(3):
         state, _ = update(state)
     assert int(state.curriculum["count"]) == 3 and float(state.curriculum["seen"]) == 32
+
+
+def test_somebodys_rewards_stand_between_collecting_and_learning():
+    """An update is both; a verifier's rewards take the place of the environment's."""
+    learner = make("think")
+    state = jax.jit(learner.init)(jax.random.key(0))
+    experience, learn = jax.jit(learner.collect)(state), jax.jit(learner.learn)
+    after, metrics = learn(state, experience)
+    whole, wanted = jax.jit(learner.update)(state)
+    assert_same(after, whole)
+    assert_close(metrics, wanted)
+    trajectory = experience.trajectory
+    reward = trajectory.reward._replace(outcome=3.0 * trajectory.ends_episode, process=jnp.zeros_like(trajectory.log_prob))
+    after, verified = learn(state, experience._replace(trajectory=trajectory._replace(reward=reward)))
+    assert float(verified["return"]) == pytest.approx(3.0) != pytest.approx(float(metrics["return"]))
+    with pytest.raises(AssertionError):
+        assert_same(after, whole)
+
+
+def test_an_optimizer_of_ones_own_takes_the_steps():
+    learner = make("think", optimizer=optax.sgd(0.0))
+    state = jax.jit(learner.init)(jax.random.key(0))
+    after, _ = jax.jit(learner.update)(state)
+    assert jax.tree.structure(after.optimizer_state) == jax.tree.structure(optax.sgd(0.0).init(state.params))
+    assert_close(after.params, state.params, atol=0.0)
+    moved, _ = jax.jit(make("think", optimizer=optax.sgd(1.0)).update)(state)
+    assert not np.allclose(moved.params["head"], state.params["head"])
 
 
 def test_groups_share_their_task():

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl import text
 from arl.models import LanguageModel
-from arl.training import LearnerConfig, Schedule
+from arl.training import LearnerConfig, Schedule, scoring
 from arl.training import credit as credits
 from arl.training import loss as losses
 from arl.training.loss import Batch, Totals
@@ -72,18 +71,19 @@ def loss(params=PARAMS, part=None, totals=None, entropy_weight=0.0, **options):
 def scored(temperature=1.0):
     """Log-prob and entropy of each slot in NumPy: softmax over the support alone."""
     trajectory = batch().trajectory
-    support = np.asarray(text.unpack(trajectory.support, len(GRAMMAR.candidates)))
+    support = tiny.kept(GRAMMAR, trajectory)
     logits = np.asarray(PARAMS["logits"], np.float64)[np.asarray(trajectory.token)] / temperature
     weights = np.where(support, np.exp(logits), 0.0)
-    probs = weights / weights.sum(-1, keepdims=True)
-    log_prob = np.log(np.take_along_axis(probs, np.asarray(trajectory.sampled)[..., None], -1)[..., 0])
+    probs = weights / np.maximum(weights.sum(-1, keepdims=True), 1e-300)
+    chosen = np.take_along_axis(probs, tiny.sampled(GRAMMAR, trajectory), -1)[..., 0]
+    log_prob = np.log(np.where(trajectory.is_sampled, chosen, 1.0))
     return log_prob, -(probs * np.log(np.where(probs > 0, probs, 1.0))).sum(-1)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_what_was_written_is_scored_under_the_support_that_it_was_sampled_from(temperature):
     trajectory = batch().trajectory
-    log_prob, entropy, value = losses.score(TABLES, GRAMMAR, PARAMS, trajectory, temperature)
+    log_prob, entropy, value = scoring.score(TABLES, GRAMMAR, PARAMS, trajectory, temperature)
     wanted, wanted_entropy = scored(temperature)
     np.testing.assert_allclose(log_prob[trajectory.is_sampled], wanted[trajectory.is_sampled], atol=1e-5)
     np.testing.assert_allclose(entropy[trajectory.is_sampled], wanted_entropy[trajectory.is_sampled], atol=1e-5)

@@ -1,0 +1,92 @@
+"""Figures of large vocabularies: the memory of a slot, of a grammar and of scoring, and the speed of a small vocabulary beside them."""
+
+import functools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from arl import agents, envs, models, rollout, text, training
+from arl.training import scoring
+from arl.types import Interaction, Trajectory
+from experiments import measure
+
+LARGE = 152_000
+
+
+def vocabulary(quick: bool) -> Iterator[tuple[str, float]]:
+    """Yields bytes of a slot, of a grammar and of scoring with 152,000 tokens, and the tokens per second of updates with 512.
+
+    The agent writes a free thought before each action. Scoring is that of a trajectory of 2,048 tokens, with its gradient.
+    """
+    small, large = text.load_tokenizer(), with_more_tokens(text.load_tokenizer(), LARGE)
+    interaction = thinker(large)
+    trajectory = _trajectory(interaction, 2048)
+    leaves = jax.tree.leaves(trajectory)
+    yield "bytes_per_slot_152k", sum(x.size * x.dtype.itemsize for x in leaves) / trajectory.token.size
+    yield "grammar_constant_bytes_152k", float(sum(np.asarray(table).nbytes for table in interaction.grammar))
+    yield "score_peak_bytes_152k", _score_peak(interaction, trajectory)
+    for name, agent, size in (("512", thinker(small), len(small)), ("512_without_thoughts", actor(small), len(small))):
+        yield f"tokens_per_second_{name}", _tokens_per_second(agent, size, quick)
+
+
+def with_more_tokens(tokenizer: Any, num_tokens: int) -> Any:
+    """Returns a tokenizer with other entries after its own, `num_tokens` in all."""
+    description = json.loads(tokenizer.backend_tokenizer.to_str())
+    entries = description["model"]["vocab"]
+    entries |= {f"entry{index}": index for index in range(len(tokenizer), num_tokens)}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(description)), eos_token=tokenizer.eos_token)
+
+
+def thinker(tokenizer: Any) -> Interaction:
+    """Returns an agent that guesses a number after a free thought."""
+    return agents.make_agent(envs.NumberGuess(8).make(tokenizer), (agents.Act(time_limit=4), agents.Think(8, "any")))
+
+
+def actor(tokenizer: Any) -> Interaction:
+    """Returns an agent that guesses a number."""
+    return agents.make_agent(envs.NumberGuess(8).make(tokenizer), (agents.Act(time_limit=4),))
+
+
+def _model(vocab_size: int, context_length: int) -> models.LanguageModel:
+    return models.make_language_model(models.preset("0.1M", vocab_size, context_length=context_length))
+
+
+def _trajectory(interaction: Interaction, length: int) -> Trajectory:
+    """Returns the form of a trajectory of one lane."""
+    model = _model(LARGE, interaction.size.context)
+    config = rollout.RolloutConfig(trajectory_length=length, restarts=True)
+
+    def roll_out(key):
+        lanes = rollout.start_lanes(interaction, {}, config, key[None], key[None])
+        return rollout.roll_out(interaction, model, config, model.init(key), {}, lanes)[1]
+
+    return jax.eval_shape(roll_out, jax.random.key(0))
+
+
+def _score_peak(interaction: Interaction, trajectory: Trajectory) -> float:
+    """Returns the temporary memory of scoring a trajectory and of its gradient, bytes."""
+    model = _model(LARGE, interaction.size.context)
+
+    def total(params, trajectory):
+        log_prob, entropy, value = scoring.score(model, interaction.grammar, params, trajectory, 1.0)
+        return jnp.sum(jnp.where(trajectory.is_sampled, log_prob + entropy + value, 0.0))
+
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    return float(jax.jit(jax.grad(total)).lower(params, trajectory).compile().memory_analysis().temp_size_in_bytes)
+
+
+def _tokens_per_second(interaction: Interaction, vocab_size: int, quick: bool) -> float:
+    """Returns the tokens read per second of an update."""
+    num_lanes, rounds = (16, 1) if quick else (256, 7)
+    model = _model(vocab_size, interaction.size.context)
+    config = training.LearnerConfig(num_lanes=num_lanes, microbatch=num_lanes // 4, blocks=1)
+    learner = training.make_learner(interaction, model, rollout.RolloutConfig(), config, vocab_size=vocab_size)
+    step = functools.partial(jax.jit(learner.update), jax.jit(learner.init)(jax.random.key(0)))
+    tokens = float(step()[1]["tokens"])
+    return tokens / measure.alternate({"update": step}, rounds)["update"]
