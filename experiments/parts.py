@@ -99,12 +99,15 @@ def _find(name: str) -> type:
     module, _, last = name.rpartition(".")
     if not module:
         if snake_case(name) not in OURS:
-            raise ArlError(f"there is no part {name}; {nearest(snake_case(name), OURS)}, or write my_package.module:{name}(...)")
+            hint = nearest(snake_case(name), OURS)
+            raise ArlError(
+                f"there is no part {name}; {hint if hint.endswith('?') else hint + '.'} One of your own is written my_package.module:{name}(...)"
+            )
         return OURS[snake_case(name)]
     try:
         found = getattr(importlib.import_module(module), last)
     except (ImportError, AttributeError) as error:
-        raise ArlError(f"{module}:{last} cannot be imported ({error}); name a module on the path, and a class in it") from None
+        raise ArlError(f"{module}:{last} cannot be imported ({error}); put its folder on PYTHONPATH, and name a class in it") from None
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise ArlError(f"{module}:{last} is no dataclass; name the config of an environment or of a layer")
     return found

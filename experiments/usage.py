@@ -71,7 +71,7 @@ def _presets() -> dict[str, str]:
 
 def _fields(config: Config) -> dict[str, dict[str, str]]:
     """Returns the config fields with their defaults and descriptions, by title of their section."""
-    sections: dict[str, dict[str, str]] = {"Fields, --config.NAME=VALUE, with what they are where no preset descriptions otherwise": {}}
+    sections: dict[str, dict[str, str]] = {"Fields, --config.NAME=VALUE, with their values where a preset sets none": {}}
     titles = {"": next(iter(sections))}
     for field in all_fields(config, (Schedule,)):
         if field.name.startswith(("environment", "agent")):

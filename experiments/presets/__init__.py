@@ -29,7 +29,7 @@ def get_preset(name: str) -> Config:
         try:
             make = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
-            raise ArlError(f"{name} cannot be imported ({error}); name a module on the path, and a function in it") from None
+            raise ArlError(f"{name} cannot be imported ({error}); put its folder on PYTHONPATH, and name a function in it") from None
     elif name in PRESETS:
         make = PRESETS[name]
     else:

@@ -48,7 +48,9 @@ def test_it_is_trained_resumed_evaluated_and_watched_by_the_names_of_modules(tmp
 def test_the_oracle_takes_the_shortest_way(num_discs, least):
     task = Hanoi(num_discs).make(TOKENIZER)
     bounds = task.bounds(agents.limits_of([agents.Act(time_limit=20)]))
-    assert bounds.optimal == -least and -20 <= bounds.random < bounds.optimal
+    assert bounds.optimal == -least and -20 <= bounds.random < bounds.optimal and bounds.success_at == -19.5
+    dear = task.bounds(agents.limits_of([agents.Act(time_limit=20, step_cost=0.5), agents.Attempts(2)]))
+    assert dear == (3.0 * bounds.random, -3.0 * least, 1.5 * bounds.success_at, "exact")
     state, key, num_moves, is_over = task.environment.reset(jax.random.key(0)), jax.random.key(0), 0, False
     while not is_over:
         action = task.environment.expert(key, state)
