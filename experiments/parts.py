@@ -100,9 +100,8 @@ def _find(name: str) -> type:
     if not module:
         if snake_case(name) not in OURS:
             hint = nearest(snake_case(name), OURS)
-            raise ArlError(
-                f"there is no part {name}; {hint if hint.endswith('?') else hint + '.'} One of your own is written my_package.module:{name}(...)"
-            )
+            hint += "" if hint.endswith("?") else "."
+            raise ArlError(f"there is no part {name}; {hint} One of your own is written my_package.module:{name}(...)")
         return OURS[snake_case(name)]
     try:
         found = getattr(importlib.import_module(module), last)
