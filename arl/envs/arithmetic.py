@@ -16,7 +16,7 @@ from arl.task import Bounds, Environment, Limits, Step, Task, TaskExpert, Tool, 
 from arl.types import ArlError, Kind, State, Text, select
 
 MAX_DIGITS = 4  # of a factor: int32 holds all products of eight digits
-MAX_STRINGS = 10_000  # of an action: the tables of the automaton grow with the square of their number
+MAX_STRINGS = 10_000  # of an action: each turn has a bool for each of them
 
 
 class ArithmeticState(NamedTuple):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arl import text
 from arl.models import LanguageModel
 from arl.rollout import decoding as decode
 from arl.rollout import expert as experts
@@ -257,7 +258,7 @@ def _empty_trajectory(interaction: Interaction, config: RolloutConfig, num_lanes
         sampled=ints,
         state=ints,
         has_choice=bools,
-        support=jnp.zeros((*shape, -(-grammar.token.shape[1] // 32)), jnp.uint32),
+        support=jnp.zeros((*shape, text.num_words(grammar.token.shape[1])), jnp.uint32),
         kept=jnp.full((*shape, num_kept), -1, jnp.int32) if num_kept else None,
         log_prob=floats,
         value=floats,

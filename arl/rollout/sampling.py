@@ -58,7 +58,8 @@ def choose(grammar: Grammar, decoding: Decoding, lanes: Lane, logits: jax.Array)
         wanted, is_followed = experts.next_token(grammar, lanes)
         token, has_choice = jnp.where(is_followed, wanted, token), has_choice & is_followed
         column = candidate_index(grammar.candidates, token)
-    edges &= jnp.take_along_axis(jnp.pad(support, ((0, 0), (0, 1))), text.edge_columns(grammar, state), axis=-1)
+    if decoding.narrows:
+        edges &= jnp.take_along_axis(jnp.pad(support, ((0, 0), (0, 1))), text.edge_columns(grammar, state), axis=-1)
     return Sample(
         token=token,
         log_prob=jnp.take_along_axis(log_probs, column[:, None], axis=-1)[:, 0],

@@ -1,6 +1,6 @@
 """Text on the device: operations on `Text`, grammars, tokenizers and templates."""
 
-from arl.text.grammar import any_text, automaton, edges_of, free, join, legal_strings, longest, mask_tokens
+from arl.text.grammar import any_text, automaton, edges_of, free, join, legal_strings, longest, mask_tokens, num_words
 from arl.text.holes import Hole, choice, grid, nested, number, subset
 from arl.text.template import Template, check, check_text, template, when
 from arl.text.text import checked, concatenate, constant, cut, empty, flatten, keep_last, lookup, only_if, pad, stack, to_string
@@ -52,6 +52,7 @@ __all__ = [
     "lookup",
     "mask_tokens",
     "nested",
+    "num_words",
     "number",
     "only_if",
     "pack",

@@ -46,15 +46,20 @@ def unpack(like: TrainState, arrays: Arrays) -> TrainState:
       The state.
     """
 
+    shards: dict[str, list[tuple[Index | None, np.ndarray]]] = {}
+    for shard, array in arrays.items():
+        leaf, place = _place(shard)
+        shards.setdefault(leaf, []).append((place, array))
+
     def restored(name: str, leaf: Any) -> Any:
         form, sharding = _data_form(leaf), getattr(leaf, "sharding", None)
         if not leaf.size:
             data = jax.numpy.zeros(form.shape, form.dtype, device=sharding)
         elif sharding is None:
-            data = jax.numpy.array(_assemble(name, form, (slice(None),) * len(form.shape), arrays), copy=True)
+            data = jax.numpy.array(_assemble(form, _places(leaf)[0], shards[name]), copy=True)
         else:
             places = sharding.addressable_devices_indices_map(form.shape).items()
-            parts = [jax.device_put(_assemble(name, form, index, arrays), device, may_alias=False) for device, index in places]
+            parts = [jax.device_put(_assemble(form, index, shards[name]), device, may_alias=False) for device, index in places]
             data = jax.make_array_from_single_device_arrays(form.shape, sharding, parts)
         return jax.random.wrap_key_data(data) if _is_key(leaf) else data
 
@@ -137,7 +142,7 @@ def _shards(name: str, leaf: Any) -> Iterable[tuple[str, Any]]:
         return
     for shard in leaf.addressable_shards:
         if shard.replica_id == 0:
-            bounds = [f"{start}:{stop}" for start, stop, _ in (part.indices(size) for part, size in zip(shard.index, leaf.shape))]
+            bounds = [f"{part.start}:{part.stop}" for part in _bounds(shard.index, leaf.shape)]
             yield (name if shard.data.shape == leaf.shape else f"{name}[{','.join(bounds)}]"), shard.data
 
 
@@ -150,15 +155,14 @@ def _place(shard: str) -> tuple[str, Index | None]:
     return match["leaf"], bounds or None
 
 
-def _assemble(name: str, leaf: jax.ShapeDtypeStruct, index: Index, arrays: Arrays) -> np.ndarray:
+def _assemble(leaf: jax.ShapeDtypeStruct, index: Index, shards: list[tuple[Index | None, np.ndarray]]) -> np.ndarray:
     """Returns a part of a leaf, put together from those of its shards that overlap with it."""
-    if name in arrays:
-        return arrays[name][index]
     target = _bounds(index, leaf.shape)
     result = np.empty([part.stop - part.start for part in target], leaf.dtype)
-    for shard, array in arrays.items():
-        other, place = _place(shard)
-        if other == name and place and (common := _overlap(place, target)):
+    for place, array in shards:
+        if place is None:
+            return array[index]
+        if (common := _overlap(place, target)) is not None:
             result[_within(common, target)] = array[_within(common, place)]
     return result
 
