@@ -78,8 +78,9 @@ def find_bounds(task: Task) -> Bounds:
         )
     bounds, limits = task.bounds(task.limits), task.limits
     if not bounds.random < bounds.optimal:
-        longer = f"set Act.time_limit > {limits.num_steps}" if limits.num_steps else "give it more steps"
-        more = "put attempts(2) around it" if limits.num_attempts == 1 and not limits.num_steps else longer
+        is_limited = limits.num_steps or task.environment.max_steps is None
+        longer = f"set Act.time_limit > {limits.num_steps}" if is_limited else "give it more steps"
+        more = "put attempts(2) around it" if limits.num_attempts == 1 and not is_limited else longer
         raise ArlError(f"random actions are as good as any in an episode of this task; {more}, or make the environment harder")
     return bounds
 

@@ -27,6 +27,9 @@ OURS = {
 
 def read(words: str) -> tuple[Any, ...]:
     """Returns the parts in a text, which are separated by commas; raises `ArlError` if it cannot be read."""
+    if path := re.search(r"([\w./]+)\.py:(\w+)", words):
+        module = path[1].strip("./").replace("/", ".")
+        raise ArlError(f"{path[0]} names a file; write {module}:{path[2]}, the name of its module, and put its folder on PYTHONPATH")
     dotted = re.sub(r"\b([A-Za-z_][\w.]*):([A-Za-z_]\w*)(?=\()", r"\1.\2", words)
     try:
         tree = ast.parse(f"({dotted},)", mode="eval").body
@@ -42,7 +45,9 @@ def _value(node: ast.AST, words: str) -> Any:
         try:
             return ast.literal_eval(typing.cast(ast.expr, node))
         except ValueError:
-            raise ArlError(f"{ast.unparse(node)} in {words!r} is neither a part nor a value; put strings into quotes") from None
+            raise ArlError(
+                f"{ast.unparse(node)} in {words!r} is neither a part nor a value; write a number, True, None, or a string in quotes"
+            ) from None
     part, given = _find(ast.unparse(node.func)), [_value(argument, words) for argument in node.args]
     names = [field.name for field in dataclasses.fields(part) if field.init and not field.kw_only]
     if len(given) > len(names):

@@ -237,7 +237,7 @@ def summarise(episodes: Episodes, bounds: Bounds) -> dict[str, Any]:
       - `random`, `optimal`, `optimal_is`: as in `Bounds`.
       - `return`: environment's units, mean return.
       - `turns`: segments per episode.
-      - `actions`: actions per episode.
+      - `actions`: ACTION segments per episode; of a vote, every proposal.
       - `illegal_share`: mean share of illegal segments in an episode.
       - `success`: share of episodes in which an attempt has an outcome of at least `success_at`; only if the bounds have one.
       - `<name>_interval`: interval of each of the five above.
