@@ -3,8 +3,8 @@
 An *episode* is the whole interaction of an agent, of one or several *attempts* at a task. In each *turn* the agent reads a text and writes
 a *segment*. A *lane* plays episodes one after another, and what it reads, writes and earns is recorded in a *trajectory*.
 
-Axes: `B` lanes, `T` positions of a trajectory, `A` legal strings of a grammar, `E` edges of a state of a grammar, `U` candidates, the
-tokens that may be sampled in some state. A type that describes one lane has no `B`; `jax.vmap` adds it.
+Axes: `B` lanes, `T` positions of a trajectory, `A` legal strings of a grammar, `E` edges of one of its states, `U` candidates, the tokens
+that may be sampled in some state. A type that describes one lane has no `B`; `jax.vmap` adds it.
 """
 
 import enum
@@ -115,10 +115,9 @@ class Segment(NamedTuple):
 class Grammar(NamedTuple):
     """A token automaton of `S` states that defines which texts are legal. It is built on the host and constant in a compiled program.
 
-    A state has up to `E` edges, one for each token that can follow. A *free* state has a mask of tokens as well, all of which lead to the
+      A state has up to `E` edges, one for each token that can follow. A *free* state has a mask of tokens as well, all of which lead to the
     same state; where a token has an edge, the edge counts. State 0 is dead: nothing can follow. The strings that can be completed from a
-    state are an interval of their ranks, so that legal edges are found by a prefix sum; nothing is of size `S x V`. `arl.text.join` puts
-    several grammars into one automaton, each with a root of its own.
+    state are an interval of their ranks, so that a prefix sum finds the legal edges; nothing is of size `S x V`.
 
     Attributes:
       token: int32 `[S, E]`, token ids of the edges of a state, ascending; beyond the last one a number that is no id.
@@ -248,9 +247,7 @@ class Interaction(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """What a batch of lanes reads, writes and earns. A position holds the token read there, and what was sampled after it.
-
-    Every array is `[B, T]` unless a shape is given.
+    """What a batch of lanes reads, writes and earns, `[B, T]`. A position holds the token read there, and what was sampled after it.
 
     Attributes:
       token: int32, token id read.
@@ -260,6 +257,7 @@ class Trajectory(NamedTuple):
       kind: int8, `Kind` of the segment being written; `PAD` if no token was sampled.
       sampled: int32, sampled token id.
       state: int32, state of the grammar in which it was sampled.
+      author: int8, who wrote it: 0 for the policy, else the number of another writer.
       has_choice: bool, whether more than one token could be sampled.
       support: uint32 `[B, T, ceil(E / 32)]`, bits of the edges of the state that it was sampled from, besides the mask of a free state.
       kept: int32 `[B, T, K]`, tokens left to sample from in a free state where decoding narrows, -1 beyond the last; None if it does not.
@@ -284,6 +282,7 @@ class Trajectory(NamedTuple):
     kind: jax.Array
     sampled: jax.Array
     state: jax.Array
+    author: jax.Array
     has_choice: jax.Array
     support: jax.Array
     kept: jax.Array | None

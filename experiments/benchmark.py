@@ -117,17 +117,17 @@ def thinking(quick: bool) -> dict[str, float]:
     for stop in (True, False):
         task = envs.Bandit(2, 4).make(tokenizer)
         interaction = agents.make_agent(task, (agents.Act(), agents.Think(budget, tuple(f" {i}" for i in range(8)), stop=stop)))
-        model = models.make_language_model(models.preset(size, len(tokenizer), context_length=interaction.size.context))
+        policy = models.make_policy(models.preset(size, len(tokenizer), context_length=interaction.size.context))
         widths = ((1, 10), (4, 10), (16, 10)) if stop else ((1, 10),)
         config = rollout.RolloutConfig(interaction.size.episode + 1, interaction.size.context, widths)
 
-        def run(params, seed, interaction=interaction, model=model, config=config):
+        def run(variables, seed, interaction=interaction, policy=policy, config=config):
             keys = jax.random.split(jax.random.key(seed), num_lanes)
             lanes = rollout.start_lanes(interaction, {}, config, keys, keys)
-            return rollout.roll_out(interaction, model, config, params, {}, lanes)[1:]
+            return rollout.roll_out(interaction, policy, config, variables, {}, lanes)[1:]
 
         name = "free" if stop else "lock_step"
-        sides[name] = functools.partial(jax.jit(run), model.init(jax.random.key(0)))
+        sides[name] = functools.partial(jax.jit(run), policy.init(jax.random.key(0)))
         trajectory, usage = sides[name](0)
         useful[name] = float(jnp.sum(trajectory.token_kind > 0) / usage.num_computed)
         written[name] = float(jnp.sum(trajectory.is_sampled))
@@ -222,12 +222,12 @@ def capabilities(quick: bool) -> dict[str, float]:
     }
     agent = {name: agents.make_agent(task, (agents.Act(time_limit=6), *around)) for name, around in layers.items()}
     context_length = max(interaction.size.context for interaction in agent.values())
-    model = models.make_language_model(models.preset(size, len(tokenizer), context_length=context_length))
+    policy = models.make_policy(models.preset(size, len(tokenizer), context_length=context_length))
     sides, tokens = {}, {}
     for name, interaction in agent.items():
         shape = rollout.RolloutConfig(interaction.size.episode + 1, context_length, ((1, 6),))
         config = training.LearnerConfig(num_lanes=num_lanes, microbatch=num_lanes // 4, blocks=1)
-        learner = training.make_learner(interaction, model, shape, config, vocab_size=len(tokenizer))
+        learner = training.make_learner(interaction, policy, shape, config)
         sides[name] = functools.partial(jax.jit(learner.update), jax.jit(learner.init)(jax.random.key(0)))
         tokens[name] = float(sides[name]()[1]["tokens"])
     taken = measure.alternate(sides, rounds)

@@ -139,8 +139,8 @@ def _device() -> Figures:
 
 def _default_job(plan: Plan) -> Figures:
     """Yields the figures of the job of `make train` on one device."""
-    mesh = training.make_mesh(1)
-    init, update = measure.compile_learner(build(get_preset(plan.preset), mesh).learner, mesh)
+    layout = training.Layout(training.make_mesh(1))
+    init, update = measure.compile_learner(build(get_preset(plan.preset), layout).learner)
     yield "train_trace_seconds", init.trace_seconds + update.trace_seconds
     yield "train_compile_seconds", init.compile_seconds + update.compile_seconds
     state, taken = init.program(jax.random.key(0)), []
@@ -225,8 +225,8 @@ def make_job(size: str, dtype: str, num_turns: int, in_loop: bool | None = None)
     if in_loop is None:
         in_loop = config.num_layers >= DEEP and jax.default_backend() != "cpu"
     config = dataclasses.replace(config, scan_layers=in_loop)
-    model = models.make_language_model(config)
-    return job._replace(config=config, model=model, params=model.init(jax.random.key(0)), mesh=training.make_mesh(1))
+    policy = models.make_policy(config)
+    return job._replace(config=config, policy=policy, variables=policy.init(jax.random.key(0)), mesh=training.make_mesh(1))
 
 
 def sweep(attempt: Callable[[int], Measured | None], lanes: int, most_lanes: int, deadline: float) -> tuple[list[Measured], float]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from arl import agents, envs, models, rollout, text
-from arl.models import LanguageModel
+from arl.models import Policy
 from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig
 from arl.training import credit as credits
@@ -33,8 +33,8 @@ class Job(NamedTuple):
       tokenizer: tokenizer of all texts.
       interaction: the agent in its environment.
       config: config of the model.
-      model: the model.
-      params: parameters of the model.
+      policy: the policy.
+      variables: variables of the policy.
       rollout: config of the rollout.
       mesh: mesh of the CPU's cores, or of the accelerators.
     """
@@ -42,8 +42,8 @@ class Job(NamedTuple):
     tokenizer: Any
     interaction: Interaction
     config: models.ModelConfig
-    model: LanguageModel
-    params: Any
+    policy: Policy
+    variables: Any
     rollout: RolloutConfig
     mesh: Mesh
 
@@ -54,24 +54,24 @@ def make_job(size: str = "1M", num_turns: int = NUM_TURNS) -> Job:
     task = envs.Bandit(NUM_ARMS, num_turns).make(tokenizer)
     interaction = agents.make_agent(task, (agents.Act(), agents.Think(THOUGHT, stop=False, before=ADVICE, after="")))
     config = models.preset(size, len(tokenizer), context_length=interaction.size.context)
-    model = models.make_language_model(config)
+    policy = models.make_policy(config)
     length = min(LENGTH, interaction.size.episode + 1)  # of fewer turns
     rollout_config = RolloutConfig(trajectory_length=length, context_length=interaction.size.context, widths=((1, 25),))
-    return Job(tokenizer, interaction, config, model, model.init(jax.random.key(0)), rollout_config, devices.make_mesh())
+    return Job(tokenizer, interaction, config, policy, policy.init(jax.random.key(0)), rollout_config, devices.make_mesh())
 
 
 def roll_out(job: Job, num_lanes: int):
     """Returns our side: a function of a seed that gives the trajectory `[num_lanes, T]` and the usage; each core rolls out its share."""
 
-    def run(params, keys):
+    def run(variables, keys):
         lanes = rollout.start_lanes(job.interaction, {}, job.rollout, keys, keys)
-        _, trajectory, usage = rollout.roll_out(job.interaction, job.model, job.rollout, params, {}, lanes)
+        _, trajectory, usage = rollout.roll_out(job.interaction, job.policy, job.rollout, variables, {}, lanes)
         return trajectory, jax.lax.psum(usage, DATA_AXIS)
 
     everywhere, divided = PartitionSpec(), PartitionSpec(DATA_AXIS)
     share = jax.shard_map(run, mesh=job.mesh, in_specs=(everywhere, divided), out_specs=(divided, everywhere), check_vma=False)
-    program = jax.jit(lambda params, seed: share(params, jax.random.split(jax.random.key(seed), num_lanes)))
-    return functools.partial(program, job.params)
+    program = jax.jit(lambda variables, seed: share(variables, jax.random.split(jax.random.key(seed), num_lanes)))
+    return functools.partial(program, job.variables)
 
 
 def make_batch(job: Job, num_lanes: int) -> tuple[losses.Batch, losses.Totals, LearnerConfig]:
@@ -83,22 +83,24 @@ def to_batch(trajectory: Trajectory) -> tuple[losses.Batch, losses.Totals, Learn
     """Returns the same of a trajectory `[B, T]`."""
     config = LearnerConfig(num_lanes=trajectory.token.shape[0])
     credit = credits.gae(trajectory, credits.total_reward(trajectory.reward), config)
-    batch = losses.Batch(trajectory, credit.advantage, credit.target, credit.is_kept, credit.is_kept, jnp.zeros_like(credit.target))
+    batch = losses.Batch(
+        trajectory, credit.advantage, credit.target, credit.is_kept, credit.is_kept, trajectory.log_prob, jnp.zeros_like(credit.target)
+    )
     return batch, losses.count(batch, config), config
 
 
 def our_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: LearnerConfig, microbatch: int):
     """Returns our side: the gradient of the loss of a batch, added up over microbatches of each core and over cores."""
-    part_loss = functools.partial(losses.loss, job.model, job.interaction.grammar, config, 1.0, config.entropy(0.0))
+    part_loss = functools.partial(losses.loss, job.policy, job.interaction.grammar, config, 1.0, config.entropy(0.0))
 
-    def step(params, batch):
+    def step(variables, batch):
         def add(summed, part):
-            gradient = jax.grad(lambda params: part_loss(totals, params, part)[0])(params)
+            gradient = jax.grad(lambda variables: part_loss(totals, variables, part)[0])(variables)
             return jax.tree.map(jnp.add, summed, gradient), None
 
         parts = jax.tree.map(lambda x: x.reshape(-1, microbatch, *x.shape[1:]), batch)
-        return jax.lax.psum(jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), parts)[0], DATA_AXIS)
+        return jax.lax.psum(jax.lax.scan(add, jax.tree.map(jnp.zeros_like, variables), parts)[0], DATA_AXIS)
 
     everywhere, divided = PartitionSpec(), PartitionSpec(DATA_AXIS)
     share = jax.shard_map(step, mesh=job.mesh, in_specs=(everywhere, divided), out_specs=everywhere, check_vma=False)
-    return functools.partial(jax.jit(share), job.params, batch)
+    return functools.partial(jax.jit(share), job.variables, batch)

@@ -20,7 +20,7 @@ from experiments.benchmark_job import ADVICE, NUM_ARMS, NUM_TURNS, THOUGHT, Job,
 def make_llama(job: Job) -> transformers.LlamaForCausalLM:
     """Returns the same model, with the same weights, in PyTorch."""
     twin = transformers.LlamaForCausalLM(transformers.LlamaConfig(**llama.llama_config(job.config, 4096)))
-    twin.load_state_dict({name: torch.tensor(value) for name, value in llama.to_llama(job.config, job.params).items()})
+    twin.load_state_dict({name: torch.tensor(value) for name, value in llama.to_llama(job.config, job.variables.trainable).items()})
     return twin.eval()
 
 
@@ -114,7 +114,7 @@ class TorchActor(torch.nn.Module):
         super().__init__()
         twin = make_llama(job)
         self.trunk, self.head = twin.model, twin.lm_head
-        self.value_head = torch.nn.Parameter(torch.tensor(np.array(job.params["value_head"])))
+        self.value_head = torch.nn.Parameter(torch.tensor(np.array(job.variables.trainable["value_head"])))
 
     def forward(self, tokens):
         """Returns the trunk's features `[B, T, D]`; a trajectory holds one episode, so that causal attention is all that is needed."""

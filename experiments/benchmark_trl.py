@@ -70,7 +70,7 @@ def our_update(num_episodes: int, size: str, constrained: bool = True):
     interaction = agents.make_agent(task, (agents.Act(time_limit=NUM_GUESSES),))
     if not constrained:
         interaction = interaction._replace(grammar=text.free(interaction.grammar, len(tokenizer)))
-    model = models.make_language_model(models.preset(size, len(tokenizer), context_length=interaction.size.context))
+    policy = models.make_policy(models.preset(size, len(tokenizer), context_length=interaction.size.context))
     rollout_config = rollout.RolloutConfig(
         trajectory_length=LENGTH,
         context_length=interaction.size.context,
@@ -89,10 +89,10 @@ def our_update(num_episodes: int, size: str, constrained: bool = True):
         learning_rate=training.Schedule(LEARNING_RATE, LEARNING_RATE),
     )
     mesh, key = devices.make_mesh(), jax.random.key(0)
-    learner = training.make_learner(interaction, model, rollout_config, config, vocab_size=len(tokenizer), mesh=mesh)
+    learner = training.make_learner(interaction, policy, rollout_config, config, layout=training.Layout(mesh))
     like = jax.eval_shape(learner.init, key)
-    update = training.jit_update(learner, mesh, like)
-    state = jax.jit(learner.init, out_shardings=training.shardings(like, mesh))(key)
+    update = training.jit_update(learner, like)
+    state = jax.jit(learner.init, out_shardings=learner.shardings(like))(key)
 
     def side():
         nonlocal state

@@ -53,40 +53,40 @@ def actor(tokenizer: Any) -> Interaction:
     return agents.make_agent(envs.NumberGuess(8).make(tokenizer), (agents.Act(time_limit=4),))
 
 
-def _model(vocab_size: int, context_length: int) -> models.LanguageModel:
-    return models.make_language_model(models.preset("0.1M", vocab_size, context_length=context_length))
+def _policy(vocab_size: int, context_length: int) -> models.Policy:
+    return models.make_policy(models.preset("0.1M", vocab_size, context_length=context_length))
 
 
 def _trajectory(interaction: Interaction, length: int) -> Trajectory:
     """Returns the form of a trajectory of one lane."""
-    model = _model(LARGE, interaction.size.context)
+    policy = _policy(LARGE, interaction.size.context)
     config = rollout.RolloutConfig(trajectory_length=length, restarts=True)
 
     def roll_out(key):
         lanes = rollout.start_lanes(interaction, {}, config, key[None], key[None])
-        return rollout.roll_out(interaction, model, config, model.init(key), {}, lanes)[1]
+        return rollout.roll_out(interaction, policy, config, policy.init(key), {}, lanes)[1]
 
     return jax.eval_shape(roll_out, jax.random.key(0))
 
 
 def _score_peak(interaction: Interaction, trajectory: Trajectory) -> float:
     """Returns the temporary memory of scoring a trajectory and of its gradient, bytes."""
-    model = _model(LARGE, interaction.size.context)
+    policy = _policy(LARGE, interaction.size.context)
 
-    def total(params, trajectory):
-        log_prob, entropy, value = scoring.score(model, interaction.grammar, params, trajectory, 1.0)
+    def total(variables, trajectory):
+        log_prob, entropy, value = scoring.score(policy, interaction.grammar, variables, trajectory, 1.0)
         return jnp.sum(jnp.where(trajectory.is_sampled, log_prob + entropy + value, 0.0))
 
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    return float(jax.jit(jax.grad(total)).lower(params, trajectory).compile().memory_analysis().temp_size_in_bytes)
+    variables = jax.eval_shape(policy.init, jax.random.key(0))
+    return float(jax.jit(jax.grad(total)).lower(variables, trajectory).compile().memory_analysis().temp_size_in_bytes)
 
 
 def _tokens_per_second(interaction: Interaction, vocab_size: int, quick: bool) -> float:
     """Returns the tokens read per second of an update."""
     num_lanes, rounds = (16, 1) if quick else (256, 7)
-    model = _model(vocab_size, interaction.size.context)
+    policy = _policy(vocab_size, interaction.size.context)
     config = training.LearnerConfig(num_lanes=num_lanes, microbatch=num_lanes // 4, blocks=1)
-    learner = training.make_learner(interaction, model, rollout.RolloutConfig(), config, vocab_size=vocab_size)
+    learner = training.make_learner(interaction, policy, rollout.RolloutConfig(), config)
     step = functools.partial(jax.jit(learner.update), jax.jit(learner.init)(jax.random.key(0)))
     tokens = float(step()[1]["tokens"])
     return tokens / measure.alternate({"update": step}, rounds)["update"]

@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from arl import agents, models, rollout, text, training
 from arl.agents import Layer
-from arl.models import LanguageModel
+from arl.models import Policy
 from arl.rollout import RolloutConfig
 from arl.task import Bounds, Task
-from arl.training import Learner, LearnerConfig
+from arl.training import Layout, Learner, LearnerConfig
 from arl.types import ArlError, Interaction
 from experiments.config import Config
 from experiments.fields import nearest
@@ -27,7 +26,7 @@ class Experiment(NamedTuple):
       bounds: random and optimal outcome of an episode.
       tokenizer: tokenizer of all texts.
       interaction: the agent in its environment.
-      model: the language model.
+      policy: the policy.
       rollout: config of rollouts, with all lengths filled in.
       learner: learner of the updates from rewards.
       warm_start: learner of the first `config.warm_start` updates; None if there are none.
@@ -38,14 +37,14 @@ class Experiment(NamedTuple):
     bounds: Bounds
     tokenizer: Any
     interaction: Interaction
-    model: LanguageModel
+    policy: Policy
     rollout: RolloutConfig
     learner: Learner
     warm_start: Learner | None
 
 
-def build(config: Config, mesh: Mesh | None = None) -> Experiment:
-    """Returns the run of a config; its updates divide the lanes among the devices of `mesh`.
+def build(config: Config, layout: Layout = Layout()) -> Experiment:
+    """Returns the run of a config, divided among devices by a layout.
 
     Raises:
       ArlError: if the config cannot be run.
@@ -61,13 +60,12 @@ def build(config: Config, mesh: Mesh | None = None) -> Experiment:
         interaction = interaction._replace(grammar=text.free(interaction.grammar, len(tokenizer)))
     rollout.check_rollout(interaction, filled, len(tokenizer))
     size = dataclasses.asdict(config.model)
-    model = models.make_language_model(models.preset(size.pop("preset"), len(tokenizer), context_length=filled.context_length, **size))
-    parts, warm_start = (interaction, model, filled), None
-    options = {"vocab_size": len(tokenizer), "mesh": mesh}
-    learner = training.make_learner(*parts, config.learner, first_step=config.warm_start, **options)
+    policy = models.make_policy(models.preset(size.pop("preset"), len(tokenizer), context_length=filled.context_length, **size))
+    parts, warm_start = (interaction, policy, filled), None
+    learner = training.make_learner(*parts, config.learner, first_step=config.warm_start, layout=layout)
     if config.warm_start:
-        warm_start = training.make_warm_start(*parts, warm_start_config(config), num_updates=config.warm_start, **options)
-    return Experiment(config, task, bounds, tokenizer, interaction, model, filled, learner, warm_start)
+        warm_start = training.make_warm_start(*parts, warm_start_config(config), num_updates=config.warm_start, layout=layout)
+    return Experiment(config, task, bounds, tokenizer, interaction, policy, filled, learner, warm_start)
 
 
 def find_bounds(task: Task) -> Bounds:
@@ -94,8 +92,9 @@ def warm_start_config(config: Config) -> LearnerConfig:
 def _check_schedules(config: Config) -> None:
     """Raises `ArlError` for an invalid schedule, one that no layer follows, or a missing one."""
     known = [name for layer in config.agent for name in layer.schedules]
+    optional = ["expert.share"] if config.rollout.expert_share else []
     for name in config.learner.schedules:
-        if name not in known:
+        if name not in [*known, *optional]:
             raise ArlError(
                 f"nothing in this agent follows the schedule {name}; {nearest(name, known) if known else 'set LearnerConfig.schedules={}'}"
             )
@@ -105,8 +104,9 @@ def _check_schedules(config: Config) -> None:
 
     for name, schedule in config.learner.schedules.items():
         low, high = min(schedule.start, schedule.end), max(schedule.start, schedule.end)
-        if low < 0 or (name.endswith(".keep") and high > 1):
-            words = "between 0 and 1" if name.endswith(".keep") else "at least 0"
+        is_share = name.endswith((".keep", ".share"))
+        if low < 0 or (is_share and high > 1):
+            words = "between 0 and 1" if is_share else "at least 0"
             raise ArlError(f"the schedule {name} goes from {schedule.start} to {schedule.end}; set both {words}")
 
 

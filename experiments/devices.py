@@ -19,29 +19,34 @@ def claim(wanted: int | None = None, blocks: int = 8) -> None:
         jax.config.update("jax_num_cpu_devices", wanted or _largest_share(blocks, _num_cores()))  # does not affect accelerators
 
 
-def make_mesh(wanted: int | None = None, blocks: int = 8) -> Mesh:
+def make_mesh(wanted: int | None = None, blocks: int = 8, fsdp: int = 1, tensor: int = 1) -> Mesh:
     """Returns a mesh of devices, over which blocks of lanes are divided evenly.
 
     Args:
       wanted: number of devices; None for as many as there are.
       blocks: number of blocks of lanes.
+      fsdp: number of those along the axis "fsdp".
+      tensor: number of those along the axis "tensor".
 
     Raises:
-      UsageError: if there are fewer devices, or the blocks do not divide evenly.
+      UsageError: if there are fewer devices, or they or the blocks do not divide evenly.
     """
     found = jax.device_count()
     if wanted and wanted > found:
         raise main.UsageError(f"there are {found} devices and not {wanted}; set --devices={found} or fewer")
-    if wanted and blocks % wanted:
+    if (wanted or found) % (fsdp * tensor):
+        raise main.UsageError(f"{wanted or found} devices cannot be shared by {fsdp} x {tensor}; set --devices to a multiple")
+    if wanted and blocks % (wanted // tensor):
         raise main.UsageError(
             f"{blocks} blocks of lanes do not divide among {wanted} devices; set --devices={_largest_share(blocks, wanted)}"
         )
-    return training.make_mesh(wanted or _largest_share(blocks, found))
+    data = wanted // (fsdp * tensor) if wanted else _largest_share(blocks, found // tensor) // fsdp
+    return training.make_mesh(max(1, data), fsdp, tensor)
 
 
-def on_one_device(params: Any) -> Any:
+def on_one_device(variables: Any) -> Any:
     """Returns parameters that are replicated over a mesh as arrays of the first device."""
-    return jax.device_put(params, jax.devices()[0])
+    return jax.device_put(variables, jax.devices()[0])
 
 
 def _largest_share(blocks: int, most: int) -> int:

@@ -35,7 +35,7 @@ def evaluate(assignments: list[str]) -> None:
         config = dataclasses.replace(config, num_episodes=NUM_EPISODES.value)
     began = time.perf_counter()
     with reporting("evaluating") as report:
-        evaluated = evaluate_agent(run.experiment, run.params, SEED.value, config, report).summary
+        evaluated = evaluate_agent(run.experiment, run.variables, SEED.value, config, report).summary
     seconds = time.perf_counter() - began
     print(
         f"{run.experiment.config.preset}, checkpoint {run.step}, {config.num_episodes} episodes, {'greedy' if config.greedy else 'sampled'}"

@@ -35,7 +35,7 @@ class AgentEvaluation(NamedTuple):
 
 
 def evaluate_agent(
-    experiment: Experiment, params: Any, seed: int, config: EvaluationConfig, report: Callable[[str], None] = lambda part: None
+    experiment: Experiment, variables: Any, seed: int, config: EvaluationConfig, report: Callable[[str], None] = lambda part: None
 ) -> AgentEvaluation:
     """Returns the evaluation of an agent; its summary is that of `evaluation.summarise`, with the fields below.
 
@@ -47,7 +47,7 @@ def evaluate_agent(
 
     Args:
       experiment: the run.
-      params: parameters of the model.
+      variables: variables of the policy.
       seed: seed of the held-out episodes.
       config: number of episodes, and whether decoding is greedy.
       report: called with what is played next, such as "notes shuffled (2 of 4)".
@@ -59,7 +59,7 @@ def evaluate_agent(
 
     def play_as(name: str, interaction: Interaction, record=None, config=config) -> tuple[evaluation.Episodes, Trajectory]:
         report(f"{name} ({next(numbers)} of {num_parts})")
-        return play(experiment, params, seed, config, interaction, record)
+        return play(experiment, variables, seed, config, interaction, record)
 
     def summarise(episodes: evaluation.Episodes) -> dict[str, Any]:
         return evaluation.summarise(episodes, experiment.bounds)
@@ -118,19 +118,19 @@ def _hidden(experiment: Experiment) -> Callable[[AgentState], Any] | None:
 
 def play(
     experiment: Experiment,
-    params: Any,
+    variables: Any,
     seed: int,
     config: EvaluationConfig,
     interaction: Interaction,
     record: Callable[[AgentState], Any] | None = None,
 ) -> tuple[evaluation.Episodes, Trajectory]:
     """Returns `config.num_episodes` held-out episodes of an agent in `interaction`, on the host; `record` as in `evaluation.play`."""
-    episodes = jax.jit(lambda params, key: _played(experiment, params, key, config, interaction, record))
-    return jax.device_get(episodes(params, _key(seed)))
+    episodes = jax.jit(lambda variables, key: _played(experiment, variables, key, config, interaction, record))
+    return jax.device_get(episodes(variables, _key(seed)))
 
 
 def make_transcripts(experiment: Experiment, seed: int) -> Callable[[Any], str]:
-    """Returns `params -> text`, transcripts of typical held-out episodes; it is compiled at the first call.
+    """Returns `variables -> text`, transcripts of typical held-out episodes; it is compiled at the first call.
 
     Schedules are at their end, as in the evaluation.
 
@@ -139,16 +139,16 @@ def make_transcripts(experiment: Experiment, seed: int) -> Callable[[Any], str]:
       seed: seed of the held-out episodes.
     """
     config = EvaluationConfig(num_episodes=min(experiment.config.evaluation.num_episodes, FEW_EPISODES))
-    trajectory = jax.jit(lambda params: _played(experiment, params, _key(seed), config, experiment.interaction)[1])
-    return lambda params: typical_episodes(experiment.interaction, experiment.tokenizer, jax.device_get(trajectory(params)))
+    trajectory = jax.jit(lambda variables: _played(experiment, variables, _key(seed), config, experiment.interaction)[1])
+    return lambda variables: typical_episodes(experiment.interaction, experiment.tokenizer, jax.device_get(trajectory(variables)))
 
 
-def _played(experiment: Experiment, params: Any, key: jax.Array, config: EvaluationConfig, interaction: Interaction, record=None):
+def _played(experiment: Experiment, variables: Any, key: jax.Array, config: EvaluationConfig, interaction: Interaction, record=None):
     rollout = experiment.rollout
     if config.greedy:
         rollout = dataclasses.replace(rollout, decoding=dataclasses.replace(rollout.decoding, temperature=0.0))
     curriculum = training.curriculum_at(experiment.config.learner.schedules, 1.0)
-    arguments = (interaction, experiment.model, rollout, params, curriculum, key)
+    arguments = (interaction, experiment.policy, rollout, variables, curriculum, key)
     return evaluation.play(*arguments, config.num_episodes, experiment.task.limits.num_attempts, record)
 
 

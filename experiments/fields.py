@@ -119,7 +119,10 @@ def _value(kind: Any, default: Any, about: str) -> str:
     if typing.get_origin(kind) is dict:
         inner = typing.get_args(kind)[1]
         name = words[0] if words else "NAME"
-        return f".{name}.{dataclasses.fields(inner)[0].name}=0.5" if dataclasses.is_dataclass(inner) else f".{name}=0.05"
+        if not dataclasses.is_dataclass(inner):
+            return f".{name}=0.05"
+        number = next(field.name for field in dataclasses.fields(inner) if field.type is float)
+        return f".{name}.{number}=0.5"
     if isinstance(default, bool):
         return f"={str(default).lower()}"
     return f"={shlex.quote(str(default))}"

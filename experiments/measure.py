@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
-from jax.sharding import Mesh
 
 from arl import training
 from arl.models import ModelConfig
@@ -122,12 +121,12 @@ def forward_operations(config: ModelConfig, trajectory: Trajectory, num_candidat
     return 2.0 * (config.num_layers * per_layer + scores)
 
 
-def compile_learner(learner: Learner, mesh: Mesh) -> tuple[Compiled, Compiled]:
+def compile_learner(learner: Learner) -> tuple[Compiled, Compiled]:
     """Returns `init` and `update` of a learner, compiled as `experiments/train.py` does."""
     key = jax.random.key(0)
     like = jax.eval_shape(learner.init, key)
-    init = compile_apart(jax.jit(learner.init, out_shardings=training.shardings(like, mesh)), key)
-    return init, compile_apart(training.jit_update(learner, mesh, like), like)
+    init = compile_apart(jax.jit(learner.init, out_shardings=learner.shardings(like)), key)
+    return init, compile_apart(training.jit_update(learner, like), like)
 
 
 def run_default_job(cache: str, num_updates: int) -> dict[str, float]:
@@ -147,8 +146,8 @@ def run_default_job(cache: str, num_updates: int) -> dict[str, float]:
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     devices.claim()
-    mesh = devices.make_mesh()
-    init, update = compile_learner(build(get_preset("reflection"), mesh).learner, mesh)
+    layout = training.Layout(devices.make_mesh())
+    init, update = compile_learner(build(get_preset("reflection"), layout).learner)
     state = init.program(jax.random.key(0))
     for _ in range(num_updates):
         state, metrics = update.program(state)

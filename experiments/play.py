@@ -45,7 +45,9 @@ def play(assignments: list[str]) -> None:
     run = restore(RUN.value, STEP.value)
     console = rich.console.Console(highlight=False)
     interaction = run.experiment.interaction
-    episodes, trajectory = play_episodes(run.experiment, run.params, SEED.value, EvaluationConfig(num_episodes=EPISODES.value), interaction)
+    episodes, trajectory = play_episodes(
+        run.experiment, run.variables, SEED.value, EvaluationConfig(num_episodes=EPISODES.value), interaction
+    )
     console.print(
         f"{run.experiment.config.preset}, checkpoint {run.step}; episodes as they come with seed {SEED.value}{_mean_return(run.step)}"
     )

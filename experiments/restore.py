@@ -18,13 +18,13 @@ class Run(NamedTuple):
       experiment: the run as pure functions.
       seed: seed of the training.
       step: number of updates before the checkpoint.
-      params: parameters of the model.
+      variables: variables of the policy.
     """
 
     experiment: Experiment
     seed: int
     step: int
-    params: Any
+    variables: Any
 
 
 def restore(folder: str, step: int | None = None) -> Run:
@@ -48,4 +48,4 @@ def restore(folder: str, step: int | None = None) -> Run:
         state = checkpoints.restore(jax.eval_shape(experiment.learner.init, jax.random.key(seed)), step)
     finally:
         checkpoints.close()
-    return Run(experiment, seed, int(state.step), state.params)
+    return Run(experiment, seed, int(state.step), state.variables)

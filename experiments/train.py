@@ -21,8 +21,6 @@ from absl import flags
 from experiments import main
 
 if TYPE_CHECKING:  # at run time a binary imports these after it has parsed its flags
-    from jax.sharding import Mesh
-
     from arl.training import TrainState
     from experiments.board import Board
     from experiments.build import Experiment
@@ -34,11 +32,14 @@ PRESET = flags.DEFINE_string(
 )
 SEED = flags.DEFINE_integer("seed", 0, "Seed of all random numbers.", lower_bound=0, upper_bound=2**31 - 1)
 DEVICES = flags.DEFINE_integer("devices", None, "Devices that share the lanes; by default all. A CPU has one per core.", lower_bound=1)
+FSDP = flags.DEFINE_integer("fsdp", 1, "Devices of these that share the weights as well, as in ZeRO.", lower_bound=1)
+TENSOR = flags.DEFINE_integer("tensor", 1, "Devices of these that share each product with the weights.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "", "Folder of the run; runs/<preset> if not given.")
 
 
 def train(assignments: list[str]) -> int | None:
     """Trains, evaluates, and writes config.json, metrics.jsonl, curve.png, transcripts.txt, checkpoints/ and summary.json."""
+    from arl.training import Layout
     from experiments import config as configs
     from experiments import folder
     from experiments.build import build
@@ -49,8 +50,8 @@ def train(assignments: list[str]) -> int | None:
     preset = PRESET.value or ("plain" if is_own else "reflection")
     config = configs.override(get_preset(preset), assignments)
     claim(DEVICES.value, config.learner.blocks)
-    mesh = make_mesh(DEVICES.value, config.learner.blocks)
-    experiment = build(config, mesh)
+    layout = Layout(make_mesh(DEVICES.value, config.learner.blocks, FSDP.value, TENSOR.value))
+    experiment = build(config, layout)
     output = pathlib.Path(OUTPUT.value or f"runs/{config.preset}")
     record = folder.record(config, SEED.value)
     folder.check(output, record)
@@ -60,20 +61,20 @@ def train(assignments: list[str]) -> int | None:
         _print_summary(main.read_json(summary_path), output)
         return None
 
-    state, seconds, board, lock = _learn(experiment, mesh, output, record)
+    state, seconds, board, lock = _learn(experiment, output, record)
     if int(state.step) < config.num_updates:
         print(f"stopped after update {int(state.step)}; the same command goes on from there")
         return 1
     command = ["experiments/train.py", f"--preset={preset}", f"--seed={SEED.value}", *(f"--config.{a}" for a in assignments)]
-    about = {"seconds": round(seconds, 1), "devices": mesh.size, "command": shlex.join(command)}
-    summary = _evaluate(experiment, output, on_one_device(state.params), board, about)
+    about = {"seconds": round(seconds, 1), "devices": layout.mesh.size, "command": shlex.join(command)}
+    summary = _evaluate(experiment, output, on_one_device(state.variables), board, about)
     _write_json(summary_path, summary)
     _print_summary(summary, output)
     lock.close()
     return None
 
 
-def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, record: dict) -> tuple["TrainState", float, "Board", IO]:
+def _learn(experiment: "Experiment", output: pathlib.Path, record: dict) -> tuple["TrainState", float, "Board", IO]:
     """Trains from the first update, or from the newest checkpoint, until the run is done or stopped.
 
     Returns:
@@ -87,9 +88,9 @@ def _learn(experiment: "Experiment", mesh: "Mesh", output: pathlib.Path, record:
 
     config, key = experiment.config, jax.random.key(SEED.value)
     learner, like = experiment.learner, jax.eval_shape(experiment.learner.init, key)
-    init = jax.jit(learner.init, out_shardings=training.shardings(like, mesh))
+    init = jax.jit(learner.init, out_shardings=learner.shardings(like))
     # Whatever cannot be traced fails before anything is written.
-    traced = [training.jit_update(part, mesh, like).trace(like) for part in (experiment.warm_start, learner) if part]
+    traced = [training.jit_update(part, like).trace(like) for part in (experiment.warm_start, learner) if part]
     lock = _open_folder(output, record)
     bounds = experiment.bounds
     print(
@@ -135,7 +136,7 @@ def _update_and_show(experiment, update, state, output: pathlib.Path, board, pro
         if int(state.step) == until < num_updates:
             with progress.aside("writing transcripts"):
                 title = f"after {until} of {num_updates} updates" if until else "before training"
-                _add_transcripts(output, board, title, transcripts(on_one_device(state.params)), until)
+                _add_transcripts(output, board, title, transcripts(on_one_device(state.variables)), until)
     return state
 
 
@@ -161,7 +162,7 @@ def _write_json(path: pathlib.Path, values: dict) -> None:
     part.replace(path)
 
 
-def _evaluate(experiment: "Experiment", output: pathlib.Path, params, board: "Board", about: dict) -> dict:
+def _evaluate(experiment: "Experiment", output: pathlib.Path, variables, board: "Board", about: dict) -> dict:
     """Evaluates a trained agent, draws its learning curve and adds transcripts of the evaluation.
 
     Returns:
@@ -174,7 +175,7 @@ def _evaluate(experiment: "Experiment", output: pathlib.Path, params, board: "Bo
 
     config, began = experiment.config, time.perf_counter()
     with reporting("evaluating") as report:
-        evaluated = evaluate_agent(experiment, params, SEED.value, config.evaluation, report)
+        evaluated = evaluate_agent(experiment, variables, SEED.value, config.evaluation, report)
     lines = training.read_metrics(output / "metrics.jsonl")
     summary = {
         "preset": config.preset,

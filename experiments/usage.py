@@ -16,7 +16,7 @@ from experiments.parts import OURS, write
 from experiments.presets import PRESETS
 
 LEFT = 46  # columns of names
-EXAMPLES = ("learner.num_updates", "environment", "agent", "learner.learning_rate", "rollout.widths", "learner.entropy_scales")
+EXAMPLES = ("learner.num_updates", "environment", "agent", "learner.learning_rate", "rollout.widths", "learner.rules")
 
 
 def usage() -> str:

@@ -25,7 +25,7 @@ def learner(dtype: str) -> training.Learner:
     shape = tiny.config(interaction, restarts=True)
     model = tiny.model(interaction.size.context, dtype=dtype, scan_layers=True, num_layers=2)
     config = training.LearnerConfig(num_updates=4, num_lanes=16, minibatches=1, microbatch=8)
-    return training.make_learner(interaction, model, shape, config, vocab_size=len(tiny.TOKENIZER))
+    return training.make_learner(interaction, model, shape, config)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from arl.models import Variables
 from arl.training import CheckpointError, Checkpoints, TrainState, store
 from arl.training.checkpoint import NotFiniteError
 
@@ -20,12 +21,12 @@ def make(seed: int, number: float = 0.0) -> TrainState:
     """A state divided among the devices of both processes; `number` is added to a weight of the second one's."""
     mesh = jax.make_mesh((4,), ("data",))
     divided, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
-    shardings = TrainState({"weight": divided}, None, None, {"key": divided}, {}, whole, whole)
+    shardings = TrainState(Variables({"weight": divided}), None, None, {"key": divided}, {}, whole, whole)
 
     def state():
         key = jax.random.key(seed)
         weight = jax.random.normal(key, (8, 3)).at[7, 0].add(number)
-        return TrainState({"weight": weight}, None, None, {"key": jax.random.split(key, 4)}, {}, key, jnp.int32(seed))
+        return TrainState(Variables({"weight": weight}), None, None, {"key": jax.random.split(key, 4)}, {}, key, jnp.int32(seed))
 
     return jax.jit(state, out_shardings=shardings)()
 
@@ -58,10 +59,10 @@ def main(index: int, port: str, folder: pathlib.Path) -> None:
         jax.tree.map(np.testing.assert_array_equal, shards(found), shards(make(step)))
     own = folder / "5" / "default" / ("process_1" if index else ".")
     names = store.read(own, lambda name: True).names
-    weights = {f"params.weight[{row}:{row + 2},0:3]" for row in (4 * index, 4 * index + 2)}
+    weights = {f"variables.trainable.weight[{row}:{row + 2},0:3]" for row in (4 * index, 4 * index + 2)}
     lanes = {f"lanes.key[{lane}:{lane + 1},0:2]" for lane in (2 * index, 2 * index + 1)}
     assert names == weights | lanes | {"checksums"} | (set() if index else {"key", "step"}), names
-    assert "params/weight" in refusal(NotFiniteError, checkpoints.save, make(6, jnp.nan))
+    assert "variables/trainable/weight" in refusal(NotFiniteError, checkpoints.save, make(6, jnp.nan))
     assert checkpoints.newest_whole(make(0)) == 5
     if index:
         (own / "manifest.ocdbt").unlink()

@@ -7,6 +7,7 @@ import pytest
 
 from arl import envs, rollout, text, training
 from arl.agents import Act
+from arl.models import Variables
 from arl.rollout import Decoding
 from arl.training import credit, loss, scoring
 from arl.types import Kind
@@ -66,7 +67,9 @@ def test_verl_6392_what_the_environment_says_has_no_gradient():
     interaction, config = tiny.agent(NAME), training.LearnerConfig(policy_loss="policy_gradient", value_weight=0.0)
     trajectory = jax.tree.map(jnp.asarray, trajectory_of())
     given, decides = credit.monte_carlo(trajectory, credit.total_reward(trajectory.reward), config), credit.is_decision(trajectory)
-    batch = loss.Batch(trajectory, given.advantage + 1.0, given.target, given.is_kept, decides, jnp.zeros_like(trajectory.log_prob))
+    batch = loss.Batch(
+        trajectory, given.advantage + 1.0, given.target, given.is_kept, decides, trajectory.log_prob, jnp.zeros_like(trajectory.log_prob)
+    )
     totals = loss.count(batch, config)
 
     def nudged(nudge):
@@ -127,7 +130,7 @@ def test_agent_lightning_489_groups_do_not_mix_tasks():
         return given._replace(metrics={f"{name} {lane}": values[lane] for name, values in seen.items() for lane in range(32)})
 
     shape = tiny.config(interaction)
-    learner = training.make_learner(interaction, tiny.model(), shape, config, vocab_size=len(tiny.TOKENIZER), estimate=watch)
+    learner = training.make_learner(interaction, tiny.model(), shape, config, estimate=watch)
     metrics = jax.jit(learner.update)(learner.init(jax.random.key(0)))[1]
     seen = {name: np.array([float(metrics[f"{name} {lane}"]) for lane in range(32)]) for name in ("prompt", "reward", "advantage")}
     prompt, reward, advantage = seen.values()
@@ -184,7 +187,8 @@ def test_verl_2445_no_lane_waits_for_a_straggler():
 def test_ragen_52_what_the_grammar_does_not_know_cannot_be_written():
     """A model that has collapsed, to where it gives one token nearly all its probability, still writes legal strings of several tokens."""
     interaction = tiny.agent("act")
-    loud = {**tiny.params(), "head": tiny.params()["head"] * 1e4}
+    weights = tiny.params().trainable
+    loud = Variables({**weights, "head": weights["head"] * 1e4})
     shape = tiny.config(interaction)
     lanes = rollout.start_lanes(interaction, {}, shape, *tiny.keys(8))
     _, trajectory, _ = jax.jit(lambda lanes: rollout.roll_out(interaction, tiny.model(), shape, loud, {}, lanes))(lanes)

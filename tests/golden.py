@@ -68,7 +68,7 @@ def observe(name: str) -> dict[str, dict[str, float | str]]:
         for index in range(NUM_UPDATES):
             state, metrics = update(state)
             numbers = {name: float(value).hex() for name, value in metrics.items()}
-            found[f"{part} {index}"] = {**numbers, "params": digest(jax.tree.leaves(state.params))}
+            found[f"{part} {index}"] = {**numbers, "params": digest(jax.tree.leaves(state.variables.trainable))}
     found["rollout"] = {"tokens": tokens(experiment)}
     jax.clear_caches()
     return found
@@ -82,9 +82,9 @@ def tokens(experiment: Experiment) -> str:
     @jax.jit
     def read(params):
         lanes = rollout.start_lanes(experiment.interaction, curriculum, config, *jax.random.split(key, (2, 16)))
-        return rollout.roll_out(experiment.interaction, experiment.model, config, params, curriculum, lanes)[1].token
+        return rollout.roll_out(experiment.interaction, experiment.policy, config, params, curriculum, lanes)[1].token
 
-    return digest([read(experiment.model.init(key))])
+    return digest([read(experiment.policy.init(key))])
 
 
 def digest(arrays: list) -> str:

@@ -104,14 +104,14 @@ def config(interaction: Interaction, **options) -> rollout.RolloutConfig:
 def model(context_length: int | None = None, **options):
     """One layer of width 16."""
     sizes = dict(width=16, num_layers=1, num_heads=2, num_kv_heads=1, feed_forward_width=16)
-    return models.make_language_model(models.ModelConfig(vocab_size=len(TOKENIZER), context_length=context_length, **{**sizes, **options}))
+    return models.make_policy(models.ModelConfig(vocab_size=len(TOKENIZER), context_length=context_length, **{**sizes, **options}))
 
 
 @functools.cache
 def params() -> Any:
     """Weights of `model`, loud enough that choices are far from uniform."""
-    weights = model().init(jax.random.key(3))
-    return {**weights, "head": weights["head"] * 8.0, "value_head": weights["value_head"] * 100.0}
+    weights = model().init(jax.random.key(3)).trainable
+    return models.Variables({**weights, "head": weights["head"] * 8.0, "value_head": weights["value_head"] * 100.0})
 
 
 def edges(grammar: Grammar, state: int) -> dict[int, int]:

@@ -1,7 +1,7 @@
-"""Language models: pure functions of their parameters."""
+"""Language models: pure functions of their variables."""
 
 from arl.models.cache import num_slots
 from arl.models.config import PRESET_NAMES, ModelConfig, preset
-from arl.models.language_model import LanguageModel, make_language_model
+from arl.models.policy import Policy, Variables, make_policy
 
-__all__ = ["PRESET_NAMES", "LanguageModel", "ModelConfig", "make_language_model", "num_slots", "preset"]
+__all__ = ["PRESET_NAMES", "ModelConfig", "Policy", "Variables", "make_policy", "num_slots", "preset"]

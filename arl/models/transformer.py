@@ -191,7 +191,7 @@ class Trunk(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A trunk, and a second one if the value head has its own. It holds the heads' weights, which `language_model.py` applies."""
+    """A trunk, and a second one if the value head has its own. It holds the heads' weights, which `policy.py` applies."""
 
     config: ModelConfig
 
@@ -204,7 +204,7 @@ class Transformer(nn.Module):
         self.value_head = self.param("value_head", nn.initializers.normal(initialise.value_deviation(c)), (c.width,))
 
     def read(self, tokens, position, context_start, is_valid, cache, lane):
-        """Reads tokens with a cache; arguments and results as `LanguageModel`."""
+        """Reads tokens with a cache; arguments and results as `Policy`."""
         slots = jax.tree.leaves(cache)[0].shape[-1]
         if tokens.shape[1] > slots:
             raise ArlError(f"a call of {tokens.shape[1]} tokens per lane does not fit a cache of {slots} slots; see `num_slots`")
@@ -214,7 +214,7 @@ class Transformer(nn.Module):
         return self._features(tokens, cache, places)
 
     def score(self, tokens, context_start):
-        """Scores whole trajectories; arguments and results as `LanguageModel`."""
+        """Scores whole trajectories; arguments and results as `Policy`."""
         index = jnp.arange(tokens.shape[1])
         bias = []
         for start, end, first in query_blocks(self.config, tokens.shape[1]):

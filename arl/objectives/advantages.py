@@ -139,6 +139,42 @@ def returns(
     return _accumulate(reward, nothing, discount, whole, is_sampled, ends_episode, bootstrap, is_cut)
 
 
+def sum_between(
+    reward: jax.Array, discount: jax.Array, *, is_own: jax.Array, is_sampled: jax.Array, ends_segment: jax.Array, ends_episode: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Credits some segments with all rewards until the next of them, as one step of a semi-Markov decision process.
+
+    With the results, and `is_own` in the place of `is_sampled`, an estimator sees these segments alone, and its lambda counts them alone
+    (options: Sutton, Precup and Singh 1999, "Between MDPs and semi-MDPs").
+
+    Args:
+      reward: float `[B, T]`, sum of the reward's components, in the environment's units.
+      discount: float `[B, T]`, weight of what follows the position.
+      is_own: bool `[B, T]`, the sampled positions of these segments.
+      is_sampled: bool `[B, T]`, where a token was sampled.
+      ends_segment: bool `[B, T]`.
+      ends_episode: bool `[B, T]`.
+
+    Returns:
+      Reward, the discounted sum from the end of each of these segments to the next, and discount of what follows that sum, both float32
+      `[B, T]`.
+    """
+
+    def step(following, position):
+        reward, discount, is_own, is_sampled, ends_segment, ends_episode = position
+        total, weight = jnp.where(is_sampled, reward + discount * following[0], following[0]), following[1]
+        weight = jnp.where(is_sampled, discount * weight, weight)
+        is_apart = ~is_sampled & ends_episode  # a truncated episode: what stands behind it belongs to the next one
+        passed = jnp.where(is_own | is_apart, 0.0, total), jnp.where(is_own | is_apart, 1.0, weight)
+        return passed, (jnp.where(is_own & ~ends_segment, reward, total), jnp.where(is_own & ~ends_segment, discount, weight))
+
+    floats = (x.astype(jnp.float32).T for x in (reward, jnp.where(ends_episode, 0.0, discount)))
+    positions = (*floats, is_own.T, is_sampled.T, ends_segment.T, ends_episode.T)
+    start = jnp.zeros(len(reward), jnp.float32), jnp.ones(len(reward), jnp.float32)
+    total, weight = jax.lax.scan(step, start, positions, reverse=True)[1]
+    return total.T, weight.T
+
+
 def episode_return(reward: jax.Array, discount: jax.Array, *, is_sampled: jax.Array, ends_episode: jax.Array) -> jax.Array:
     """Computes the return of each lane's first episode, without bootstrap, for group objectives.
 

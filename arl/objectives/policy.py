@@ -52,6 +52,25 @@ def sequence_ratio(
     return jnp.exp(of_sequence) * jnp.exp(log_ratio - jax.lax.stop_gradient(log_ratio))
 
 
+def truncated_weight(old_log_prob: jax.Array, log_prob: jax.Array, is_sampled: jax.Array, *, most: float) -> jax.Array:
+    """Computes the truncated importance weight of each token, where other weights sampled it than those that are trained.
+
+    The advantage is multiplied by it, and the ratio of PPO remains that of the policy after and before a step. (Truncation: IMPALA,
+    arXiv:1802.01561, section 4.1; for language models whose sampler rounds: Yao et al. 2025, "Your Efficient RL Framework Secretly Brings
+    You Off-Policy RL Training".)
+
+    Args:
+      old_log_prob: float `[B, T]`, nats, of the sampled token under the policy before the update.
+      log_prob: float `[B, T]`, nats, under the weights that sampled it.
+      is_sampled: bool `[B, T]`, where a token was sampled.
+      most: largest weight; infinite for no truncation, which is unbiased.
+
+    Returns:
+      float32 `[B, T]`, 1 where no token was sampled.
+    """
+    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(_log_ratio(old_log_prob, log_prob, is_sampled)), most))
+
+
 def ppo_clip(
     ratio: jax.Array, advantage: jax.Array, is_sampled: jax.Array, *, low: float = 0.2, high: float = 0.2
 ) -> tuple[jax.Array, jax.Array]:
@@ -92,18 +111,17 @@ def policy_gradient(ratio: jax.Array, advantage: jax.Array, is_sampled: jax.Arra
     return jnp.where(is_sampled, -ratio * jax.lax.stop_gradient(advantage.astype(jnp.float32)), 0.0)
 
 
-def cross_entropy(log_prob: jax.Array, advantage: jax.Array, is_sampled: jax.Array) -> jax.Array:
-    """Computes the weighted negative log-likelihood, without a ratio, for tokens that the policy did not sample.
+def cross_entropy(log_prob: jax.Array, is_sampled: jax.Array) -> jax.Array:
+    """Computes the negative log-likelihood of tokens that another author wrote (behaviour cloning, Pomerleau 1991).
 
     Args:
       log_prob: float `[B, T]`, nats, of the token under the policy.
-      advantage: float `[B, T]`, its weight.
       is_sampled: bool `[B, T]`, where there is such a token.
 
     Returns:
-      Loss to minimise, float32 `[B, T]`, 0 where there is none.
+      Loss to minimise, float32 `[B, T]`, nats, 0 where there is none.
     """
-    return jnp.where(is_sampled, -log_prob * advantage, 0.0)
+    return jnp.where(is_sampled, -log_prob.astype(jnp.float32), 0.0)
 
 
 RATIOS: dict[str, Callable[..., jax.Array]] = {
@@ -113,17 +131,13 @@ RATIOS: dict[str, Callable[..., jax.Array]] = {
 """Importance ratios by name: `(log_prob, behaviour_log_prob, is_sampled, ends_sequence) -> ratio`."""
 
 POLICY_LOSSES: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
-    "ppo": lambda log_prob, ratio, advantage, is_kept, low, high: ppo_clip(ratio, advantage, is_kept, low=low, high=high),
-    "policy_gradient": lambda log_prob, ratio, advantage, is_kept, low, high: (
+    "ppo": lambda ratio, advantage, is_kept, low, high: ppo_clip(ratio, advantage, is_kept, low=low, high=high),
+    "policy_gradient": lambda ratio, advantage, is_kept, low, high: (
         policy_gradient(ratio, advantage, is_kept),
         jnp.zeros_like(is_kept),
     ),
-    "cross_entropy": lambda log_prob, ratio, advantage, is_kept, low, high: (
-        cross_entropy(log_prob, advantage, is_kept),
-        jnp.zeros_like(is_kept),
-    ),
 }
-"""Policy losses by name: `(log_prob, ratio, advantage, is_kept, low, high) -> (loss, is_clipped)`, all `[B, T]` but the bounds."""
+"""Policy losses by name: `(ratio, advantage, is_kept, low, high) -> (loss, is_clipped)`, all `[B, T]` but the bounds."""
 
 
 def _log_ratio(log_prob, behaviour_log_prob, is_sampled):

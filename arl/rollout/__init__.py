@@ -5,14 +5,19 @@ from arl.rollout.config import RolloutConfig, check_rollout, fit
 from arl.rollout.decoding import Decoding, masked_log_probs
 from arl.rollout.lanes import Lane
 from arl.rollout.loop import Usage, roll_out, start_lanes
+from arl.rollout.writers import Proposal, Request, Writer, expert_writer
 
 __all__ = [
     "Decoding",
     "Lane",
+    "Proposal",
+    "Request",
     "RolloutConfig",
     "Usage",
+    "Writer",
     "check_rollout",
     "check_size",
+    "expert_writer",
     "fit",
     "masked_log_probs",
     "roll_out",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arl.models import LanguageModel
+from arl.models import Policy, Variables
 from arl.rollout.config import RolloutConfig
 from arl.rollout.loop import roll_out, start_lanes
 from arl.types import ArlError, Curriculum, Interaction, Kind, Trajectory
@@ -31,11 +31,12 @@ def check_size(interaction: Interaction, key: jax.Array, *, curriculum: Curricul
     beyond = 2 * size.episode + size.read + size.written + 2  # long enough for an episode that is too long to show
     config = RolloutConfig(trajectory_length=beyond, context_length=beyond, widths=((1, max(size.read, 1)),))
     keys = jax.random.split(key, (2, num_episodes))
+    policy = _uniform_policy(int(interaction.grammar.candidates.max()) + 1)
 
     @jax.jit
     def live(keys):
         lanes = start_lanes(interaction, curriculum or {}, config, *keys)
-        return roll_out(interaction, _uniform_model(), config, {}, curriculum or {}, lanes)[1]
+        return roll_out(interaction, policy, config, Variables(()), curriculum or {}, lanes)[1]
 
     found = measure(jax.tree.map(np.asarray, live(keys)))
     for name, most in found.items():
@@ -71,20 +72,21 @@ def _most_in_a_turn(turn: np.ndarray, which: np.ndarray) -> int:
     return max(int(np.max(np.bincount(row[some], minlength=1))) for row, some in zip(turn, which, strict=True))
 
 
-def _uniform_model() -> LanguageModel:
-    """Returns a model without parameters or cache under which all tokens are equally probable."""
+def _uniform_policy(vocab_size: int) -> Policy:
+    """Returns a policy without variables or cache under which all tokens are equally probable."""
 
     def features(tokens: jax.Array) -> jax.Array:
         return jnp.zeros((*tokens.shape, 1))
 
-    def read(params: Any, tokens, position, context_start, is_valid, cache, lane=None):
+    def read(variables: Any, tokens, position, context_start, is_valid, cache, lane=None):
         return features(tokens), cache
 
-    return LanguageModel(
-        init=lambda key: {},
+    return Policy(
+        init=lambda key, pretrained=None: Variables(()),
         empty_cache=lambda num_lanes, num_slots: (),
         read=read,
-        score=lambda params, tokens, context_start: features(tokens),
-        logits=lambda params, features, candidates: jnp.zeros((*features.shape[:-1], len(candidates))),
-        value=lambda params, features: jnp.zeros(features.shape[:-1]),
+        score=lambda variables, tokens, context_start: features(tokens),
+        logits=lambda variables, features, candidates: jnp.zeros((*features.shape[:-1], len(candidates))),
+        heads={"value": lambda variables, features: jnp.zeros(features.shape[:-1])},
+        vocab_size=vocab_size,
     )

@@ -22,9 +22,9 @@ class RolloutConfig:
       restarts: whether a lane begins another episode when one ends; otherwise it stops, and the rest of its trajectory is wasted. Restarts
         pay where episodes differ in length. Groups cannot restart: they compare episodes that begin together.
       decoding: how a token is chosen.
-      expert: whether the interaction's experts write in the model's place, for behaviour cloning. Log-probs are then those of the expert's
-        tokens under the model. A token that the expert leaves open, or that the grammar denies it, is sampled and recorded with a support
-        of one candidate, so that nothing is learned from it. Experts are asked for all lanes of a call in which any lane begins a segment.
+      expert_share: share of episodes or segments that the interaction's experts write in the policy's place; see `expert_writer`. The
+        schedule "expert.share" takes its place. Log-probs are those of the tokens under the policy, whoever wrote them.
+      expert_unit: "episode" or "segment", what is drawn to be written by the experts.
     """
 
     trajectory_length: int = 0
@@ -33,7 +33,8 @@ class RolloutConfig:
     overhead: float = 64.0
     restarts: bool = False
     decoding: Decoding = Decoding()
-    expert: bool = False
+    expert_share: float = 0.0
+    expert_unit: str = "episode"
 
     @property
     def widest(self) -> int:
@@ -127,10 +128,19 @@ def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_si
             "decoding without a grammar chooses from the whole vocabulary in every state; use text.free(grammar, vocabulary_size), or set "
             "Decoding.constrained=True"
         )
-    if config.expert and not interaction.has_expert:
-        raise ArlError("no expert can write in the model's place; give the environment an expert, or set RolloutConfig.expert=False")
-    if config.expert and config.decoding.narrows:
+    _check_expert(interaction, config)
+
+
+def _check_expert(interaction: Interaction, config: RolloutConfig) -> None:
+    """Raises `ArlError` if experts cannot write the share that a config asks for."""
+    if not 0 <= config.expert_share <= 1:
+        raise ArlError(f"RolloutConfig.expert_share is {config.expert_share}; set it between 0 and 1")
+    if config.expert_unit not in ("episode", "segment"):
+        raise ArlError(f"RolloutConfig.expert_unit is {config.expert_unit!r}; set it to 'episode' or 'segment'")
+    if config.expert_share and not interaction.has_expert:
+        raise ArlError("no expert can write in the policy's place; give the environment an expert, or set RolloutConfig.expert_share=0")
+    if config.expert_share and config.decoding.narrows:
         raise ArlError(
             "an expert may write what greedy choice, top-k, top-p and min-p drop; set Decoding.temperature > 0, top_k=0, top_p=1 and "
-            "min_p=0, or RolloutConfig.expert=False"
+            "min_p=0, or RolloutConfig.expert_share=0"
         )

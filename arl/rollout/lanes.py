@@ -17,6 +17,22 @@ from arl.types import Curriculum, Interaction, Kind, Reward, Segment, State, Tex
 _SAMPLE, _ADVANCE, _START = 0, 1, 2  # uses of a lane's random key; each token of the lane has a key for each
 
 
+class Writing(NamedTuple):
+    """Who writes the segment of a lane, where others than the policy write; see `arl.rollout.writers`.
+
+    Attributes:
+      author: int32 `[]`, 0 for the policy.
+      proposed: `Text` that another author writes.
+      episode_draw: float32 `[]` in [0, 1), a random number of the episode; lanes of a group share that of their first one.
+      asks: bool `[]`, whether the lane waits for a writer's answer.
+    """
+
+    author: jax.Array
+    proposed: Text
+    episode_draw: jax.Array
+    asks: jax.Array
+
+
 class Lane(NamedTuple):
     """The state of one lane.
 
@@ -39,7 +55,7 @@ class Lane(NamedTuple):
       attempt: int32 `[]`, index of the attempt in its episode.
       episode: int32 `[]`, index of the episode in this trajectory.
       is_stopped: bool `[]`, whether the episode has ended and no other follows.
-      expert: `Text` that an expert would write in this segment; None where the model writes.
+      writing: who writes this segment; None if there is no writer but the policy.
     """
 
     key: jax.Array
@@ -60,7 +76,7 @@ class Lane(NamedTuple):
     attempt: jax.Array
     episode: jax.Array
     is_stopped: jax.Array
-    expert: Text | None = None
+    writing: Writing | None = None
 
 
 class Event(NamedTuple):
@@ -181,8 +197,10 @@ def _take_turn(interaction: Interaction, lane: Lane, state: State, turn: Turn, o
 
 def restart(interaction: Interaction, curriculum: Curriculum, lane: Lane) -> Lane:
     """Returns the lane at the start of its next episode, in the same trajectory."""
-    state, turn = interaction.start(_key(lane, _START), curriculum)
-    lane = lane._replace(context_start=lane.position, turn=jnp.int32(0), episode=lane.episode + 1)
+    key = _key(lane, _START)
+    state, turn = interaction.start(key, curriculum)
+    writing = lane.writing and lane.writing._replace(episode_draw=draw_episode(key))
+    lane = lane._replace(context_start=lane.position, turn=jnp.int32(0), episode=lane.episode + 1, writing=writing)
     return _take_turn(interaction, lane, state, turn, text.empty(0), Kind.PROMPT)
 
 
@@ -201,8 +219,13 @@ def draw(lane: Lane) -> jax.Array:
     return jax.random.uniform(_key(lane, _SAMPLE))
 
 
-def expert_key(lane: Lane) -> jax.Array:
-    """Returns the random key of the expert for the segment that the lane begins."""
+def draw_episode(key: jax.Array) -> jax.Array:
+    """Returns the random number, float32 `[]` in [0, 1), of an episode that starts with a key."""
+    return jax.random.uniform(jax.random.fold_in(key, 2**31 - 1))
+
+
+def segment_key(lane: Lane) -> jax.Array:
+    """Returns the random key of a writer for the segment that the lane begins."""
     return jax.random.fold_in(_key(lane, _SAMPLE), 1)
 
 

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
-from arl.models import LanguageModel
+from arl.models import Policy
 from arl.rollout import decoding as decode
-from arl.rollout import expert as experts
 from arl.rollout import lanes as lane_steps
-from arl.rollout import schedule
+from arl.rollout import schedule, writers
 from arl.rollout.config import RolloutConfig, fit
 from arl.rollout.lanes import Event, Lane
 from arl.rollout.sampling import choose
+from arl.rollout.writers import Writer
 from arl.types import Curriculum, Interaction, Reward, Trajectory, select
 
 
@@ -36,7 +36,14 @@ class Usage(NamedTuple):
     num_calls: jax.Array
 
 
-def start_lanes(interaction: Interaction, curriculum: Curriculum, config: RolloutConfig, keys: jax.Array, start_keys: jax.Array) -> Lane:
+def start_lanes(
+    interaction: Interaction,
+    curriculum: Curriculum,
+    config: RolloutConfig,
+    keys: jax.Array,
+    start_keys: jax.Array,
+    has_writer: bool = False,
+) -> Lane:
     """Returns lanes at the start of their first episodes.
 
     Args:
@@ -45,6 +52,7 @@ def start_lanes(interaction: Interaction, curriculum: Curriculum, config: Rollou
       config: config of the rollout that will use the lanes.
       keys: `[B]`, random keys of the lanes.
       start_keys: `[B]`, random keys of the first episodes' starts; lanes of a group share theirs.
+      has_writer: whether `roll_out` will be given a writer.
 
     Returns:
       `Lane`, `[B]`.
@@ -52,27 +60,29 @@ def start_lanes(interaction: Interaction, curriculum: Curriculum, config: Rollou
     config = fit(config, interaction)
     capacity = lane_steps.inbox_capacity(interaction, config.context_length if config.restarts else 0)
     lanes = lane_steps.open_lanes(interaction, curriculum, capacity, keys, start_keys)
-    return experts.first_texts(interaction, lanes) if config.expert else lanes
+    return writers.begin(interaction, lanes, start_keys) if has_writer else lanes
 
 
 def roll_out(
     interaction: Interaction,
-    model: LanguageModel,
+    policy: Policy,
     config: RolloutConfig,
-    params: Any,
+    variables: Any,
     curriculum: Curriculum,
     lanes: Lane,
+    writer: Writer | None = None,
     axis_name: str | None = None,
 ) -> tuple[Lane, Trajectory, Usage]:
     """Rolls out lanes until each has stopped or read `T` tokens.
 
     Args:
       interaction: the agent in its environment.
-      model: the model that writes.
+      policy: the policy that writes.
       config: config of the rollout.
-      params: parameters of the model.
+      variables: variables of the policy.
       curriculum: curriculum of the interaction.
       lanes: `[B]`, at position 0.
+      writer: writes segments in the policy's place; None for none. The lanes have to be started with `has_writer=True`.
       axis_name: axis of a `vmap` over whole rollouts, if there is one.
 
     Returns:
@@ -81,14 +91,22 @@ def roll_out(
     config, num_lanes = fit(config, interaction), lanes.position.shape[0]
     shapes = schedule.make_shapes(num_lanes, config.widths)
     trajectory = _empty_trajectory(interaction, config, num_lanes)
-    calls = [functools.partial(_call, interaction, model, config, shape, params, curriculum) for shape in shapes]
+    serve = functools.partial(_serve, interaction, writer, config, variables, curriculum) if writer else lambda lanes: lanes
+    waits = bool(writer and writer.num_lanes)
+    serve_at_once = (lambda lanes: lanes) if waits else serve
+    calls = [functools.partial(_call, interaction, policy, config, shape, variables, curriculum, serve_at_once) for shape in shapes]
 
     def is_true_anywhere(condition):
         return condition if axis_name is None else jax.lax.psum(condition.astype(jnp.int32), axis_name) > 0
 
+    def must_serve(carry):
+        asks = _asks(carry[0], config)
+        enough = jnp.sum(asks) >= min(writer.num_lanes, num_lanes) if writer else False
+        return is_true_anywhere(enough | (jnp.any(asks) & ~jnp.any(_unread(carry[0], config) > 0)))
+
     def is_running(slots, carry):
         unread = _unread(carry[0], config)
-        running = is_true_anywhere(jnp.any(unread > 0))
+        running = is_true_anywhere(jnp.any((unread > 0) | _asks(carry[0], config)) if waits else jnp.any(unread > 0))
         if slots == config.num_slots:
             return running
         reach = jnp.max(carry[0].position + jnp.minimum(unread, config.widest))
@@ -96,7 +114,8 @@ def roll_out(
 
     def is_best(which, slots, carry):
         best = schedule.choose(shapes, _unread(carry[0], config), config.overhead, axis_name)
-        return is_running(slots, carry) & (best == which)
+        is_next = is_running(slots, carry) & (best == which)
+        return is_next & ~must_serve(carry) if waits else is_next
 
     def call(which, carry):
         lanes, cache, trajectory, usage = carry
@@ -107,13 +126,16 @@ def roll_out(
     def call_each(slots, carry):
         # A loop for each shape, which runs while that shape is best, instead of one `switch`: XLA updates the carry of a loop in place, but
         # copies the cache into a conditional and out of it.
+        if waits:
+            carry = jax.lax.while_loop(must_serve, lambda carry: (serve(carry[0]), *carry[1:]), carry)
         for which in range(len(shapes)):
             carry = jax.lax.while_loop(functools.partial(is_best, which, slots), functools.partial(call, which), carry)
         return carry
 
-    usage, cache = Usage(jnp.float32(0.0), jnp.int32(0)), model.empty_cache(num_lanes, config.stages[0])
+    lanes = serve_at_once(lanes)
+    usage, cache = Usage(jnp.float32(0.0), jnp.int32(0)), policy.empty_cache(num_lanes, config.stages[0])
     for slots in config.stages:
-        cache = _grow(model, cache, num_lanes, slots)
+        cache = _grow(policy, cache, num_lanes, slots)
         lanes, cache, trajectory, usage = jax.lax.while_loop(
             functools.partial(is_running, slots), functools.partial(call_each, slots), (lanes, cache, trajectory, usage)
         )
@@ -122,27 +144,45 @@ def roll_out(
     return lanes, trajectory, usage
 
 
-def _grow(model: LanguageModel, cache: Any, num_lanes: int, slots: int) -> Any:
+def _grow(policy: Policy, cache: Any, num_lanes: int, slots: int) -> Any:
     """Returns a cache with more slots that holds the same tokens; none has wrapped around the ring yet, so each keeps its slot."""
-    larger = model.empty_cache(num_lanes, slots)
+    larger = policy.empty_cache(num_lanes, slots)
     return jax.tree.map(lambda new, old: jax.lax.dynamic_update_slice(new, old, (0,) * old.ndim), larger, cache)
 
 
 def _unread(lanes: Lane, config: RolloutConfig) -> jax.Array:
     """Returns int32 `[B]`, tokens that each lane can still read in this trajectory."""
-    return jnp.minimum(lanes.inbox_length - lanes.next_unread, config.trajectory_length - lanes.position)
+    unread = jnp.minimum(lanes.inbox_length - lanes.next_unread, config.trajectory_length - lanes.position)
+    return unread if lanes.writing is None else jnp.where(lanes.writing.asks, 0, unread)
 
 
-def _call(interaction, model, config, shape, params, curriculum, lanes, cache, trajectory):
+def _asks(lanes: Lane, config: RolloutConfig) -> jax.Array:
+    """Returns bool `[B]`, the lanes that wait for a writer's answer and can go on in this trajectory."""
+    asks = False if lanes.writing is None else lanes.writing.asks
+    return asks & (lanes.position < config.trajectory_length)
+
+
+def _serve(interaction, writer: Writer, config: RolloutConfig, variables: Any, curriculum: Curriculum, lanes: Lane) -> Lane:
+    """Returns the lanes, of which those that ask have been served, but at most `writer.num_lanes` at once."""
+    if not 0 < writer.num_lanes < lanes.position.shape[0]:
+        return writers.ask(interaction, writer, variables, curriculum, lanes)
+    _, served = jax.lax.top_k(_asks(lanes, config).astype(jnp.int32), writer.num_lanes)
+    rows = jax.tree.map(lambda x: x[served], lanes)
+    rows = writers.ask(interaction, writer, variables, curriculum, rows)
+    return jax.tree.map(lambda all_, some: all_.at[served].set(some), lanes, rows)
+
+
+def _call(interaction, policy, config, shape, variables, curriculum, serve, lanes, cache, trajectory):
     """Calls the model once: each lane that is served reads up to `width` tokens, and writes one if it has then read them all.
 
     Args:
       interaction: the agent in its environment.
-      model: the model that writes.
+      policy: the policy that writes.
       config: config of the rollout, without lengths of 0.
       shape: shape of the call.
-      params: parameters of the model.
+      variables: variables of the policy.
       curriculum: curriculum of the interaction.
+      serve: serves the lanes `[b]` that ask a writer which answers at once.
       lanes: `[B]`.
       cache: cache of the model.
       trajectory: `[B, T]`, what has been recorded so far.
@@ -164,10 +204,10 @@ def _call(interaction, model, config, shape, params, curriculum, lanes, cache, t
     tokens = jnp.take_along_axis(rows.inbox, at, 1)
     token_kind = jnp.take_along_axis(rows.inbox_kind, at, 1)
     context_start = jnp.broadcast_to(rows.context_start[:, None], position.shape)
-    features, cache = model.read(params, tokens, position, context_start, is_valid, cache, served)
+    features, cache = policy.read(variables, tokens, position, context_start, is_valid, cache, served)
     last = jnp.maximum(count - 1, 0)
     features = jax.tree.map(lambda x: jnp.take_along_axis(x, last[:, None, None], 1)[:, 0], features)
-    value = model.value(params, features)
+    value = policy.value(variables, features)
 
     last_position = rows.position + last
     rows = rows._replace(position=rows.position + count, next_unread=rows.next_unread + count)
@@ -177,11 +217,12 @@ def _call(interaction, model, config, shape, params, curriculum, lanes, cache, t
     is_closing = has_read_all & (rows.budget == 0)
     is_writing = has_read_all & ~is_closing & ~is_at_end
 
-    logits = model.logits(params, features, interaction.grammar.candidates)
+    logits = policy.logits(variables, features, interaction.grammar.candidates)
     sample = choose(interaction.grammar, config.decoding, rows, logits)
     after, event = _live_on(interaction, curriculum, config.restarts, rows, sample.token, is_writing, is_closing)
-    if config.expert:
-        after = experts.consult(interaction, after, event.ends_segment | event.ends_episode)
+    if after.writing is not None:
+        begins = (event.ends_segment | event.ends_episode) & (after.budget > 0)
+        after = serve(after._replace(writing=writers.begin_segment(after.writing, begins)))
 
     where = jnp.arange(lanes.position.shape[0]) if served is None else served
     has_value = (has_read_all | is_at_end) & (count > 0)
@@ -191,6 +232,7 @@ def _call(interaction, model, config, shape, params, curriculum, lanes, cache, t
         "kind": jnp.where(is_writing, rows.kind, 0),
         "sampled": jnp.where(is_writing, sample.token, 0),
         "state": jnp.where(is_writing, rows.grammar, 0),
+        "author": jnp.where(is_writing, rows.writing.author, 0) if rows.writing else jnp.zeros_like(rows.kind),
         "has_choice": is_writing & sample.has_choice,
         "support": jnp.where(is_writing[:, None], sample.support, np.uint32(0)),
         "kept": None if sample.kept is None else jnp.where(is_writing[:, None], sample.kept, -1),
@@ -257,6 +299,7 @@ def _empty_trajectory(interaction: Interaction, config: RolloutConfig, num_lanes
         kind=kinds,
         sampled=ints,
         state=ints,
+        author=kinds,
         has_choice=bools,
         support=jnp.zeros((*shape, text.num_words(grammar.token.shape[1])), jnp.uint32),
         kept=jnp.full((*shape, num_kept), -1, jnp.int32) if num_kept else None,

@@ -1,5 +1,6 @@
 """What a token is sampled from, and the sample. The sampler and the learner find the options of a token by the same function."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -8,8 +9,8 @@ import numpy as np
 
 from arl import text
 from arl.rollout import decoding as decode
-from arl.rollout import expert as experts
 from arl.rollout import lanes as lane_steps
+from arl.rollout import writers
 from arl.rollout.decoding import Decoding
 from arl.rollout.lanes import Lane
 from arl.types import Grammar
@@ -36,8 +37,7 @@ class Sample(NamedTuple):
 def choose(grammar: Grammar, decoding: Decoding, lanes: Lane, logits: jax.Array) -> Sample:
     """Samples the next token of each lane.
 
-    Where a lane has the text of an expert, its next token takes the place of the sample; where it cannot, the sampled token has no choice,
-    so that nothing is learned from it.
+    Where a lane has the text of a writer, its next token takes the place of the sample.
 
     Args:
       grammar: grammar of the interaction.
@@ -54,9 +54,9 @@ def choose(grammar: Grammar, decoding: Decoding, lanes: Lane, logits: jax.Array)
     log_probs = decode.masked_log_probs(logits, support, decoding.temperature)
     column = decode.sample(jax.vmap(lane_steps.draw)(lanes), log_probs, support)
     token, has_choice = jnp.asarray(grammar.candidates)[column], jnp.sum(support, axis=-1) > 1
-    if lanes.expert is not None:
-        wanted, is_followed = experts.next_token(grammar, lanes)
-        token, has_choice = jnp.where(is_followed, wanted, token), has_choice & is_followed
+    if lanes.writing is not None:
+        wanted = jax.vmap(functools.partial(writers.next_token, grammar))(lanes.writing.proposed, lanes.written)
+        token = jnp.where(lanes.writing.author > 0, wanted, token)
         column = candidate_index(grammar.candidates, token)
     if decoding.narrows:
         edges &= jnp.take_along_axis(jnp.pad(support, ((0, 0), (0, 1))), text.edge_columns(grammar, state), axis=-1)

@@ -176,18 +176,31 @@ def parse(grammar: Grammar, root: jax.Array | int, text: Text) -> tuple[jax.Arra
     Returns:
       Index of the legal string, int32 `[]`, -1 if there is none; and whether there is one, bool `[]`.
     """
-    index = jnp.arange(text.ids.shape[-1])
-    is_stop = text.ids == grammar.stop_id
-    length = text.length - jnp.any(is_stop & (index == text.length - 1))
+    is_stop_last = (text.ids == grammar.stop_id) & (jnp.arange(text.ids.shape[-1]) == text.length - 1)
+    state = reach(grammar, root, Text(text.ids, text.length - jnp.any(is_stop_last)))
+    is_legal = jnp.asarray(grammar.is_accepting)[state]
+    return jnp.where(is_legal, jnp.asarray(grammar.choice)[state], -1), is_legal
+
+
+def reach(grammar: Grammar, state: jax.Array | int, text: Text) -> jax.Array:
+    """Returns the state after a text, for one lane.
+
+    Args:
+      grammar: `S` states.
+      state: int32 `[]`, state in which the text begins.
+      text: ids `[capacity]`, without a stop token.
+
+    Returns:
+      int32 `[]`; the dead state if the text is not legal, or has a stop token.
+    """
+    index, is_stop = jnp.arange(text.ids.shape[-1]), text.ids == grammar.stop_id
 
     def walk(state, inputs):
         token, is_last, is_valid = inputs
         after = jnp.where(is_last, 0, follow(grammar, state, token))  # nothing follows a stop token
         return jnp.where(is_valid, after, state), None
 
-    state, _ = jax.lax.scan(walk, jnp.asarray(root, jnp.int32), (text.ids, is_stop, index < length))
-    is_legal = jnp.asarray(grammar.is_accepting)[state]
-    return jnp.where(is_legal, jnp.asarray(grammar.choice)[state], -1), is_legal
+    return jax.lax.scan(walk, jnp.asarray(state, jnp.int32), (text.ids, is_stop, index < text.length))[0]
 
 
 def pack(bools: jax.Array) -> jax.Array:

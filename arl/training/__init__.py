@@ -2,11 +2,12 @@
 
 from arl.training.backend import backend_fault
 from arl.training.checkpoint import CheckpointError, Checkpoints
-from arl.training.config import LearnerConfig, Schedule, curriculum_at
+from arl.training.config import LearnerConfig, Rule, Schedule, curriculum_at
 from arl.training.credit import ESTIMATORS, Credit
 from arl.training.epoch import make_optimizer
+from arl.training.layout import Layout
 from arl.training.learner import Experience, Learner, TrainState, make_learner
-from arl.training.parallel import jit_update, make_mesh, pmap_update, replicate, shard_map_update, shardings, unreplicate
+from arl.training.parallel import jit_update, make_mesh, pmap_update, replicate, shard_map_update, unreplicate
 from arl.training.run import MetricsFile, TrainingError, read_metrics, run, stop_on_signals
 from arl.training.warm_start import cloning_config, expert_rollout, in_turn, make_warm_start
 
@@ -16,9 +17,11 @@ __all__ = [
     "Checkpoints",
     "Credit",
     "Experience",
+    "Layout",
     "Learner",
     "LearnerConfig",
     "MetricsFile",
+    "Rule",
     "Schedule",
     "TrainState",
     "TrainingError",
@@ -37,7 +40,6 @@ __all__ = [
     "run",
     "curriculum_at",
     "shard_map_update",
-    "shardings",
     "unreplicate",
     "stop_on_signals",
 ]

@@ -4,26 +4,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
-from arl.models import LanguageModel
-from arl.rollout import RolloutConfig
+from arl.models import Policy
+from arl.rollout import RolloutConfig, Writer
 from arl.training.config import LearnerConfig, check_config
 from arl.training.credit import ESTIMATORS, Credit, Estimator
+from arl.training.layout import LANE_AXES, TENSOR_AXIS, Layout
 from arl.types import ArlError, Interaction, check_whole
 
 
 def check_parts(
-    interaction: Interaction, model: LanguageModel, rollout_config: RolloutConfig, config: LearnerConfig, curriculum: Any, first_step: int
+    interaction: Interaction, policy: Policy, rollout_config: RolloutConfig, config: LearnerConfig, curriculum: Any, first_step: int
 ) -> None:
     """Checks the type of each argument, and that the learner can score the interaction; arguments as `make_learner`.
 
     Raises:
-      ArlError: if an argument has the wrong type or value, or the model's context is too short.
+      ArlError: if an argument has the wrong type or value, or the policy's context is too short.
     """
     kinds = {
         "interaction": (interaction, Interaction),
-        "model": (model, LanguageModel),
+        "policy": (policy, Policy),
         "rollout_config": (rollout_config, RolloutConfig),
         "config": (config, LearnerConfig),
     }
@@ -36,9 +36,9 @@ def check_parts(
     check_whole(first_step=first_step)
     if first_step < 0:
         raise ArlError(f"first_step is {first_step}; set it >= 0")
-    if model.context_length is not None and model.context_length < interaction.size.context:
+    if policy.context_length is not None and policy.context_length < interaction.size.context:
         raise ArlError(
-            f"a model for contexts of {model.context_length} tokens cannot score those of {interaction.size.context} of an episode; "
+            f"a policy for contexts of {policy.context_length} tokens cannot score those of {interaction.size.context} of an episode; "
             f"set its context_length >= {interaction.size.context}"
         )
     if rollout_config.decoding.temperature == 0:
@@ -51,68 +51,87 @@ def check_estimate(rollout_config: RolloutConfig, config: LearnerConfig, estimat
     Raises:
       ArlError: if `estimate` or `config.credit` is not an estimator, or does not fit the rollout.
     """
-    if estimate is None:
-        _check_credit_by_name(rollout_config, config)
-    elif not callable(estimate):
+    if estimate is not None and not callable(estimate):
         raise ArlError(
             f"estimate is {_described(estimate)}; give a function (trajectory, reward, config) -> Credit, or set LearnerConfig.credit"
         )
-    compares_groups = estimate is None and ESTIMATORS[config.credit].compares_groups
+    by_name = {f"rules.{kind}.estimator": rule.estimator for kind, rule in config.rules.items() if rule.estimator}
+    by_name |= {} if estimate else {"credit": config.credit}
+    for field, name in by_name.items():
+        _check_credit_by_name(field, name, config)
+    for kind, rule in config.rules.items():
+        if rule.span != "episode" and (rule.estimator or not estimate) and ESTIMATORS[rule.estimator or config.credit].compares_groups:
+            raise ArlError(
+                f"{rule.estimator or config.credit!r} compares whole episodes; set LearnerConfig.rules.{kind}.span='episode', or another "
+                "estimator"
+            )
+    compares_groups = any(ESTIMATORS[name].compares_groups for name in by_name.values())
     if (compares_groups or config.group_size > 1) and rollout_config.restarts:
         raise ArlError(
             "episodes of a group must begin together; set RolloutConfig.restarts=False, or LearnerConfig.group_size=1 and another credit"
         )
 
 
-def _check_credit_by_name(rollout_config: RolloutConfig, config: LearnerConfig) -> None:
-    if config.credit not in ESTIMATORS:
-        raise ArlError(f"LearnerConfig.credit is {config.credit!r}; set it to one of {', '.join(ESTIMATORS)}")
-    named = ESTIMATORS[config.credit]
-    if rollout_config.expert != named.clones:
+def _check_credit_by_name(field: str, name: str, config: LearnerConfig) -> None:
+    """Raises an `ArlError` if `LearnerConfig.<field>` names no estimator, or one that lacks what it needs."""
+    if name not in ESTIMATORS:
+        raise ArlError(f"LearnerConfig.{field} is {name!r}; set it to one of {', '.join(ESTIMATORS)}")
+    if ESTIMATORS[name].uses_values and config.value_weight == 0:
         raise ArlError(
-            "cloning needs an expert that writes, and an expert is only cloned; set RolloutConfig.expert=True and "
-            "LearnerConfig.credit='cloning', or neither"
+            f"LearnerConfig.{field}={name!r} subtracts values that nothing trains; set LearnerConfig.value_weight > 0, or "
+            f"{field}='monte_carlo'"
         )
-    if named.clones and config.normalize:
-        raise ArlError("the advantages of cloning are all 1, which standardises to 0; set LearnerConfig.normalize=False")
-    if named.uses_values and config.value_weight == 0:
+    if ESTIMATORS[name].compares_groups and config.group_size < 2:
         raise ArlError(
-            f"LearnerConfig.credit={config.credit!r} subtracts values that nothing trains; set LearnerConfig.value_weight > 0, or "
-            "credit='monte_carlo'"
-        )
-    if named.compares_groups and config.group_size < 2:
-        raise ArlError(
-            f"LearnerConfig.credit={config.credit!r} compares the lanes of a group, and a group of {config.group_size} has nothing to "
-            "compare; set LearnerConfig.group_size >= 2"
+            f"LearnerConfig.{field}={name!r} compares the lanes of a group, and a group of {config.group_size} has nothing to compare; set "
+            "LearnerConfig.group_size >= 2"
         )
 
 
-def check_devices(config: LearnerConfig, num_shares: int, num_devices: int, axis_name: str | None, mesh: Mesh | None) -> None:
-    """Checks that lanes divide among devices, and that devices are named by either an axis or a mesh.
+def check_writer(rollout_config: RolloutConfig, config: LearnerConfig, writer: Writer | None) -> None:
+    """Checks that what others write is learned, and that a group has one writer; arguments as `make_learner`.
 
-    Args:
-      config: config of the learner.
-      num_shares: number of devices among which the lanes are divided.
-      num_devices: as `make_learner`.
-      axis_name: as `make_learner`.
-      mesh: as `make_learner`.
+    Raises:
+      ArlError: if one of these does not hold, or there are two writers.
+    """
+    writes = writer is not None or rollout_config.expert_share > 0
+    if writer is not None and (not isinstance(writer, Writer) or rollout_config.expert_share):
+        what = "and the experts write too" if rollout_config.expert_share else f"which is {_described(writer)}"
+        raise ArlError(f"a writer is given, {what}; give a rollout.Writer, with RolloutConfig.expert_share=0")
+    if writes != (config.imitation_weight > 0):
+        what = "nothing is learned of what others write" if writes else "the policy writes everything, and there is nothing to imitate"
+        raise ArlError(f"{what}; set LearnerConfig.imitation_weight > 0 and RolloutConfig.expert_share > 0 (or give a writer), or neither")
+    if rollout_config.expert_share and rollout_config.expert_unit == "segment" and config.group_size > 1:
+        raise ArlError("a group has one writer; set RolloutConfig.expert_unit='episode', or LearnerConfig.group_size=1")
+
+
+def check_layout(config: LearnerConfig, layout: Layout) -> None:
+    """Checks that lanes divide among devices, and that devices are named by either an axis or a mesh; arguments as `make_learner`.
 
     Raises:
       ArlError: if one of these does not hold.
     """
-    check_whole(num_devices=num_devices)
+    mesh, num_devices = layout.mesh, layout.num_devices
+    check_whole(**{"Layout.num_devices": num_devices})
     if num_devices < 1:
-        raise ArlError(f"num_devices is {num_devices}; set it >= 1")
-    if config.blocks % num_shares:
-        raise ArlError(f"{config.blocks} blocks of lanes do not divide among {num_shares} devices; set LearnerConfig.blocks to a multiple")
-    if config.num_lanes // num_shares % config.group_size:
+        raise ArlError(f"Layout.num_devices is {num_devices}; set it >= 1")
+    if mesh is not None:
+        known = (*LANE_AXES, TENSOR_AXIS)
+        if unknown := [axis for axis in mesh.axis_names if axis not in known]:
+            raise ArlError(f"the mesh has an axis {unknown[0]!r}; name its axes {', '.join(map(repr, known))}")
+        if layout.device_axis is not None:
+            raise ArlError("a mesh divides the whole program, device_axis belongs to the program of one device; give one of them")
+    shares = layout.num_shares
+    if config.blocks % shares:
+        raise ArlError(f"{config.blocks} blocks of lanes do not divide among {shares} devices; set LearnerConfig.blocks to a multiple")
+    if config.num_lanes // shares % config.group_size:
+        raise ArlError(f"a group of {config.group_size} lanes does not fit on one of {shares} devices; set more lanes or smaller groups")
+    if mesh is not None and config.num_lanes % mesh.size:
+        raise ArlError(f"{config.num_lanes} lanes do not divide among {mesh.size} devices; set LearnerConfig.num_lanes to a multiple")
+    if num_devices > 1 and layout.device_axis is None:
         raise ArlError(
-            f"a group of {config.group_size} lanes does not fit on one of {num_shares} devices; set more lanes or smaller groups"
+            f"nothing tells the {num_devices} devices apart; set Layout.device_axis to that of jax.shard_map or jax.pmap, or Layout.mesh"
         )
-    if num_devices > 1 and axis_name is None:
-        raise ArlError(f"nothing tells the {num_devices} devices apart; set axis_name to that of jax.shard_map or jax.pmap, or give a mesh")
-    if mesh is not None and axis_name is not None:
-        raise ArlError("a mesh divides the lanes of the whole program, axis_name belongs to the program of one device; give one of them")
 
 
 def check_credit(credit: Any, shape: tuple[int, ...]) -> None:

@@ -16,6 +16,7 @@ from arl.training.learner import TrainState
 from arl.training.store import Arrays, ArraysHandler, ArraysRestore, ArraysSave
 
 _FOREIGN = "is from another configuration"
+_OTHER_BASE = "is of an agent with other frozen weights"
 _FORMER = "was written by an earlier arl"
 _LONGEST = 400  # bytes of a text that processes exchange
 
@@ -25,7 +26,7 @@ class CheckpointError(Exception):
 
 
 class NotFiniteError(CheckpointError):
-    """The parameters, optimizer state or reference are not finite. They are not saved."""
+    """The variables, optimizer state or reference are not finite. They are not saved."""
 
 
 class _Begun(NamedTuple):
@@ -65,13 +66,15 @@ class Checkpoints:
           state: state of training; its step names the checkpoint.
 
         Raises:
-          NotFiniteError: if its parameters, optimizer state or reference are not finite; it is not written.
+          NotFiniteError: if its variables, optimizer state or reference are not finite; it is not written.
           CheckpointError: if the previous checkpoint could not be written.
         """
         self._finish()
-        step, like = int(state.step), jax.eval_shape(lambda: state)
+        step = int(state.step)
         if step in self._manager.all_steps():
             return
+        state = packing.without_frozen(state)
+        like = jax.eval_shape(lambda: state)
         arrays = packing.pack(state)
         if broken := _first_of_all(packing.not_finite(arrays)):
             raise NotFiniteError(f"update {step - 1} left {broken} with values that are not finite, and is not saved")
@@ -95,6 +98,7 @@ class Checkpoints:
           like: as `restore`.
           before: a step, to consider older checkpoints only; None for all.
         """
+        like = packing.without_frozen(like)
         if self._begun:
             concurrent.futures.wait([self._begun.written])
         steps = sorted((step for step in self._manager.all_steps() if before is None or step < before), reverse=True)
@@ -104,14 +108,15 @@ class Checkpoints:
         """Restores a state.
 
         Args:
-          like: a state of the same shapes, or its `jax.eval_shape`; where its leaves have shardings, the result has them.
+          like: a state of the same shapes, or its `jax.eval_shape`; where its leaves have shardings, the result has them. Its frozen
+            variables must be there: they are those of the result.
           step: step of the checkpoint; None for the newest.
 
         Returns:
           The state.
 
         Raises:
-          CheckpointError: if there is none, or it is damaged, not finite, or from another configuration.
+          CheckpointError: if there is none, or it is damaged, not finite, from another configuration, or of other frozen weights.
         """
         newest = self.latest()
         step = newest if step is None else step
@@ -119,10 +124,12 @@ class Checkpoints:
             raise CheckpointError(
                 f"there is no checkpoint {'' if step is None else f'{step} '}in {self.folder}; train first, or name another step"
             )
-        arrays, fault = self._read(like, step)
+        stored = packing.without_frozen(like)
+        arrays, fault = self._read(stored, step)
         if fault:
-            raise CheckpointError(f"checkpoint {self.folder / str(step)} {fault}; {self._advice(like, step, fault)}")
-        return packing.unpack(like, arrays)
+            raise CheckpointError(f"checkpoint {self.folder / str(step)} {fault}; {self._advice(stored, step, fault)}")
+        state = packing.unpack(stored, arrays)
+        return state._replace(variables=state.variables._replace(frozen=like.variables.frozen))
 
     def close(self) -> None:
         """Waits for the checkpoint that is being written, and closes the folder.
@@ -166,6 +173,8 @@ class Checkpoints:
         arrays = {name: array for each in stores for name, array in each.arrays.items()}
         if not packing.fits(like, arrays):
             return {}, _FOREIGN
+        if not packing.has_same_base(like, arrays):
+            return {}, _OTHER_BASE
         if not packing.is_complete(like, frozenset().union(*(each.names for each in stores))):
             return {}, "is damaged (files of some processes are missing)"
         broken = packing.not_finite(arrays)
@@ -175,6 +184,8 @@ class Checkpoints:
         """Returns what to do about a checkpoint from which training cannot resume."""
         if fault == _FOREIGN:
             return "use the one that it was trained with"
+        if fault == _OTHER_BASE:
+            return "give the pretrained weights that it was trained with"
         if fault == _FORMER:
             return "go on with that version, or train anew elsewhere"
         whole = self.newest_whole(like, before=step)

@@ -44,6 +44,29 @@ class Schedule:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rule:
+    """How the segments of a kind are credited.
+
+    Attributes:
+      estimator: estimator of their advantages, a name in `arl.training.credit.ESTIMATORS`; "" for `LearnerConfig.credit`.
+      span: what counts for a segment. "episode": all that follows in its episode. "attempt": what follows in its attempt. "kind": the
+        segments of the kind are the only decisions, the step of each is all that follows until the next one, and lambda counts them.
+      gae_lambda: lambda of generalised advantage estimation; None for `LearnerConfig.gae_lambda`.
+      weight: factor of their policy loss.
+      entropy: factor of `LearnerConfig.entropy` at their tokens.
+    """
+
+    estimator: str = ""
+    span: str = "episode"
+    gae_lambda: float | None = None
+    weight: float = 1.0
+    entropy: float = 1.0
+
+
+SPANS = ("episode", "attempt", "kind")
+
+
+@dataclasses.dataclass(frozen=True)
 class LearnerConfig:
     """How an agent learns from its trajectories.
 
@@ -59,8 +82,13 @@ class LearnerConfig:
       credit: estimator of advantages, a name in `arl.training.credit.ESTIMATORS`.
       gae_lambda: lambda of generalised advantage estimation.
       gae_lambda_counts: whether lambda applies to each "segment" or to each "token".
-      normalize: whether advantages are standardised over the batch; for "grpo", over their group.
-      policy_loss: "ppo" (clipped), "policy_gradient", or "cross_entropy", which has no importance ratio, for an expert's tokens.
+      normalize: whether advantages are standardised over the batch; for "grpo", over their group. Kinds of segments whose rules estimate
+        advantages differently are standardised apart.
+      normalize_by_kind: whether every kind is standardised apart.
+      rules: how segments of a kind ("action", "reflection") are credited; kinds that are not named as `Rule()` says.
+      value_rule: kind whose rule gives the targets of the value; "" for `credit` over whole episodes.
+      policy_loss: "ppo" (clipped) or "policy_gradient", of what the policy wrote.
+      imitation_weight: weight of the cross-entropy of what experts and other writers wrote.
       ratio: importance ratio of each "token" or of each "sequence".
       clip_low: the ratio is clipped below at `1 - clip_low`.
       clip_high: the ratio is clipped above at `1 + clip_high`.
@@ -73,7 +101,6 @@ class LearnerConfig:
       value_weight: weight of the value loss.
       value_clip: clip range of the value loss, in the reward's units; 0 for none.
       entropy: weight of the entropy bonus.
-      entropy_scales: factors of that weight by kind of segment ("action", "reflection"); 1 for a kind that is not named.
       kl_weight: weight of the divergence from the reference, the initial policy; 0 for none.
       kl_estimator: estimator of that divergence: "k1", "k2" or "k3".
       kl_in_reward: whether the divergence is subtracted from the reward instead of added to the loss.
@@ -98,7 +125,11 @@ class LearnerConfig:
     gae_lambda: float = 0.95
     gae_lambda_counts: str = "segment"
     normalize: bool = True
+    normalize_by_kind: bool = False
+    rules: dict[str, Rule] = dataclasses.field(default_factory=dict)
+    value_rule: str = ""
     policy_loss: str = "ppo"
+    imitation_weight: float = 0.0
     ratio: str = "token"
     clip_low: float = 0.2
     clip_high: float = 0.2
@@ -108,7 +139,6 @@ class LearnerConfig:
     value_weight: float = 0.5
     value_clip: float = 0.0
     entropy: Schedule = Schedule(0.03, 0.0)
-    entropy_scales: dict[str, float] = dataclasses.field(default_factory=dict)
     kl_weight: float = 0.0
     kl_estimator: str = "k3"
     kl_in_reward: bool = False
@@ -151,12 +181,7 @@ def check_config(config: LearnerConfig) -> None:
             f"a microbatch of {config.microbatch} lanes does not take the same number from each of {config.blocks} blocks; "
             f"set LearnerConfig.microbatch to a multiple of LearnerConfig.blocks"
         )
-    kinds = [kind.name.lower() for kind in Kind]
-    for name in config.entropy_scales:
-        if name not in kinds:
-            raise ArlError(f"LearnerConfig.entropy_scales names {name!r}, which is no kind of segment; set it to one of {', '.join(kinds)}")
-        if not 0 <= config.entropy_scales[name] < float("inf"):
-            raise ArlError(f"LearnerConfig.entropy_scales.{name} is {config.entropy_scales[name]}; set it to a number >= 0")
+    _check_rules(config)
     choices = {
         "gae_lambda_counts": ("segment", "token"),
         "policy_loss": tuple(objectives.POLICY_LOSSES),
@@ -170,6 +195,30 @@ def check_config(config: LearnerConfig) -> None:
             raise ArlError(f"LearnerConfig.{name} is {getattr(config, name)!r}; set it to one of {', '.join(options)}")
 
 
+def _check_rules(config: LearnerConfig) -> None:
+    """Raises an `ArlError` for a rule of what is no kind of segment, or with a value that is out of range."""
+    kinds = [kind.name.lower() for kind in Kind]
+    for name, rule in config.rules.items():
+        if name not in kinds:
+            raise ArlError(f"LearnerConfig.rules names {name!r}, which is no kind of segment; set it to one of {', '.join(kinds)}")
+        if not isinstance(rule, Rule):
+            raise ArlError(f"LearnerConfig.rules.{name} is {rule!r}; set it to a Rule()")
+        if rule.span not in SPANS:
+            raise ArlError(f"LearnerConfig.rules.{name}.span is {rule.span!r}; set it to one of {', '.join(SPANS)}")
+        if rule.gae_lambda is not None and not 0 <= rule.gae_lambda <= 1:
+            raise ArlError(f"LearnerConfig.rules.{name}.gae_lambda is {rule.gae_lambda}; set it between 0 and 1")
+        for field in ("weight", "entropy"):
+            if not 0 <= getattr(rule, field) < float("inf"):
+                raise ArlError(f"LearnerConfig.rules.{name}.{field} is {getattr(rule, field)}; set it to a number >= 0")
+    if config.value_rule and config.value_rule not in config.rules:
+        raise ArlError(f"LearnerConfig.value_rule is {config.value_rule!r}, and LearnerConfig.rules has none of that name; add it")
+    if config.value_rule and config.rules[config.value_rule].span == "kind":
+        raise ArlError(
+            f"the rule of {config.value_rule} has targets for its own segments alone; set another LearnerConfig.value_rule, or its span to "
+            "'episode' or 'attempt'"
+        )
+
+
 def _check_ranges(config: LearnerConfig) -> None:
     """Raises an `ArlError` for a number that is out of range."""
     ranges = {
@@ -181,7 +230,10 @@ def _check_ranges(config: LearnerConfig) -> None:
         "gae_lambda": (0 <= config.gae_lambda <= 1, "between 0 and 1"),
         "adam_b1": (0 <= config.adam_b1 < 1, "at least 0 and below 1"),
         "adam_b2": (0 <= config.adam_b2 < 1, "at least 0 and below 1"),
-        **{name: (getattr(config, name) >= 0, "at least 0") for name in ("value_weight", "value_clip", "kl_weight", "weight_decay")},
+        **{
+            name: (getattr(config, name) >= 0, "at least 0")
+            for name in ("imitation_weight", "value_weight", "value_clip", "kl_weight", "weight_decay")
+        },
     }
     for name, (is_possible, words) in ranges.items():
         if not is_possible:

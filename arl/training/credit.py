@@ -44,18 +44,18 @@ def is_decision(trajectory: Trajectory) -> jax.Array:
 
 
 def counts(trajectory: Trajectory, is_kept: jax.Array, config: LearnerConfig) -> jax.Array:
-    """Returns the decisions over which the means of divergence and entropy are taken.
+    """Returns the decisions, all of the policy's own, over which the means of divergence and entropy are taken.
 
     Args:
       trajectory: `[B, T]`.
-      is_kept: bool `[B, T]`, the decisions that the policy learns from.
+      is_kept: bool `[B, T]`, the decisions that the policy learns from by their advantages.
       config: config of the learner; under `zero_variance_groups="filter"` a lane with no kept decision does not count.
 
     Returns:
       bool `[B, T]`.
     """
     is_in = jnp.any(is_kept, axis=1, keepdims=True) if config.zero_variance_groups == "filter" else True
-    return is_decision(trajectory) & is_in
+    return is_decision(trajectory) & is_in & (trajectory.author == 0)
 
 
 def gae(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
@@ -93,18 +93,6 @@ def monte_carlo(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig
     return Credit(target, target, is_decision(trajectory), {})
 
 
-def cloning(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
-    """Gives every token of an expert an advantage of 1; arguments and result as `Estimator`.
-
-    With `policy_loss="cross_entropy"` this is behaviour cloning (Pomerleau 1991). The gradients of "policy_gradient" and "ppo" are that of
-    the cross-entropy times the importance ratio, which is 1 at the first step after a rollout. Later they weigh tokens more that have
-    become more probable, and "ppo" drops tokens whose ratio leaves the clip range.
-    """
-    del config
-    decides = is_decision(trajectory)
-    return Credit(trajectory.is_sampled * 1.0, _returns(trajectory, reward), decides, {"cloned_tokens": jnp.sum(decides * 1.0)})
-
-
 def grpo(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
     """Estimates the advantage of an episode by its return relative to its group; arguments and result as `Estimator`."""
     episode_return, is_whole = _episodes(trajectory, reward)
@@ -126,13 +114,11 @@ class NamedEstimator(NamedTuple):
       compares_groups: whether it compares the lanes of a group: several lanes of a group play whole episodes that begin together, and it
         standardises their advantages itself.
       uses_values: whether it subtracts the values of the model, which a value loss has to train.
-      clones: whether an expert has to write.
     """
 
     estimate: Estimator
     compares_groups: bool = False
     uses_values: bool = False
-    clones: bool = False
 
 
 ESTIMATORS: dict[str, NamedEstimator] = {
@@ -140,7 +126,6 @@ ESTIMATORS: dict[str, NamedEstimator] = {
     "segment_gae": NamedEstimator(segment_gae, uses_values=True),
     "reinforce": NamedEstimator(reinforce, uses_values=True),
     "monte_carlo": NamedEstimator(monte_carlo),
-    "cloning": NamedEstimator(cloning, clones=True),
     "grpo": NamedEstimator(grpo, compares_groups=True),
     "rloo": NamedEstimator(rloo, compares_groups=True),
 }

@@ -32,12 +32,12 @@ def take_epoch(optimizer, config: LearnerConfig, part_loss, batch: Batch, num_bl
     Args:
       optimizer: optimizer of optax.
       config: config of the learner.
-      part_loss: `(totals, params, microbatch) -> (loss, metrics)`.
+      part_loss: `(totals, trainable variables, microbatch) -> (loss, metrics)`.
       batch: the lanes of this device.
       num_blocks: number of blocks of lanes on this device.
       first_block: index of the first of them among those of all devices.
       axis_name: mapped axis of devices, if there is one.
-      carry: parameters and optimizer state.
+      carry: trainable variables and optimizer state.
       key: random key of the shuffle.
 
     Returns:
@@ -58,20 +58,20 @@ def take_epoch(optimizer, config: LearnerConfig, part_loss, batch: Batch, num_bl
     total = functools.partial(jax.lax.psum, axis_name=axis_name) if axis_name else lambda x: x
 
     def minibatch(carry, parts):
-        params, optimizer_state = carry
+        trainable, optimizer_state = carry
         counts = jax.vmap(lambda part: losses.count(part, config))(parts)
         totals = jax.tree.map(lambda count: total(jnp.sum(count)), counts)
         gradient = jax.value_and_grad(functools.partial(part_loss, totals), has_aux=True)
 
         def add(summed, part):
-            (_, metrics), gradients = gradient(params, part)
+            (_, metrics), gradients = gradient(trainable, part)
             return jax.tree.map(jnp.add, summed, gradients), metrics
 
-        gradients, metrics = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), parts)
+        gradients, metrics = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, trainable), parts)
         gap = jnp.max(metrics.pop("max_log_prob_gap"))
         gradients, metrics = total(gradients), total({name: jnp.sum(value) for name, value in metrics.items()})
-        updates, optimizer_state = optimizer.update(gradients, optimizer_state, params)
+        updates, optimizer_state = optimizer.update(gradients, optimizer_state, trainable)
         metrics |= {"max_log_prob_gap": gap, "gradient_norm": optax.global_norm(gradients)}
-        return (optax.apply_updates(params, updates), optimizer_state), metrics
+        return (optax.apply_updates(trainable, updates), optimizer_state), metrics
 
     return jax.lax.scan(minibatch, carry, jax.tree.map(cut, batch))

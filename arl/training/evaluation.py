@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import agents, rollout
-from arl.models import LanguageModel
+from arl.models import Policy
 from arl.rollout import RolloutConfig
 from arl.task import Bounds
 from arl.training.credit import total_reward
@@ -65,9 +65,9 @@ class Estimate:
 
 def play(
     interaction: Interaction,
-    model: LanguageModel,
+    policy: Policy,
     config: RolloutConfig,
-    params: Any,
+    variables: Any,
     curriculum: Curriculum,
     key: jax.Array,
     num_episodes: int,
@@ -78,9 +78,9 @@ def play(
 
     Args:
       interaction: the agent in its environment.
-      model: the model that writes.
+      policy: the policy that writes.
       config: config of the rollout, of which restarts and the trajectory's length are replaced so that each lane holds one whole episode.
-      params: parameters of the model.
+      variables: variables of the policy.
       curriculum: curriculum of the interaction.
       key: random key of these episodes, different from those of training.
       num_episodes: `N`, number of episodes.
@@ -94,7 +94,7 @@ def play(
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(num_episodes))
     key_lane, key_task = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
     lanes = rollout.start_lanes(interaction, curriculum, config, key_lane, key_task)
-    _, trajectory, _ = rollout.roll_out(interaction, model, config, params, curriculum, lanes)
+    _, trajectory, _ = rollout.roll_out(interaction, policy, config, variables, curriculum, lanes)
     by_attempt = [jnp.sum(trajectory.reward.outcome * (trajectory.attempt == index), axis=1) for index in range(num_attempts)]
     episodes = Episodes(
         returned=jnp.sum(total_reward(trajectory.reward), axis=1),
@@ -104,18 +104,18 @@ def play(
         actions=jnp.sum(trajectory.ends_segment & (trajectory.kind == Kind.ACTION), axis=1),
         illegal=jnp.sum(trajectory.ends_segment & ~trajectory.is_legal, axis=1),
         is_finished=jnp.any(trajectory.ends_episode, axis=1),
-        gap=_gap(interaction, model, config, params, trajectory),
+        gap=_gap(interaction, policy, config, variables, trajectory),
         recorded=jax.vmap(record)(lanes.state) if record else (),
     )
     return episodes, trajectory
 
 
-def _gap(interaction: Interaction, model: LanguageModel, config: RolloutConfig, params: Any, trajectory: Trajectory) -> jax.Array:
+def _gap(interaction: Interaction, policy: Policy, config: RolloutConfig, variables: Any, trajectory: Trajectory) -> jax.Array:
     """Returns the largest difference between the log-probs of the sampler and of the learner in each episode, float32 `[N]`, nats."""
 
     def of_lane(lane: Trajectory) -> jax.Array:
         row = jax.tree.map(lambda x: x[None], lane)
-        log_prob, _, _ = score(model, interaction.grammar, params, row, config.decoding.temperature)
+        log_prob, _, _ = score(policy, interaction.grammar, variables, row, config.decoding.temperature)
         return jnp.max(jnp.where(row.is_sampled, jnp.abs(log_prob - row.log_prob), 0.0))
 
     return jax.lax.map(of_lane, trajectory, batch_size=min(16, len(trajectory.token)))

@@ -1,21 +1,25 @@
 """The loss of a learner, computed per microbatch.
 
     loss = policy loss + value_weight * value loss - entropy_weight * entropy + kl_weight * divergence from the reference
+           + imitation_weight * cross-entropy of what others wrote
 
 Each term is a weighted sum over tokens, divided by a total over the whole minibatch, of all microbatches and devices. The losses of the
 microbatches, and their gradients, therefore add up to those of the minibatch.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from arl import objectives
-from arl.models import LanguageModel
+from arl.models import Policy
 from arl.training.config import LearnerConfig
+from arl.training.credit import is_decision
+from arl.training.rules import scales
 from arl.training.scoring import score
-from arl.types import Grammar, Kind, Trajectory
+from arl.types import Grammar, Trajectory
 
 
 class Batch(NamedTuple):
@@ -27,6 +31,8 @@ class Batch(NamedTuple):
       target: float32 `[B, T]`, targets of the value head.
       is_kept: bool `[B, T]`, the decisions that the policy learns from.
       decides: bool `[B, T]`, the decisions over which the means of divergence and entropy are taken.
+      old_log_prob: float32 `[B, T]`, nats, of the sampled token under the policy before the update. It is that of the trajectory, up to
+        rounding, unless other variables rolled out.
       reference_log_prob: float32 `[B, T]`, nats, of the sampled token under the reference policy; zeros if there is none.
     """
 
@@ -35,6 +41,7 @@ class Batch(NamedTuple):
     target: jax.Array
     is_kept: jax.Array
     decides: jax.Array
+    old_log_prob: jax.Array
     reference_log_prob: jax.Array
 
 
@@ -45,53 +52,54 @@ class Totals(NamedTuple):
       policy: float32 `[]`, for the policy loss.
       decisions: float32 `[]`, for divergence and entropy.
       values: float32 `[]`, for the value loss.
+      imitated: float32 `[]`, for the cross-entropy.
     """
 
     policy: jax.Array
     decisions: jax.Array
     values: jax.Array
+    imitated: jax.Array
 
 
 def count(batch: Batch, config: LearnerConfig) -> Totals:
     """Returns the totals of a batch, to be added over microbatches and devices."""
-    return Totals(
-        _weights(batch.is_kept, batch, config)[1], _weights(batch.decides, batch, config)[1], jnp.sum(batch.trajectory.is_sampled * 1.0)
-    )
+    policy, decisions, imitated = (_weights(which, batch, config)[1] for which in (batch.is_kept, batch.decides, _imitated(batch)))
+    return Totals(policy, decisions, jnp.sum(batch.trajectory.is_sampled * 1.0), imitated)
 
 
 def loss(
-    model: LanguageModel,
+    policy: Policy,
     grammar: Grammar,
     config: LearnerConfig,
     temperature: float,
     entropy_weight: jax.Array,
     totals: Totals,
-    params: Any,
+    variables: Any,
     batch: Batch,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns the share of a microbatch in the loss of its minibatch.
 
     Args:
-      model: the model.
+      policy: the policy.
       grammar: grammar of the interaction.
       config: config of the learner.
       temperature: temperature of the decoding.
       entropy_weight: float32 `[]`, weight of the entropy bonus.
       totals: totals of the minibatch.
-      params: parameters of the model.
+      variables: variables of the policy.
       batch: the microbatch.
 
     Returns:
       Loss, float32 `[]`; and metrics, float32 `[]` by name, which add up over microbatches, except `max_log_prob_gap`, a maximum.
     """
     trajectory = batch.trajectory
-    log_prob, entropy, value = score(model, grammar, params, trajectory, temperature)
+    log_prob, entropy, value = score(policy, grammar, variables, trajectory, temperature)
     weight, _ = _weights(batch.is_kept, batch, config)
     weight_all, _ = _weights(batch.decides, batch, config)
 
-    ratio = objectives.RATIOS[config.ratio](log_prob, trajectory.log_prob, batch.decides, trajectory.ends_episode)
+    ratio = objectives.RATIOS[config.ratio](log_prob, batch.old_log_prob, batch.decides, trajectory.ends_episode)
     policy_loss = objectives.POLICY_LOSSES[config.policy_loss]
-    policy, is_clipped = policy_loss(log_prob, ratio, batch.advantage, batch.is_kept, config.clip_low, config.clip_high)
+    policy_losses, is_clipped = policy_loss(ratio, batch.advantage, batch.is_kept, config.clip_low, config.clip_high)
     if config.value_clip:
         values, _ = objectives.clipped_value_loss(value, trajectory.value, batch.target, trajectory.is_sampled, clip=config.value_clip)
     else:
@@ -101,22 +109,30 @@ def loss(
         return objectives.weighted_mean(x, weight_all, totals.decisions)
 
     metrics = {
-        "policy_loss": objectives.weighted_mean(policy, weight, totals.policy),
+        "policy_loss": objectives.weighted_mean(policy_losses * scales(config, trajectory.kind, "weight"), weight, totals.policy),
         "value_loss": objectives.weighted_mean(values, trajectory.is_sampled * 1.0, totals.values),
         "entropy": mean(entropy),
         "clip_share": objectives.weighted_mean(is_clipped, weight, totals.policy),
         "kl_from_behaviour": mean(objectives.kl_k3(jax.lax.stop_gradient(trajectory.log_prob), log_prob, batch.decides)),
         "max_log_prob_gap": jnp.max(jnp.where(trajectory.is_sampled, jnp.abs(log_prob - trajectory.log_prob), 0.0)),
     }
-    scales = jnp.array([config.entropy_scales.get(kind.name.lower(), 1.0) for kind in Kind], jnp.float32)
-    bonus = entropy_weight * mean(entropy * scales[trajectory.kind])
-    total = metrics["policy_loss"] + config.value_weight * metrics["value_loss"] - bonus
+    bonus = entropy_weight * mean(entropy * scales(config, trajectory.kind, "entropy"))
+    terms = [metrics["policy_loss"], config.value_weight * metrics["value_loss"], -bonus]
     if config.kl_weight:
         estimator = objectives.KL_ESTIMATORS[config.kl_estimator]
         metrics["kl_from_reference"] = mean(estimator(log_prob, batch.reference_log_prob, batch.decides))
-        if not config.kl_in_reward:
-            total += config.kl_weight * metrics["kl_from_reference"]
+        terms += [] if config.kl_in_reward else [config.kl_weight * metrics["kl_from_reference"]]
+    if config.imitation_weight:
+        weight, _ = _weights(_imitated(batch), batch, config)
+        metrics["cross_entropy"] = objectives.weighted_mean(objectives.cross_entropy(log_prob, weight > 0), weight, totals.imitated)
+        terms += [config.imitation_weight * metrics["cross_entropy"]]
+    total = functools.reduce(jnp.add, terms)
     return total, {"loss": total, **jax.lax.stop_gradient(metrics)}
+
+
+def _imitated(batch: Batch) -> jax.Array:
+    """Returns the decisions, bool `[B, T]`, of other authors than the policy."""
+    return is_decision(batch.trajectory) & (batch.trajectory.author > 0)
 
 
 def _weights(is_kept: jax.Array, batch: Batch, config: LearnerConfig) -> tuple[jax.Array, jax.Array]:

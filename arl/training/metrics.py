@@ -99,21 +99,34 @@ def size_metrics(trajectory: Trajectory, size: Size, total: Callable = lambda x:
     return {"beyond_size_share": lanes / all_lanes}
 
 
-def imitation_metrics(log_prob: jax.Array, is_kept: jax.Array, total: Callable = lambda x: x) -> dict[str, jax.Array]:
-    """Returns a metric of how well a model imitates its expert.
+def imitation_metrics(trajectory: Trajectory, total: Callable = lambda x: x) -> dict[str, jax.Array]:
+    """Returns metrics of what other authors than the policy wrote.
 
     Args:
-      log_prob: float32 `[B, T]`, nats, of the expert's tokens under the model.
-      is_kept: bool `[B, T]`, the tokens that it learns from.
+      trajectory: `[B, T]`.
       total: adds a value up over devices.
 
     Returns:
       float32 `[]` by name:
 
-      - `negative_log_likelihood`: nats per token, mean over the tokens that it learns from.
+      - `negative_log_likelihood`: nats per token, mean over the tokens of other authors that had an alternative.
+      - `imitated_tokens`: count of these tokens.
+      - `imitated_share`: share of the sampled tokens, those of other authors.
     """
-    surprise, count = total(jnp.sum(jnp.where(is_kept, -log_prob, 0.0))), total(jnp.sum(is_kept * 1.0))
-    return {"negative_log_likelihood": surprise / jnp.maximum(count, 1.0)}
+    is_other = trajectory.is_sampled & (trajectory.author > 0)
+    is_imitated = is_other & trajectory.has_choice
+    sums = {
+        "surprise": jnp.sum(jnp.where(is_imitated, -trajectory.log_prob, 0.0)),
+        "imitated": jnp.sum(is_imitated * 1.0),
+        "others": jnp.sum(is_other * 1.0),
+        "sampled": jnp.sum(trajectory.is_sampled * 1.0),
+    }
+    sums = total(sums)
+    return {
+        "negative_log_likelihood": sums["surprise"] / jnp.maximum(sums["imitated"], 1.0),
+        "imitated_tokens": sums["imitated"],
+        "imitated_share": sums["others"] / jnp.maximum(sums["sampled"], 1.0),
+    }
 
 
 def _last_event(trajectory: Trajectory) -> jax.Array:

@@ -1,8 +1,8 @@
 """The training state as named arrays on the host, one for each shard that this process holds, and checks of them.
 
-The name of a shard is that of its leaf, such as "params.head", and, where it is not
-the whole leaf, its place in it, as in "params.head[0:32,64:128]".
-A state may be restored with other shardings, and on another number of devices, than it was saved with.
+The name of a shard is that of its leaf, such as "key", and, where it is not the whole leaf, its place in it, as in
+"variables.trainable.head[0:32,64:128]". A state may be restored with other shardings, and on another number of devices, than it was saved
+with. Frozen variables are not packed, but their fingerprint is.
 """
 
 import math
@@ -14,14 +14,30 @@ from typing import Any
 import jax
 import numpy as np
 
+from arl.training.fingerprint import Fingerprint, fingerprint
 from arl.training.learner import TrainState
 from arl.training.store import Arrays
+from arl.types import ArlError
 
 _CHECKSUMS = "checksums"
-_LEARNED = ("params", "optimizer_state", "reference")
+_LEARNED = ("variables", "optimizer_state", "reference")
 _SHARD = re.compile(r"(?P<leaf>[^\[]*)(\[(?P<bounds>[\d:,]+)\])?$")
 
 Index = tuple[slice, ...]
+
+
+def without_frozen(state: TrainState) -> TrainState:
+    """Returns a state with the fingerprint of its frozen variables in their place.
+
+    Raises:
+      ArlError: if they are not there, as in a `jax.eval_shape`.
+    """
+    frozen = state.variables.frozen
+    if isinstance(frozen, Fingerprint) or not jax.tree.leaves(frozen):
+        return state
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(frozen)):
+        raise ArlError("a checkpoint holds no frozen variables; give a state that has them, as in like._replace(variables=...)")
+    return state._replace(variables=state.variables._replace(frozen=fingerprint(frozen)))
 
 
 def pack(state: TrainState) -> Arrays:
@@ -100,6 +116,13 @@ def fits(like: TrainState, arrays: Arrays) -> bool:
     return all(_fits_leaf(leaves[leaf], place, arrays[shard]) for shard, (leaf, place) in found.items())
 
 
+def has_same_base(like: TrainState, arrays: Arrays) -> bool:
+    """Returns whether arrays were packed with the frozen variables whose fingerprint `like` has; true if it has none."""
+    known = like.variables.frozen
+    has_values = isinstance(known, Fingerprint) and not isinstance(known.words, jax.ShapeDtypeStruct)
+    return not has_values or np.array_equal(arrays["variables.frozen.words"], known.words)
+
+
 def is_complete(like: TrainState, names: Iterable[str]) -> bool:
     """Returns whether there are all shards of a state of the form of `like`, by their names."""
     sizes = {name: _data_form(leaf).size for name, leaf in _named(like) if leaf.size}
@@ -112,7 +135,7 @@ def is_complete(like: TrainState, names: Iterable[str]) -> bool:
 
 
 def not_finite(arrays: Arrays) -> str:
-    """Finds an array of the parameters, optimizer state or reference that is not finite.
+    """Finds an array of the variables, optimizer state or reference that is not finite.
 
     Lanes and curricula are not checked, because an environment may keep infinite numbers.
 
@@ -120,7 +143,7 @@ def not_finite(arrays: Arrays) -> str:
       arrays: result of `pack`.
 
     Returns:
-      The name of the first leaf, such as "params/head"; "" if there is none.
+      The name of the first leaf, such as "variables/trainable/head"; "" if there is none.
     """
     for shard, array in arrays.items():
         leaf, _ = _place(shard)
@@ -206,7 +229,7 @@ def _checksum(array: np.ndarray) -> int:
 
 
 def _named(state: TrainState) -> list[tuple[str, Any]]:
-    """Returns the leaves of a state with the names of their places, such as "params.head": leaves of equal shapes cannot be confused."""
+    """Returns the leaves of a state with the names of their places, by which leaves of equal shapes are told apart."""
     return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in jax.tree.leaves_with_path(state)]
 
 

@@ -1,12 +1,18 @@
 """Updates on several devices: under `jax.jit` with a mesh, under `jax.shard_map`, and under `jax.pmap`.
 
-Lanes are divided among the devices; everything else is replicated. Token ids are the same as on one device; log-probs, losses and gradients
-agree up to rounding. The state is made by the `init` of a learner for all lanes:
+Token ids are the same as on one device; log-probs, losses and gradients agree up to rounding. Under `jax.jit` a `Layout` says what is
+divided among the devices of a mesh:
 
-    learner = make_learner(..., mesh=mesh)                                      # or axis_name="data", num_devices=8 for the other two
+    learner = make_learner(..., layout=Layout(make_mesh(data=4, tensor=2)))
     like = jax.eval_shape(learner.init, key)
-    state = jax.jit(learner.init, out_shardings=shardings(like, mesh))(key)
-    update = jit_update(learner, mesh, like)
+    state = jax.jit(learner.init, out_shardings=learner.shardings(like))(key)
+    update = jit_update(learner, like)
+
+Under the other two lanes are divided and the rest is replicated. The learner is that of one device, and the state is made by the `init` of
+a learner for all lanes:
+
+    learner = make_learner(..., layout=Layout(device_axis="data", num_devices=8))
+    update = shard_map_update(learner, make_mesh(8), state)
 """
 
 from collections.abc import Callable
@@ -14,58 +20,61 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
-from arl.training.learner import DATA_AXIS, Learner, TrainState
+from arl.training.layout import DATA_AXIS, FSDP_AXIS, TENSOR_AXIS
+from arl.training.learner import Learner, TrainState
+from arl.types import ArlError
 
 Update = Callable[[TrainState], tuple[TrainState, dict[str, Any]]]
 
 
-def make_mesh(num_devices: int | None = None) -> Mesh:
-    """Returns a mesh with one axis, `data`, of `num_devices` devices; None takes all."""
-    devices = jax.devices()[:num_devices]
-    return Mesh(devices, (DATA_AXIS,))
+def make_mesh(data: int | None = None, fsdp: int = 1, tensor: int = 1) -> Mesh:
+    """Returns a mesh of `data * fsdp * tensor` devices, whose axes of size 1 are left out, but for "data".
+
+    Args:
+      data: devices along "data"; None for as many as there are.
+      fsdp: devices along "fsdp".
+      tensor: devices along "tensor".
+
+    Raises:
+      ArlError: if there are fewer devices.
+    """
+    found = jax.device_count()
+    sizes = {DATA_AXIS: max(1, found // (fsdp * tensor)) if data is None else data, FSDP_AXIS: fsdp, TENSOR_AXIS: tensor}
+    wanted = sizes[DATA_AXIS] * fsdp * tensor
+    if wanted > found or min(sizes.values()) < 1:
+        raise ArlError(f"a mesh of {sizes[DATA_AXIS]} x {fsdp} x {tensor} devices cannot be made of {found}; set data, fsdp and tensor")
+    kept = {axis: size for axis, size in sizes.items() if size > 1 or axis == DATA_AXIS}
+    return Mesh(np.array(jax.devices()[:wanted]).reshape(tuple(kept.values())), tuple(kept))
 
 
 def _specs(state: TrainState) -> TrainState:
-    """Returns the partition of a state: lanes are divided along their first axis, the rest is replicated."""
+    """Returns the partition of a state whose lanes alone are divided."""
     everywhere = TrainState(*(jax.tree.map(lambda _: PartitionSpec(), part) for part in state))
     return everywhere._replace(lanes=jax.tree.map(lambda _: PartitionSpec(DATA_AXIS), state.lanes))
 
 
-def shardings(state: TrainState, mesh: Mesh) -> TrainState:
-    """Returns the shardings of a state on a mesh, for `jax.device_put` or the `out_shardings` of a jitted `init`.
+def jit_update(learner: Learner, state: TrainState) -> Update:
+    """Returns `learner.update` compiled for the mesh of its layout: each device rolls out its own lanes, and the compiler divides the rest.
 
     Args:
-      state: state of all lanes, or its `jax.eval_shape`.
-      mesh: mesh with an axis `data`.
-
-    Returns:
-      A `NamedSharding` for each array: lanes are divided, the rest is replicated.
-    """
-    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), _specs(state), is_leaf=lambda x: isinstance(x, PartitionSpec))
-
-
-def jit_update(learner: Learner, mesh: Mesh, state: TrainState) -> Update:
-    """Returns `learner.update` compiled for a mesh: each device rolls out its own lanes, and the compiler partitions the rest.
-
-    Args:
-      learner: learner for all lanes, made with `mesh`.
-      mesh: mesh with an axis `data`.
+      learner: learner for all lanes, made with a `Layout` that has a mesh.
       state: state of all lanes, or its `jax.eval_shape`.
 
     Returns:
       The update; it donates the buffers of its argument.
     """
-    places, everywhere = shardings(state, mesh), NamedSharding(mesh, PartitionSpec())
-    return jax.jit(learner.update, in_shardings=(places,), out_shardings=(places, everywhere), donate_argnums=0)
+    places = learner.shardings(state)
+    return jax.jit(learner.update, in_shardings=(places,), out_shardings=(places, places.step), donate_argnums=0)
 
 
 def shard_map_update(learner: Learner, mesh: Mesh, state: TrainState) -> Update:
     """Returns `learner.update` compiled under `jax.shard_map`.
 
     Args:
-      learner: learner for the lanes of one device, made with `axis_name="data"` and the mesh's `num_devices`.
+      learner: learner for the lanes of one device, made with `Layout(device_axis="data", num_devices=...)`.
       mesh: mesh with an axis `data`.
       state: state of all lanes, or its `jax.eval_shape`.
 
@@ -81,7 +90,7 @@ def pmap_update(learner: Learner, num_devices: int) -> Update:
     """Returns `learner.update` compiled under `jax.pmap`, for states from `replicate`.
 
     Args:
-      learner: learner for the lanes of one device, made with `axis_name="data"` and `num_devices`.
+      learner: learner for the lanes of one device, made with `Layout(device_axis="data", num_devices=...)`.
       num_devices: number of devices.
 
     Returns:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import objectives, text
-from arl.models import LanguageModel
+from arl.models import Policy
 from arl.rollout import masked_log_probs
 from arl.rollout.sampling import candidate_index, options
 from arl.types import Grammar, Trajectory
@@ -25,7 +25,7 @@ class Slots(NamedTuple):
     """Slots to score, `[...]`, with fields as in `Trajectory`.
 
     Attributes:
-      features: features of the model.
+      features: features of the policy.
       sampled: int32.
       state: int32.
       support: uint32 `[..., ceil(E / 32)]`.
@@ -40,14 +40,14 @@ class Slots(NamedTuple):
 
 
 def score(
-    model: LanguageModel, grammar: Grammar, params: Any, trajectory: Trajectory, temperature: float
+    policy: Policy, grammar: Grammar, variables: Any, trajectory: Trajectory, temperature: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Scores the sampled tokens of a trajectory with new parameters, over the supports that they were sampled from.
 
     Args:
-      model: the model that wrote them.
+      policy: the policy that wrote them.
       grammar: grammar of the interaction.
-      params: parameters to score with.
+      variables: variables to score with.
       trajectory: `[B, T]`.
       temperature: temperature of the decoding.
 
@@ -55,26 +55,26 @@ def score(
       Log-prob of the sampled token, nats; entropy of its distribution, nats; and value, in the units of the scaled reward; float32 `[B, T]`
       each. Log-prob and entropy have no meaning where no token was sampled.
     """
-    features = model.score(params, trajectory.token, trajectory.context_start)
+    features = policy.score(variables, trajectory.token, trajectory.context_start)
     slots = Slots(features, trajectory.sampled, trajectory.state, trajectory.support, trajectory.kept)
-    score_slots = functools.partial(_score_slots, model, grammar, temperature)
+    score_slots = functools.partial(_score_slots, policy, grammar, temperature)
     if grammar.num_tokens * trajectory.token.size > CHUNK_LOGITS:
-        log_prob, entropy = _score_in_chunks(score_slots, grammar, params, slots, trajectory.is_sampled)
+        log_prob, entropy = _score_in_chunks(score_slots, grammar, variables, slots, trajectory.is_sampled)
     else:
-        log_prob, entropy = score_slots(None, params, slots)
-    return log_prob, entropy, model.value(params, features)
+        log_prob, entropy = score_slots(None, variables, slots)
+    return log_prob, entropy, policy.value(variables, features)
 
 
-def _score_slots(model, grammar: Grammar, temperature: float, candidates, params, slots: Slots) -> tuple[jax.Array, jax.Array]:
+def _score_slots(policy, grammar: Grammar, temperature: float, candidates, variables, slots: Slots) -> tuple[jax.Array, jax.Array]:
     """Returns log-prob and entropy of slots; `candidates` as in `text.support`."""
     support = options(grammar, slots.state, slots.support, slots.kept, candidates)
     candidates = grammar.candidates if candidates is None else candidates
-    log_probs = masked_log_probs(model.logits(params, slots.features, candidates), support, temperature)
+    log_probs = masked_log_probs(policy.logits(variables, slots.features, candidates), support, temperature)
     log_prob = jnp.take_along_axis(log_probs, candidate_index(candidates, slots.sampled)[..., None], -1)[..., 0]
     return log_prob, objectives.categorical_entropy(log_probs, support)
 
 
-def _score_in_chunks(score_slots, grammar: Grammar, params, slots: Slots, is_sampled: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _score_in_chunks(score_slots, grammar: Grammar, variables, slots: Slots, is_sampled: jax.Array) -> tuple[jax.Array, jax.Array]:
     """As `_score_slots`, for slots `[B, T]`: each lane's are sorted by kind, then a few columns are scored at a time."""
     num_lanes, length = is_sampled.shape
     width = max(1, min(length, CHUNK_LOGITS // (grammar.num_tokens * num_lanes)))
@@ -82,7 +82,7 @@ def _score_in_chunks(score_slots, grammar: Grammar, params, slots: Slots, is_sam
     order = jnp.argsort(kind, axis=1, stable=True)
     columns = _in_columns(order, width, 0)
     kinds = _in_columns(jnp.take_along_axis(kind, order, axis=1), width, _NONE)
-    nothing = lambda params, slots: (jnp.zeros((num_lanes, width)), jnp.zeros((num_lanes, width)))
+    nothing = lambda variables, slots: (jnp.zeros((num_lanes, width)), jnp.zeros((num_lanes, width)))
     of_kind = [
         functools.partial(score_slots, None),
         functools.partial(score_slots, grammar.edge_tokens) if len(grammar.edge_tokens) else nothing,
@@ -93,7 +93,7 @@ def _score_in_chunks(score_slots, grammar: Grammar, params, slots: Slots, is_sam
     def score_chunk(_, chunk):
         column, kind = chunk
         part = jax.tree.map(lambda x: jnp.take_along_axis(x, column.reshape(*column.shape, *[1] * (x.ndim - 2)), axis=1), slots)
-        return None, jax.lax.switch(jnp.min(kind), of_kind, params, part)
+        return None, jax.lax.switch(jnp.min(kind), of_kind, variables, part)
 
     _, scores = jax.lax.scan(score_chunk, None, (columns, kinds))
     place = jnp.argsort(order, axis=1)

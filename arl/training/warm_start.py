@@ -1,7 +1,7 @@
 """A warm start: behaviour cloning of an expert, before an agent learns from rewards.
 
-    warm = make_warm_start(interaction, model, rollout_config, config, num_updates=50, vocab_size=V)
-    learner = make_learner(interaction, model, rollout_config, config, vocab_size=V, first_step=50)
+    warm = make_warm_start(interaction, policy, rollout_config, config, num_updates=50)
+    learner = make_learner(interaction, policy, rollout_config, config, first_step=50)
     update = in_turn(50, jax.jit(warm.update), jax.jit(learner.update))
     state = run(update, learner.init(key), 50 + config.num_updates, ...)
 
@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from arl.models import LanguageModel
+from arl.models import Policy
 from arl.rollout import Decoding, RolloutConfig
 from arl.training.config import LearnerConfig, Schedule
 from arl.training.epoch import make_optimizer
@@ -26,7 +26,7 @@ from arl.types import ArlError, Interaction, select
 
 def make_warm_start(
     interaction: Interaction,
-    model: LanguageModel,
+    policy: Policy,
     rollout_config: RolloutConfig,
     config: LearnerConfig,
     *,
@@ -42,12 +42,12 @@ def make_warm_start(
 
     Args:
       interaction: as `make_learner`.
-      model: as `make_learner`.
+      policy: as `make_learner`.
       rollout_config: rollout config of the main learner; its decoding is replaced by one that drops no candidates.
       config: config of the main learner. Batches, optimizer, aggregation and value loss are the same; the learning rate's schedule runs
         over these updates, and other schedules keep their initial values.
       num_updates: number of updates.
-      **options: as `make_learner`; those of the main learner may be given, as `estimate` and `first_step` are ignored.
+      **options: as `make_learner`; those of the main learner may be given, as `estimate`, `writer` and `first_step` are ignored.
 
     Returns:
       The learner.
@@ -59,38 +59,39 @@ def make_warm_start(
         raise ArlError(f"num_updates is {num_updates}; set it >= 1, or leave the warm start out")
     if not interaction.has_expert:
         raise ArlError("there is no expert to imitate; give the environment an expert, or leave the warm start out (Config.warm_start=0)")
-    options |= {"estimate": None, "first_step": 0}
+    options |= {"estimate": None, "first_step": 0, "writer": None}
     imitated = interaction._replace(update_curriculum=None)  # the curriculum must adapt to the agent's outcomes, not the expert's
-    cloning = make_learner(imitated, model, expert_rollout(rollout_config), cloning_config(config, num_updates), **options)
+    cloning = make_learner(imitated, policy, expert_rollout(rollout_config), cloning_config(config, num_updates), **options)
     optimizer = options.get("optimizer") or make_optimizer(config)
 
     def learn(state: TrainState, experience: Experience):
         state, metrics = cloning.learn(state, experience)
         is_last = state.step == num_updates
-        optimizer_state = select(is_last, optimizer.init(state.params), state.optimizer_state)
-        reference = None if state.reference is None else select(is_last, state.params, state.reference)
+        optimizer_state = select(is_last, optimizer.init(state.variables.trainable), state.optimizer_state)
+        reference = None if state.reference is None else select(is_last, state.variables.trainable, state.reference)
         metrics = {f"expert/{name}" if name.startswith("return") else name: value for name, value in metrics.items()}
         return state._replace(optimizer_state=optimizer_state, reference=reference), metrics
 
-    return Learner(cloning.init, cloning.collect, learn)
+    return Learner(cloning.init, cloning.collect, learn, cloning.shardings)
 
 
 def expert_rollout(config: RolloutConfig) -> RolloutConfig:
     """Returns the config of a rollout in which the expert writes, with decoding that drops no candidates."""
     decoding = Decoding(temperature=config.decoding.temperature or 1.0, constrained=config.decoding.constrained)
-    return dataclasses.replace(config, expert=True, decoding=decoding)
+    return dataclasses.replace(config, expert_share=1.0, expert_unit="episode", decoding=decoding)
 
 
 def cloning_config(config: LearnerConfig, num_updates: int) -> LearnerConfig:
     """Returns the config for `num_updates` updates of behaviour cloning before a learner of config `config`."""
-    begins = {name: float(schedule(0.0)) for name, schedule in config.schedules.items()}
+    begins = {name: float(schedule(0.0)) for name, schedule in config.schedules.items() if name != "expert.share"}
     return dataclasses.replace(
         config,
         num_updates=num_updates,
         group_size=1,
-        credit="cloning",
-        normalize=False,
-        policy_loss="cross_entropy",
+        credit="monte_carlo",
+        rules={},
+        value_rule="",
+        imitation_weight=1.0,
         entropy=Schedule(),
         kl_weight=0.0,
         schedules={name: Schedule(value, value) for name, value in begins.items()},

@@ -5,7 +5,7 @@ import functools
 from arl.agents import Act, Attempts, History, Reflection
 from arl.envs import NumberGuess
 from arl.rollout import RolloutConfig
-from arl.training import LearnerConfig, Schedule
+from arl.training import LearnerConfig, Rule, Schedule
 from experiments.config import Config
 
 
@@ -33,7 +33,7 @@ def reflection(
             microbatch=40,
             gae_lambda_counts="token",
             entropy=Schedule(entropy, 0.0, until=0.9, since=0.4),
-            entropy_scales={"action": 2.5, "reflection": note},
+            rules={"action": Rule(entropy=2.5), "reflection": Rule(entropy=note)},
             learning_rate=Schedule(1e-3, 0.0, since=0.4),
             schedules={"attempts.keep": keep},
         ),

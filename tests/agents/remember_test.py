@@ -13,7 +13,7 @@ import pytest
 from arl import agents, rollout, text
 from arl.agents import Act, Attempts, History, Nothing, Reflection, Remember, Think, Window
 from arl.envs import Corridor, make_corridor
-from arl.models import LanguageModel
+from arl.models import Policy
 from arl.types import ArlError, Kind, Segment, Text
 from tests import agents_fixtures as plain
 from tests import tiny
@@ -500,7 +500,7 @@ class Ring(NamedTuple):
     token: jax.Array
 
 
-def copying_model() -> LanguageModel:
+def copying_model() -> Policy:
     """Writes the second token of its live context wherever it may, as `copy_the_first_word`; it remembers no more than the ring holds."""
 
     def read(params: Any, tokens, position, context_start, is_valid, cache, lane):
@@ -509,13 +509,14 @@ def copying_model() -> LanguageModel:
         token = cache.token.at[rows[:, None], jnp.where(is_valid, position % slots, slots)].set(tokens, mode="drop")
         return jnp.take_along_axis(token[rows], (context_start + 1) % slots, 1)[..., None], Ring(token)
 
-    return LanguageModel(
-        init=lambda key: {},
+    return Policy(
+        init=lambda key, pretrained=None: {},
         empty_cache=lambda num_lanes, num_slots: Ring(jnp.zeros((num_lanes, num_slots), jnp.int32)),
         read=read,
         score=lambda params, tokens, context_start: tokens[..., None],
         logits=lambda params, features, candidates: 40.0 * (features == jnp.asarray(candidates)),
-        value=lambda params, features: jnp.zeros(features.shape[:-1]),
+        heads={"value": lambda params, features: jnp.zeros(features.shape[:-1])},
+        vocab_size=len(tiny.TOKENIZER),
     )
 
 

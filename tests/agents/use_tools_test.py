@@ -16,7 +16,7 @@ from arl import agents, envs, rollout, text
 from arl.agents import Act, Attempts, Reflection, Think, UseTools, imagine
 from arl.agents import calls as language
 from arl.envs import arithmetic, calculator, ledger, table
-from arl.models import LanguageModel
+from arl.models import Policy
 from arl.task import Task, Tool
 from arl.training import LearnerConfig, Schedule, loss
 from arl.training import credit as credits
@@ -342,18 +342,19 @@ def test_no_loss_stands_on_what_a_tool_says(name):
     """The gradient of the whole loss by the logits of each slot: none before a token that was read, some before one that was written."""
     trajectory = jax.tree.map(jnp.asarray, roll(name)[-1])
     grammar, shape = tiny.agent(name).grammar, trajectory.token.shape
-    free = LanguageModel(
-        init=lambda key: None,
+    free = Policy(
+        init=lambda key, pretrained=None: None,
         empty_cache=lambda *_: None,
         read=lambda *_: (None, None),
         score=lambda params, tokens, context_start: None,
         logits=lambda params, features, candidates: params["logits"],
-        value=lambda params, features: params["value"],
+        heads={"value": lambda params, features: params["value"]},
+        vocab_size=len(tiny.TOKENIZER),
     )
     params = {"logits": jax.random.normal(jax.random.key(0), (*shape, len(grammar.candidates))), "value": jnp.zeros(shape)}
     decides = credits.is_decision(trajectory)
     advantage = 1.0 + jax.random.uniform(jax.random.key(1), shape)
-    batch = loss.Batch(trajectory, advantage, advantage, decides, decides, trajectory.log_prob - 1.0)
+    batch = loss.Batch(trajectory, advantage, advantage, decides, decides, trajectory.log_prob, trajectory.log_prob - 1.0)
     config = LearnerConfig(entropy=Schedule(0.1), kl_weight=0.1, policy_loss="policy_gradient")
     totals = loss.count(batch, config)
     total = lambda p: loss.loss(free, grammar, config, 1.0, jnp.float32(0.1), totals, p, batch)[0]

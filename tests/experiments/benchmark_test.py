@@ -90,7 +90,7 @@ def test_lanes_are_not_doubled_where_there_is_no_time_for_it(monkeypatch):
 
 def test_the_largest_model_is_that_of_smollm2():
     """135M parameters, and the value head."""
-    model = models.make_language_model(models.ModelConfig(**benchmark_accelerator.SMOL))
+    model = models.make_policy(models.ModelConfig(**benchmark_accelerator.SMOL))
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     assert sum(math.prod(x.shape) for x in jax.tree.leaves(shapes)) == 134_515_008 + 576
 
@@ -137,7 +137,7 @@ def test_operations_of_use_are_most_of_those_that_the_compiler_counts():
     """On a trajectory that is read whole: the compiler counts norms, rotations and masked keys besides."""
     num_lanes, num_slots, letters = 4, 64, 12
     config = models.preset("0.1M", 64, context_length=num_slots)
-    model, everywhere = models.make_language_model(config), jnp.ones((num_lanes, num_slots), bool)
+    model, everywhere = models.make_policy(config), jnp.ones((num_lanes, num_slots), bool)
     context_start = jnp.zeros((num_lanes, num_slots), jnp.int32)
     _, trajectory, _ = tiny.roll("act", *tiny.keys(2))
     trajectory = trajectory._replace(token_kind=everywhere.astype(jnp.int32), is_sampled=everywhere, context_start=context_start)

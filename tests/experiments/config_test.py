@@ -6,6 +6,7 @@ import pytest
 
 from arl.agents import Act, Attempts, Reflection, UseTools, Window
 from arl.envs import FrozenLake, bandit, number_guess
+from arl.training import Rule
 from arl.types import ArlError
 from experiments import parts
 from experiments.build import build
@@ -33,7 +34,7 @@ WRONG = [
     ("reflection", "learner.schedules.attempts.keep=0.5", "set one of start, end"),
     ("reflection", "agent.attempts.memory.budget=0", "agent.attempts.memory.budget >= 1"),
     ("history", "learner.schedules=3", "as in --config.learner.schedules.attempts.keep.start=0.5"),
-    ("history", "learner.entropy_scales.action=dear", "type float, as in --config.learner.entropy_scales.action=0.05"),
+    ("history", "learner.rules.action.entropy=dear", "type float, as in --config.learner.rules.action.weight=0.5"),
     ("history", "agent.act.resets_context=yes", "type bool"),
     ("history", "learner.learning_rate.until=late", "type float, as in --config.learner.learning_rate.until=1.0"),
     ("history", "learner.credit=gea", "gae"),
@@ -112,7 +113,7 @@ WRONG = [
     ("corridor", "warm_start_learning_rate.start=-0.1", "warm_start_learning_rate"),
     ("corridor", "num_updates=7", "did you mean config.learner.num_updates"),
     ("corridor", "learner.lr=0.1", "learning_rate"),
-    ("corridor", "learner.entropy_scales.action=-1.0", "learner.entropy_scales.action"),
+    ("corridor", "learner.rules.action.entropy=-1.0", "learner.rules.action.entropy"),
     ("corridor", "rollout.overhead=-1", "rollout.overhead"),
     ("history", "agent.act.discount=2", "agent.act.discount"),
     ("history", "agent.attempts.num_attempts=0", "agent.attempts.num_attempts"),
@@ -195,7 +196,7 @@ def test_fields_that_are_possible_only_together_are_set_together():
         ("environment.num_numbers=5", lambda config: config.environment.num_numbers, 5),
         ("model.preset=10", lambda config: config.model.preset, "10"),
         ("learner.learning_rate.start=3e-4", lambda config: config.learner.learning_rate.start, 3e-4),
-        ("learner.entropy_scales={'think': 1}", lambda config: config.learner.entropy_scales, {"think": 1.0}),
+        ("learner.rules={'think': {'weight': 2}}", lambda config: config.learner.rules, {"think": Rule(weight=2.0)}),
         ("learner.credit='rloo'", lambda config: config.learner.credit, "rloo"),
         ("learner.credit=rloo", lambda config: config.learner.credit, "rloo"),
     ],
@@ -213,9 +214,10 @@ def test_a_tuple_of_words_needs_neither_quotes_nor_brackets(text):
 
 
 def test_what_a_field_holds_by_name_is_set_one_by_one_or_anew():
-    before = override(get_preset("composed"), ["learner.entropy_scales.tool=0.5"])
-    assert override(before, ["learner.entropy_scales.note=1"]).learner.entropy_scales == {"tool": 0.5, "note": 1.0}
-    assert override(before, ["learner.entropy_scales={}", "learner.entropy_scales.note=1"]).learner.entropy_scales == {"note": 1.0}
+    before = override(get_preset("composed"), ["learner.rules.tool.entropy=0.5"])
+    both = {"tool": Rule(entropy=0.5), "note": Rule(span="kind", gae_lambda=0.5)}
+    assert override(before, ["learner.rules.note.span=kind", "learner.rules.note.gae_lambda=0.5"]).learner.rules == both
+    assert override(before, ["learner.rules={}", "learner.rules.note.weight=2"]).learner.rules == {"note": Rule(weight=2.0)}
 
 
 def test_fields_are_named_to_their_depths():

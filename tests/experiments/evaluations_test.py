@@ -20,7 +20,7 @@ from experiments.transcript import typical_episodes
 
 def test_notes_are_shuffled_blanked_and_written_by_an_expert_that_has_some():
     experiment = build(override(get_preset("combination_lock"), ["agent.attempts.num_attempts=2"]))
-    params = experiment.model.init(jax.random.key(0))
+    params = experiment.policy.init(jax.random.key(0))
     told: list[str] = []
     evaluated = evaluate_agent(experiment, params, 0, EvaluationConfig(num_episodes=16), told.append).summary
     assert told == [
@@ -40,7 +40,7 @@ def test_what_questions_tell_is_counted_for_agent_and_expert():
     experiment = build(override(get_preset("mastermind"), ["agent.act.time_limit=6"]))
     told: list[str] = []
     evaluated = evaluate_agent(
-        experiment, experiment.model.init(jax.random.key(0)), 0, EvaluationConfig(num_episodes=32), told.append
+        experiment, experiment.policy.init(jax.random.key(0)), 0, EvaluationConfig(num_episodes=32), told.append
     ).summary
     assert told[-1] == "information of an expert (3 of 3)" and len(told) == 3
     bits = evaluated["bits_per_action"]
@@ -55,7 +55,7 @@ def test_curves_around_a_shift_are_told(name, monkeypatch):
     monkeypatch.setattr(evaluations.adaptation, "around_shift", lambda *told: seen.append(told[:2]) or around_shift(*told))
     told: list[str] = []
     evaluated = evaluate_agent(
-        experiment, experiment.model.init(jax.random.key(0)), 0, EvaluationConfig(num_episodes=64), told.append
+        experiment, experiment.policy.init(jax.random.key(0)), 0, EvaluationConfig(num_episodes=64), told.append
     ).summary
     assert told == ["the agent (1 of 2)", "an expert (2 of 2)"]
     curves = evaluated["around_shift"]
@@ -72,7 +72,7 @@ def guesser():
     """A small run without notes, and its first parameters."""
     small = ["environment.num_numbers=3", "agent.attempts.num_attempts=2", "evaluation.num_episodes=16"]
     experiment = build(override(get_preset("history"), small))
-    return experiment, experiment.model.init(jax.random.key(0))
+    return experiment, experiment.policy.init(jax.random.key(0))
 
 
 def test_a_greedy_agent_has_a_gap_too_that_of_episodes_that_it_samples(guesser, monkeypatch):
@@ -93,7 +93,7 @@ def test_transcripts_during_training_are_compiled_once(guesser, monkeypatch):
     traced, play = [], evaluations.evaluation.play
     monkeypatch.setattr(evaluations.evaluation, "play", lambda *arguments: traced.append(1) or play(*arguments))
     transcripts = make_transcripts(experiment, 0)
-    first, other = transcripts(params), transcripts(experiment.model.init(jax.random.key(1)))
+    first, other = transcripts(params), transcripts(experiment.policy.init(jax.random.key(1)))
     assert transcripts(params) == first != other and len(traced) == 1
     assert first.startswith("3 of 16 held-out episodes, chosen by their return (mean ") and "of 16: return" in first
     assert first.index("the 10th percentile") < first.index("the median") < first.index("the best")

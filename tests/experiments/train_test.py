@@ -203,7 +203,7 @@ from experiments import main
 def body(_):
     weights = jnp.arange(10_000.0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
-    update = lambda state: (state._replace(step=state.step + 1, params=weights * state.step), {"loss": 1.0})
+    update = lambda state: (state._replace(step=state.step + 1, variables=Variables(weights * state.step)), {"loss": 1.0})
     checkpoints = Checkpoints(pathlib.Path(FOLDER))
     try:
         run(update, TrainState(weights, None, None, None, None, None, jnp.int32(0)), 9, checkpoints=checkpoints, checkpoint_every=2,

@@ -37,7 +37,7 @@ def test_the_example_of_a_field_can_be_written_and_sets_it(field):
 
 def test_an_example_of_what_is_no_field_is_one_of_its_fields_or_of_any():
     assert example(Config(), "learner") == "--config.learner.num_updates=400"
-    assert example(Config(), "learner.entropy_scales.note") == "--config.learner.entropy_scales.action=0.05"
+    assert example(Config(), "learner.rules.note") == "--config.learner.rules.action.weight=0.5"
     assert example(Config(), "nothing").startswith("--config.")
 
 

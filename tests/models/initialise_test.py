@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from arl.models import ModelConfig, make_language_model
+from arl.models import ModelConfig, Variables, make_policy
 
 CONFIG = dict(vocab_size=300, width=64, num_layers=3, num_heads=4, num_kv_heads=2, feed_forward_width=96)
 
@@ -11,7 +11,7 @@ CONFIG = dict(vocab_size=300, width=64, num_layers=3, num_heads=4, num_kv_heads=
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_deviations_are_those_of_the_docstring(tie_embeddings, scan_layers):
     config = ModelConfig(**CONFIG, tie_embeddings=tie_embeddings, scan_layers=scan_layers)
-    params = make_language_model(config).init(jax.random.key(0))
+    params = make_policy(config).init(jax.random.key(0)).trainable
     layers = params["trunk"]["layers"] if scan_layers else params["trunk"]["layers_1"]
     stream = 0.3 / 8 if tie_embeddings else 1.0
     expected = [
@@ -29,8 +29,8 @@ def test_deviations_are_those_of_the_docstring(tie_embeddings, scan_layers):
 
 
 def test_a_tied_model_starts_as_the_same_function_but_for_its_head():
-    models = {tie: make_language_model(ModelConfig(**CONFIG, tie_embeddings=tie)) for tie in (False, True)}
-    tied = models[True].init(jax.random.key(0))
+    models = {tie: make_policy(ModelConfig(**CONFIG, tie_embeddings=tie)) for tie in (False, True)}
+    tied = models[True].init(jax.random.key(0)).trainable
     stream = 0.3 / 8
     untied = dict(tied, trunk=dict(tied["trunk"], embedding=tied["trunk"]["embedding"] / stream), head=tied["trunk"]["embedding"])
     for i in range(3):
@@ -39,13 +39,13 @@ def test_a_tied_model_starts_as_the_same_function_but_for_its_head():
     tokens, context_start = np.arange(12)[None], np.zeros((1, 12), np.int32)
     # Not exactly: epsilon is seen by the smaller stream.
     np.testing.assert_allclose(
-        models[True].score(tied, tokens, context_start), models[False].score(untied, tokens, context_start), atol=2e-2
+        models[True].score(Variables(tied), tokens, context_start), models[False].score(Variables(untied), tokens, context_start), atol=2e-2
     )
 
 
 def test_layers_differ_and_a_key_gives_the_same_bits():
-    model = make_language_model(ModelConfig(**CONFIG))
-    params, again, other = (model.init(jax.random.key(seed)) for seed in (0, 0, 1))
+    model = make_policy(ModelConfig(**CONFIG))
+    params, again, other = (model.init(jax.random.key(seed)).trainable for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, params, again)
     assert not np.allclose(params["trunk"]["layers_0"]["qkv"], params["trunk"]["layers_1"]["qkv"])
     assert not np.allclose(params["head"], other["head"])

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from arl.models import ModelConfig, llama, make_language_model
+from arl.models import ModelConfig, Variables, llama, make_policy
 
 CONFIG = ModelConfig(vocab_size=13, width=16, num_layers=2, num_heads=4, num_kv_heads=2, feed_forward_width=24)
 VARIANTS = [dict(), dict(tie_embeddings=True), dict(scan_layers=True), dict(separate_value_trunk=True, num_kv_heads=4)]
@@ -13,8 +13,8 @@ VARIANTS = [dict(), dict(tie_embeddings=True), dict(scan_layers=True), dict(sepa
 def built(changes, seed=0):
     """A configuration, its model, and parameters drawn by NumPy, norms not at 1."""
     config = dataclasses.replace(CONFIG, **changes)
-    model, random = make_language_model(config), np.random.default_rng(seed)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    model, random = make_policy(config), np.random.default_rng(seed)
+    shapes = jax.eval_shape(model.init, jax.random.key(0)).trainable
     return config, model, jax.tree.map(lambda x: random.normal(0.5 * (x.ndim == 1), 0.3, x.shape).astype(np.float32), shapes)
 
 
@@ -41,8 +41,8 @@ def test_logits_are_those_of_transformers(changes):
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (3, 20))
     with torch.no_grad():
         expected = peer(torch.tensor(tokens)).logits.numpy()
-    features = model.score(params, tokens, np.zeros_like(tokens))
-    np.testing.assert_allclose(model.logits(params, features, np.arange(config.vocab_size)), expected, atol=1e-4)
+    features = model.score(Variables(params), tokens, np.zeros_like(tokens))
+    np.testing.assert_allclose(model.logits(Variables(params), features, np.arange(config.vocab_size)), expected, atol=1e-4)
     back = llama.from_llama(config, params, {name: value.numpy() for name, value in peer.state_dict().items()})
     jax.tree.map(np.testing.assert_array_equal, back, params)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl.models import ModelConfig, make_language_model, transformer
+from arl.models import ModelConfig, make_policy, transformer
 
 CONFIG = ModelConfig(vocab_size=11, width=16, num_layers=2, num_heads=4, num_kv_heads=2, feed_forward_width=12, query_block=3)
 
@@ -60,12 +60,12 @@ def forward(config, params, tokens, context_start):
 @pytest.mark.parametrize("tie_embeddings", [False, True])
 def test_equals_a_transcription_in_numpy(num_kv_heads, tie_embeddings):
     config = dataclasses.replace(CONFIG, num_kv_heads=num_kv_heads, tie_embeddings=tie_embeddings)
-    model = make_language_model(config)
+    model = make_policy(config)
     params = randomised(model.init(jax.random.key(0)), jax.random.key(1))
     tokens = np.asarray(jax.random.randint(jax.random.key(2), (2, 8), 0, config.vocab_size))
     context_start = np.array([[0] * 8, [0, 0, 0, 3, 3, 3, 3, 3]])
     features = jax.jit(model.score)(params, tokens, context_start)
-    wide = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    wide = jax.tree.map(lambda x: np.asarray(x, np.float64), params.trainable)
     expected = np.stack([forward(config, wide, *row) for row in zip(tokens, context_start)])
     np.testing.assert_allclose(features, expected, atol=2e-5)
     candidates = np.array([1, 4, 9])
@@ -98,7 +98,7 @@ def test_blocks_cover_each_query_once_and_all_that_it_may_see(context_length):
 
 
 def test_a_call_wider_than_the_ring_is_refused():
-    model = make_language_model(CONFIG)
+    model = make_policy(CONFIG)
     params, tokens = jax.eval_shape(model.init, jax.random.key(0)), jnp.zeros((1, 5), jnp.int32)
     with pytest.raises(ValueError, match="does not fit a cache of 4 slots"):
         jax.eval_shape(model.read, params, tokens, tokens, tokens, tokens > 0, model.empty_cache(1, 4), None)

@@ -12,7 +12,7 @@ from tests import tiny
 
 def make_learner():
     interaction, config = tiny.agent("act"), training.LearnerConfig(num_lanes=8, microbatch=2, blocks=1)
-    return training.make_learner(interaction, tiny.model(), tiny.config(interaction), config, vocab_size=len(tiny.TOKENIZER))
+    return training.make_learner(interaction, tiny.model(), tiny.config(interaction), config)
 
 
 def test_this_backend_computes_right():

@@ -4,7 +4,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from arl import training
@@ -18,7 +17,7 @@ SHAPE = tiny.config(INTERACTION)
 
 def make(interaction=INTERACTION, model=None, shape=SHAPE, config=CONFIG, **options):
     """A learner of one guess."""
-    return training.make_learner(interaction, model or tiny.model(), shape, config, **{"vocab_size": len(tiny.TOKENIZER), **options})
+    return training.make_learner(interaction, model or tiny.model(), shape, config, **options)
 
 
 def refusal(learner) -> str:
@@ -91,13 +90,13 @@ def test_a_setting_of_another_form_is_refused(adapted, words):
         (dict(shape=CONFIG, config=SHAPE), "rollout_config is a LearnerConfig; give a RolloutConfig"),
         (dict(config=dataclasses.asdict(CONFIG)), "config is a dict; give a LearnerConfig"),
         (dict(interaction=tiny.make_walk()), "interaction is an Environment; give an Interaction"),
-        (dict(model=tiny.make_walk()), "model is an Environment; give a LanguageModel"),
+        (dict(model=tiny.make_walk()), "policy is an Environment; give a Policy"),
         (dict(curriculum=0.5), "curriculum is 0.5; give a dict"),
         (dict(first_step=-1), "first_step is -1; set it >= 0"),
         (dict(first_step=0.5), "first_step is 0.5; set it to a whole number"),
-        (dict(num_devices=0), "num_devices is 0; set it >= 1"),
-        (dict(mesh=jax.sharding.Mesh(np.array(jax.devices()[:2]), ("batch",))), "axes (batch) is for the lanes; name one of them 'data'"),
-        (dict(mesh=parallel.make_mesh(2), axis_name="data"), "give one of them"),
+        (dict(layout=training.Layout(num_devices=0)), "Layout.num_devices is 0; set it >= 1"),
+        (dict(layout=training.Layout(jax.make_mesh((2,), ("batch",)))), "has an axis 'batch'; name its axes 'data', 'fsdp', 'tensor'"),
+        (dict(layout=training.Layout(parallel.make_mesh(2), "data")), "give one of them"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )

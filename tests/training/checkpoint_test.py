@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from arl.models import Variables
 from arl.training import CheckpointError, Checkpoints, TrainState, packing, store
 from arl.training.checkpoint import NotFiniteError
 
@@ -34,7 +35,9 @@ def make_state(step: int) -> TrainState:
     layers = {f"layer{i}": jax.random.normal(jax.random.key(i), (64, 16)) for i in range(20)}
     params = {"weight": jax.random.normal(jax.random.key(1), (64, 3)) * step, "half": jnp.full(5, 0.3, jnp.bfloat16), **layers}
     optimizer_state = (jnp.int32(7 * step), {"moment": jnp.arange(6.0)})
-    return TrainState(params, optimizer_state, None, lanes, {"count": jnp.uint32(2**31 + step)}, jax.random.key(step), jnp.int32(step))
+    return TrainState(
+        Variables(params), optimizer_state, None, lanes, {"count": jnp.uint32(2**31 + step)}, jax.random.key(step), jnp.int32(step)
+    )
 
 
 def bits(state: TrainState) -> list[bytes]:
@@ -66,7 +69,7 @@ def test_buffers_may_be_given_away_while_a_checkpoint_is_written(tmp_path):
     checkpoints.save(state)
     write_over = jax.jit(lambda x: jax.tree.map(lambda leaf: leaf if leaf.dtype != jnp.float32 else leaf + 1, x), donate_argnums=0)
     jax.block_until_ready(write_over(state))
-    assert state.params["layer0"].is_deleted()
+    assert state.variables.trainable["layer0"].is_deleted()
     checkpoints.close()
     again = Checkpoints(tmp_path)
     assert bits(again.restore(make_state(0))) == bits(make_state(2))
@@ -185,15 +188,16 @@ def test_flipped_bit_is_noticed(tmp_path):
 
 def with_leaf(state: TrainState, part: str, value: float) -> TrainState:
     """A state in a part of which one number has become `value`."""
+    trainable = state.variables.trainable
     broken = {
-        "params": state._replace(params={**state.params, "half": state.params["half"].at[3].set(value)}),
+        "variables": state._replace(variables=Variables({**trainable, "half": trainable["half"].at[3].set(value)})),
         "optimizer_state": state._replace(optimizer_state=(state.optimizer_state[0], {"moment": jnp.arange(6.0).at[0].set(value)})),
         "reference": state._replace(reference={"weight": jnp.full(3, value)}),
     }
     return broken[part]
 
 
-@pytest.mark.parametrize(("part", "name"), [("params", "half"), ("optimizer_state", "1/moment"), ("reference", "weight")])
+@pytest.mark.parametrize(("part", "name"), [("variables", "trainable/half"), ("optimizer_state", "1/moment"), ("reference", "weight")])
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_what_is_not_finite_is_not_saved(tmp_path, part, name, value):
     """Infinities of the lanes are the environment's, and are."""
@@ -210,9 +214,9 @@ def test_a_checkpoint_that_is_not_finite_is_refused(tmp_path, steps, advice):
     """Such were saved once."""
     for step in steps:
         state = make_state(step)
-        write_as_orbax(tmp_path, step, with_leaf(state, "params", math.nan) if step == 4 else state)
+        write_as_orbax(tmp_path, step, with_leaf(state, "variables", math.nan) if step == 4 else state)
     said = refusal(tmp_path)
-    assert "4 holds values that are not finite (params/half)" in said and advice in said
+    assert "4 holds values that are not finite (variables/trainable/half)" in said and advice in said
 
 
 def test_checkpoints_of_orbax_itself_are_read(tmp_path):
@@ -261,21 +265,33 @@ def test_a_full_disk_is_told_and_what_is_there_stays_good(tmp_path, capfd, befor
 def test_checkpoint_of_another_config_is_refused(tmp_path, change):
     save(tmp_path, [4])
     state = make_state(0)
-    weight = state.params["weight"]
+    weight = state.variables.trainable["weight"]
     params = {
-        "shape": {**state.params, "weight": jnp.zeros((64, 4))},
-        "type": {**state.params, "weight": weight.astype(jnp.bfloat16)},
+        "shape": {**state.variables.trainable, "weight": jnp.zeros((64, 4))},
+        "type": {**state.variables.trainable, "weight": weight.astype(jnp.bfloat16)},
         "leaves": {"weight": weight},
     }[change]
-    assert "from another configuration; use the one that it was trained with" in refusal(tmp_path, like=state._replace(params=params))
+    assert "from another configuration; use the one that it was trained with" in refusal(
+        tmp_path, like=state._replace(variables=Variables(params))
+    )
 
 
 def test_leaves_have_the_names_of_their_places_so_that_equal_shapes_are_not_confused(tmp_path):
     arrays = packing.pack(make_state(1))
-    assert {"params.weight", "params.layer19", "optimizer_state.1.moment", "lanes.key", "curriculum.count", "key", "step"} <= set(arrays)
+    assert {
+        "variables.trainable.weight",
+        "variables.trainable.layer19",
+        "optimizer_state.1.moment",
+        "lanes.key",
+        "curriculum.count",
+        "key",
+        "step",
+    } <= set(arrays)
     save(tmp_path, [1])
     other = make_state(1)
-    renamed = other._replace(params={name.replace("layer1", "layer_1"): leaf for name, leaf in other.params.items()})
+    renamed = other._replace(
+        variables=Variables({name.replace("layer1", "layer_1"): leaf for name, leaf in other.variables.trainable.items()})
+    )
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(CheckpointError, match="is from another configuration"):
         checkpoints.restore(renamed)
@@ -303,9 +319,10 @@ def sharded(state: TrainState, num_devices: int, columns: int = 1) -> TrainState
     place = lambda spec: lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
     whole = TrainState(*(jax.tree.map(place(PartitionSpec()), part) for part in state))
     params = {
-        name: place(PartitionSpec(None, "tensor") if name.startswith("layer") else PartitionSpec())(x) for name, x in state.params.items()
+        name: place(PartitionSpec(None, "tensor") if name.startswith("layer") else PartitionSpec())(x)
+        for name, x in state.variables.trainable.items()
     }
-    return whole._replace(lanes=jax.tree.map(place(PartitionSpec("data")), state.lanes), params=params)
+    return whole._replace(lanes=jax.tree.map(place(PartitionSpec("data")), state.lanes), variables=Variables(params))
 
 
 def on(state: TrainState, like: TrainState) -> TrainState:
@@ -330,7 +347,7 @@ def test_each_shard_is_saved_once():
     state = make_state(6)
     packed = packing.pack(on(state, sharded(state, 8, 2)))
     assert packed["lanes.is_stopped[1:2]"].shape == (1,) and packed["lanes.key[3:4,0:2]"].shape == (1, 2)
-    assert packed["params.layer0[0:64,8:16]"].shape == (64, 8) and packed["params.weight"].shape == (64, 3)
+    assert packed["variables.trainable.layer0[0:64,8:16]"].shape == (64, 8) and packed["variables.trainable.weight"].shape == (64, 3)
     num_bytes = lambda arrays: sum(x.nbytes for name, x in arrays.items() if name != "checksums")
     assert num_bytes(packed) == num_bytes(packing.pack(state))
 

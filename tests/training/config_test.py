@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arl.training import LearnerConfig, Schedule, curriculum_at
+from arl.training import LearnerConfig, Rule, Schedule, curriculum_at
 from arl.training import config as configs
 
 share = st.floats(0, 1, width=32)
@@ -72,7 +72,13 @@ IMPOSSIBLE = [
     (dict(num_lanes=250), "set LearnerConfig.num_lanes to a multiple of 256"),
     (dict(minibatches=3), "set LearnerConfig.num_lanes to a multiple of 192"),
     (dict(blocks=48), "set LearnerConfig.microbatch to a multiple of LearnerConfig.blocks"),
-    (dict(entropy_scales={"acts": 1.0}), "names 'acts', which is no kind of segment"),
+    (dict(rules={"acts": Rule()}), "names 'acts', which is no kind of segment"),
+    (dict(rules={"action": 0.5}), "rules.action is 0.5; set it to a Rule()"),
+    (dict(rules={"action": Rule(span="turn")}), "set it to one of episode, attempt, kind"),
+    (dict(rules={"action": Rule(gae_lambda=1.5)}), "rules.action.gae_lambda is 1.5; set it between 0 and 1"),
+    (dict(rules={"action": Rule(weight=-1.0)}), "rules.action.weight is -1.0; set it to a number >= 0"),
+    (dict(value_rule="action"), "has none of that name"),
+    (dict(rules={"action": Rule(span="kind")}, value_rule="action"), "targets for its own segments alone"),
     *[
         (dict(**{name: "none"}), f"LearnerConfig.{name} is 'none'; set it to one of")
         for name in ("gae_lambda_counts", "policy_loss", "ratio", "aggregation", "zero_variance_groups", "kl_estimator")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from arl import text
-from arl.models import LanguageModel
+from arl.models import Policy
 from arl.task import Bounds
 from arl.training import evaluation
 from arl.training.evaluation import Episodes, Estimate
@@ -57,7 +57,7 @@ def test_what_is_seen_of_an_episode():
         np.testing.assert_allclose(episodes.outcome_by_attempt[:, attempt], of_attempt, rtol=1e-6)
 
 
-def follow(preferred: dict[str, str]) -> LanguageModel:
+def follow(preferred: dict[str, str]) -> Policy:
     """A model that looks at the last token alone, and after some of them strongly prefers one."""
 
     def token(word):
@@ -68,13 +68,14 @@ def follow(preferred: dict[str, str]) -> LanguageModel:
     logits = jnp.zeros((size, size))
     for last, following in preferred.items():
         logits = logits.at[token(last), token(following)].set(50.0)
-    return LanguageModel(
-        init=lambda key: {},
+    return Policy(
+        init=lambda key, pretrained=None: {},
         empty_cache=lambda num_lanes, num_slots: jnp.zeros((num_lanes, num_slots)),
         read=lambda params, tokens, position, context_start, is_valid, cache, lane=None: (tokens[..., None], cache),
         score=lambda params, tokens, context_start: tokens[..., None],
         logits=lambda params, features, candidates: logits[features[..., 0]][..., jnp.asarray(candidates)],
-        value=lambda params, features: jnp.zeros(features.shape[:-1]),
+        heads={"value": lambda params, features: jnp.zeros(features.shape[:-1])},
+        vocab_size=len(tiny.TOKENIZER),
     )
 
 

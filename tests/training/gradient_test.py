@@ -39,6 +39,7 @@ def guesses(num_steps):
 
 AGENTS = {  # and the most candidates that are written in an episode
     "act": (lambda: guesses(2), 2),
+    "one guess": (lambda: tiny.make(GUESS, Act()), 1),
     "think": (lambda: tiny.make(GUESS, Act(), Think(2, SYMBOLS)), 3),
     "nothing": (lambda: tiny.make(GUESS, Act(), Attempts(2)), 2),
     "history": (lambda: tiny.make(GUESS, Act(), Attempts(2, History())), 2),
@@ -75,8 +76,11 @@ class Enumerated(NamedTuple):
 
 
 @functools.cache
-def enumerate_all(name, num_candidates=None, **options):
-    """Returns every trajectory of an agent at two tasks, one likelier than the other; of restarting lanes at one task."""
+def enumerate_all(name, num_candidates=None, behaviour=lambda variables: variables, **options):
+    """Returns every trajectory of an agent at two tasks, one likelier than the other; of restarting lanes at one task.
+
+    `behaviour` gives the variables that roll out from those of the tiny model.
+    """
     make, candidates = AGENTS[name]
     interaction, num_candidates = make(), num_candidates or candidates
     tasks = [0] if options.get("restarts") else [0, 1]
@@ -92,7 +96,7 @@ def enumerate_all(name, num_candidates=None, **options):
         patch.setattr(loop.lane_steps, "draw", lambda lane: 1.0 * plans[jax.random.key_data(lane.key)[1], lane.num_sampled])
         patch.setattr(loop.decode, "sample", lambda uniform, log_probs, support: uniform.astype(jnp.int32))
         _, trajectory, _ = jax.jit(lambda params: rollout.roll_out(interaction, tiny.model(), shape, params, CURRICULUM, lanes))(
-            tiny.params()
+            behaviour(tiny.params())
         )
     # A plan that names an illegal candidate, or candidates beyond the end of its trajectory, is not a trajectory of its own.
     kept, sampled = (of(interaction.grammar, trajectory) for of in (tiny.kept, tiny.sampled))
@@ -105,7 +109,7 @@ def enumerate_all(name, num_candidates=None, **options):
         jax.tree.map(lambda x: x[kept], trajectory),
         jnp.array([0.75, 0.25])[task[kept]] if len(tasks) > 1 else jnp.ones(len(kept)),
     )
-    weight = prior * jnp.exp(jnp.sum(log_probabilities(tiny.params(), trajectory, interaction.grammar), 1))
+    weight = prior * jnp.exp(jnp.sum(log_probabilities(behaviour(tiny.params()), trajectory, interaction.grammar), 1))
     np.testing.assert_allclose(jnp.sum(weight), 1.0, rtol=1e-5, err_msg="all trajectories are there")
     return Enumerated(interaction.grammar, trajectory, weight, prior, episode_returns(trajectory))
 
@@ -189,7 +193,15 @@ def estimated_gradients(found: Enumerated, choices, *, weight=None, num_devices=
     epoch, zero = jax.jit(epoch), jnp.zeros_like(trajectory.log_prob)
     for given in credit_all(trajectory):
         yield epoch(
-            Batch(trajectory, given.advantage * weight[:, None], given.target, given.is_kept, credits.is_decision(trajectory), zero)
+            Batch(
+                trajectory,
+                given.advantage * weight[:, None],
+                given.target,
+                given.is_kept,
+                credits.is_decision(trajectory),
+                trajectory.log_prob,
+                zero,
+            )
         )
 
 

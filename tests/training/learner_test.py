@@ -12,7 +12,7 @@ import pytest
 
 from arl import rollout, training
 from arl.agents import Attempts, History
-from arl.training import LearnerConfig, Schedule, parallel
+from arl.training import Layout, LearnerConfig, Schedule, parallel
 from tests import tiny
 
 CONFIG = LearnerConfig(
@@ -32,7 +32,7 @@ def make(name="annealed", restarts=False, learner=CONFIG, trajectory_length=None
     """A learner of a tiny agent."""
     interaction = tiny.agent(name)
     shape = tiny.config(interaction, restarts=restarts, trajectory_length=trajectory_length or interaction.size.episode + 1)
-    return training.make_learner(interaction, tiny.model(), shape, learner, vocab_size=len(tiny.TOKENIZER), **options)
+    return training.make_learner(interaction, tiny.model(), shape, learner, **options)
 
 
 @functools.cache
@@ -53,7 +53,7 @@ def assert_close(a, b, atol=1e-5):
 
 
 def assert_same(a, b):
-    assert_close(a.params, b.params)
+    assert_close(a.variables.trainable, b.variables.trainable)
     if a.lanes is not None:
         assert np.asarray(a.lanes.inbox).tolist() == np.asarray(b.lanes.inbox).tolist(), "the same token ids"
         assert_close(a.lanes, b.lanes)
@@ -65,9 +65,9 @@ def test_eight_devices_are_one(way, restarts):
     state = jax.jit(make("think", restarts=restarts).init)(jax.random.key(0))
     mesh = parallel.make_mesh(8)
     if way == "jit":
-        update = parallel.jit_update(make("think", restarts=restarts), mesh, state)
+        update = parallel.jit_update(make("think", restarts=restarts, layout=Layout(mesh)), state)
     else:
-        learner = make("think", restarts=restarts, axis_name="data", num_devices=8)
+        learner = make("think", restarts=restarts, layout=Layout(device_axis="data", num_devices=8))
         update = parallel.shard_map_update(learner, mesh, state) if way == "shard_map" else parallel.pmap_update(learner, 8)
     if way == "pmap":
         state = parallel.replicate(state, 8)
@@ -86,7 +86,7 @@ def test_the_same_key_gives_the_same_bits():
     update = jax.jit(again.update)
     state, metrics = update(update(state)[0])
     wanted, wanted_metrics = reference(False)
-    chex.assert_trees_all_equal((state.params, metrics), (wanted.params, wanted_metrics))
+    chex.assert_trees_all_equal((state.variables.trainable, metrics), (wanted.variables.trainable, wanted_metrics))
 
 
 def test_microbatches_do_not_change_the_update():
@@ -94,17 +94,17 @@ def test_microbatches_do_not_change_the_update():
     learner = make("think", learner=dataclasses.replace(CONFIG, microbatch=8))
     update = jax.jit(learner.update)
     state, _ = update(update(jax.jit(learner.init)(jax.random.key(0)))[0])
-    assert_close(state.params, wanted.params)
+    assert_close(state.variables.trainable, wanted.variables.trainable)
 
 
 def test_vmap_over_seeds_is_a_loop_over_seeds():
-    learner, mapped = make("think"), make("think", seed_axis="seed")
+    learner, mapped = make("think"), make("think", layout=Layout(seed_axis="seed"))
     keys = jax.random.split(jax.random.key(5), 2)
     states = jax.vmap(mapped.init)(keys)
     states, metrics = jax.jit(jax.vmap(mapped.update, axis_name="seed"))(states)
     for i in range(2):
         state, wanted = jax.jit(learner.update)(learner.init(keys[i]))
-        assert_close(jax.tree.map(lambda x, i=i: x[i], states.params), state.params)
+        assert_close(jax.tree.map(lambda x, i=i: x[i], states.variables.trainable), state.variables.trainable)
         np.testing.assert_allclose(metrics["return"][i], wanted["return"], rtol=1e-5)
 
 
@@ -133,7 +133,7 @@ def test_every_objective_learns(options):
     config = LearnerConfig(
         num_updates=60, num_lanes=128, minibatches=2, microbatch=64, learning_rate=Schedule(1e-2, 1e-3), entropy=Schedule(0.01), **options
     )
-    learner = training.make_learner(interaction, tiny.model(), tiny.config(interaction), config, vocab_size=len(tiny.TOKENIZER))
+    learner = training.make_learner(interaction, tiny.model(), tiny.config(interaction), config)
     update, state, returns = jax.jit(learner.update, donate_argnums=0), jax.jit(learner.init)(jax.random.key(1)), []
     for _ in range(60):
         state, metrics = update(state)
@@ -148,7 +148,7 @@ def test_groups_without_variance_weaken_the_policy_where_they_count_and_the_entr
     interaction, found = tiny.guess(), {}
     for choice in ("mask", "keep", "filter"):
         config = dataclasses.replace(CONFIG, **grouped, schedules={}, aggregation="sequence_mean", zero_variance_groups=choice)
-        learner = training.make_learner(interaction, tiny.model(), tiny.config(interaction), config, vocab_size=len(tiny.TOKENIZER))
+        learner = training.make_learner(interaction, tiny.model(), tiny.config(interaction), config)
         found[choice] = jax.jit(learner.update)(jax.jit(learner.init)(jax.random.key(2)))[1]
     share = 1 - float(found["mask"]["groups_without_variance"]) / 8
     assert 0 < share < 1
@@ -165,7 +165,7 @@ def test_groups_without_variance_weaken_the_policy_where_they_count_and_the_entr
         (dict(microbatch=4), "LearnerConfig.blocks"),
         (dict(credit="gea"), "one of gae"),
         (dict(aggregation="mean"), "token_mean"),
-        (dict(entropy_scales={"acting": 2.0}), "no kind of segment"),
+        (dict(rules={"acting": training.Rule()}), "no kind of segment"),
         (dict(epochs=0), ">= 1"),
     ],
 )
@@ -175,14 +175,14 @@ def test_impossible_configs_are_refused(options, words):
 
 
 def test_devices_that_nothing_tells_apart_are_refused():
-    with pytest.raises(ValueError, match="set axis_name"):
-        make("think", num_devices=2)
+    with pytest.raises(ValueError, match="set Layout.device_axis"):
+        make("think", layout=Layout(num_devices=2))
 
 
 def test_a_model_for_shorter_contexts_is_refused():
     interaction = tiny.agent("think")
     with pytest.raises(ValueError, match=f"set its context_length >= {interaction.size.context}"):
-        training.make_learner(interaction, tiny.model(2), tiny.config(interaction), CONFIG, vocab_size=len(tiny.TOKENIZER))
+        training.make_learner(interaction, tiny.model(2), tiny.config(interaction), CONFIG)
 
 
 def test_groups_with_restarts_are_refused():
@@ -198,7 +198,7 @@ def test_a_group_of_one_is_refused():
 def test_greedy_decoding_is_refused():
     shape = tiny.config(tiny.agent("think"), decoding=rollout.Decoding(temperature=0.0))
     with pytest.raises(ValueError, match="set Decoding.temperature > 0"):
-        training.make_learner(tiny.agent("think"), tiny.model(), shape, CONFIG, vocab_size=len(tiny.TOKENIZER))
+        training.make_learner(tiny.agent("think"), tiny.model(), shape, CONFIG)
 
 
 def test_adapt_is_called_once_an_update():
@@ -208,7 +208,7 @@ def test_adapt_is_called_once_an_update():
     interaction = tiny.agent("think")._replace(update_curriculum=update_curriculum)
     curriculum = {"count": jnp.int32(0), "seen": jnp.float32(0)}
     arguments = (interaction, tiny.model(), tiny.config(interaction), CONFIG)
-    learner = training.make_learner(*arguments, vocab_size=len(tiny.TOKENIZER), curriculum=curriculum)
+    learner = training.make_learner(*arguments, curriculum=curriculum)
     state, update = learner.init(jax.random.key(0)), jax.jit(learner.update)
     for _ in range(3):
         state, _ = update(state)
@@ -236,10 +236,10 @@ def test_an_optimizer_of_ones_own_takes_the_steps():
     learner = make("think", optimizer=optax.sgd(0.0))
     state = jax.jit(learner.init)(jax.random.key(0))
     after, _ = jax.jit(learner.update)(state)
-    assert jax.tree.structure(after.optimizer_state) == jax.tree.structure(optax.sgd(0.0).init(state.params))
-    assert_close(after.params, state.params, atol=0.0)
+    assert jax.tree.structure(after.optimizer_state) == jax.tree.structure(optax.sgd(0.0).init(state.variables.trainable))
+    assert_close(after.variables.trainable, state.variables.trainable, atol=0.0)
     moved, _ = jax.jit(make("think", optimizer=optax.sgd(1.0)).update)(state)
-    assert not np.allclose(moved.params["head"], state.params["head"])
+    assert not np.allclose(moved.variables.trainable["head"], state.variables.trainable["head"])
 
 
 def test_groups_share_their_task():

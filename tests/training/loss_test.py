@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arl.models import LanguageModel
-from arl.training import LearnerConfig, Schedule, scoring
+from arl.models import Policy
+from arl.training import LearnerConfig, Rule, Schedule, scoring
 from arl.training import credit as credits
 from arl.training import loss as losses
 from arl.training.loss import Batch, Totals
@@ -26,8 +26,8 @@ def no_cache(*_):
 
 
 # What follows depends on the last token alone: a table of logits and one of values.
-TABLES = LanguageModel(
-    init=lambda key: {
+TABLES = Policy(
+    init=lambda key, pretrained=None: {
         "logits": jax.random.normal(key, (len(tiny.TOKENIZER), len(GRAMMAR.candidates))),
         "value": jnp.ones(len(tiny.TOKENIZER)),
     },
@@ -35,7 +35,8 @@ TABLES = LanguageModel(
     read=no_cache,
     score=lambda params, tokens, context_start: tokens,
     logits=lambda params, features, candidates: params["logits"][features],
-    value=lambda params, features: params["value"][features],
+    heads={"value": lambda params, features: params["value"][features]},
+    vocab_size=len(tiny.TOKENIZER),
 )
 PARAMS = TABLES.init(jax.random.key(0))
 
@@ -50,7 +51,7 @@ def batch() -> Batch:
     advantage = jnp.where(trajectory.is_sampled, jax.random.normal(key_advantage, decides.shape), 0.0)
     target = jnp.where(trajectory.is_sampled, jax.random.normal(key_target, decides.shape), 0.0)
     reference = trajectory.log_prob - jnp.where(decides, jax.random.uniform(key_reference, decides.shape), 0.0)
-    return Batch(trajectory, advantage, target, decides & (jnp.arange(6) != 2)[:, None], decides, reference)
+    return Batch(trajectory, advantage, target, decides & (jnp.arange(6) != 2)[:, None], decides, trajectory.log_prob, reference)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -95,7 +96,8 @@ def test_each_term_is_what_it_says():
     whole, (log_prob, entropy) = batch(), scored()
     trajectory, kept, decides = whole.trajectory, np.asarray(whole.is_kept), np.asarray(whole.decides)
     ratio, advantage = np.exp(log_prob - np.asarray(trajectory.log_prob)), np.asarray(whole.advantage)
-    policy = np.maximum(-ratio * advantage, -np.clip(ratio, 0.9, 1.3) * advantage)[kept].mean()
+    surrogate = np.maximum(-ratio * advantage, -np.clip(ratio, 0.9, 1.3) * advantage)
+    policy = surrogate[kept].mean()
     clipped = np.where(advantage > 0, ratio > 1.3, ratio < 0.9)[kept].mean()
     values = 0.5 * np.square(1.0 - np.asarray(whole.target))[np.asarray(trajectory.is_sampled)].mean()
     difference = (log_prob - np.asarray(whole.reference_log_prob))[decides]
@@ -110,9 +112,13 @@ def test_each_term_is_what_it_says():
         np.testing.assert_allclose(metrics["entropy"], entropy[decides].mean(), rtol=1e-4)
         np.testing.assert_allclose(metrics["kl_from_reference"], each.mean(), rtol=1e-4)
         np.testing.assert_allclose(value, policy + 0.7 * values - 0.05 * entropy[decides].mean() + 0.2 * each.mean(), rtol=1e-4)
-    scaled = dataclasses.replace(PLAIN, **options, kl_in_reward=True, entropy_scales={"think": 0.0, "action": 3.0})
+    scaled = dataclasses.replace(
+        PLAIN, **options, kl_in_reward=True, rules={"think": Rule(entropy=0.0, weight=2.0), "action": Rule(entropy=3.0)}
+    )
     totals = losses.count(whole, scaled)
     value, metrics = losses.loss(TABLES, GRAMMAR, scaled, 1.0, jnp.float32(0.05), totals, PARAMS, whole)
+    weight = np.where(np.asarray(trajectory.kind) == Kind.THINK, 2.0, 1.0)
+    policy = (surrogate * weight)[kept].mean()
     np.testing.assert_allclose(value, policy + 0.7 * values - 0.05 * (entropy * scale)[decides].mean(), rtol=1e-4)
     gap = np.abs(log_prob - np.asarray(trajectory.log_prob))[np.asarray(trajectory.is_sampled)].max()
     np.testing.assert_allclose(metrics["max_log_prob_gap"], gap, rtol=1e-5)

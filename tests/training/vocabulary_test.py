@@ -32,12 +32,12 @@ def interaction():
 def model():
     """It has a few more ids than the tokenizer, as published models do."""
     sizes = dict(width=16, num_layers=1, num_heads=2, num_kv_heads=1, feed_forward_width=16)
-    return models.make_language_model(models.ModelConfig(vocab_size=SIZE, **sizes))
+    return models.make_policy(models.ModelConfig(vocab_size=SIZE, **sizes))
 
 
 def make_learner(**options):
     config = training.LearnerConfig(num_lanes=NUM_LANES, minibatches=1, microbatch=4, blocks=1, epochs=1)
-    return training.make_learner(interaction(), model(), rollout.RolloutConfig(**options), config, vocab_size=SIZE)
+    return training.make_learner(interaction(), model(), rollout.RolloutConfig(**options), config)
 
 
 @functools.cache

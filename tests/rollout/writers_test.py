@@ -1,4 +1,4 @@
-"""An expert in the model's place: what stands in a trajectory is what the expert writes, by a plain account of episodes and grammars."""
+"""Writers in the policy's place: what an expert writes stands in a trajectory, by a plain account of episodes and grammars."""
 
 import dataclasses
 import functools
@@ -70,11 +70,11 @@ def agent(name):
 @functools.cache
 def _program(name, options):
     interaction = agent(name)
-    shape = tiny.config(interaction, **{"expert": True, **dict(options)})
-    rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
+    shape, writer = tiny.config(interaction, **dict(options)), rollout.expert_writer(interaction)
+    rollout.check_rollout(interaction, dataclasses.replace(shape, expert_share=1.0), len(tiny.TOKENIZER))
     model, params = tiny.model(), tiny.params()
-    start = jax.jit(lambda *keys: rollout.start_lanes(interaction, tiny.CURRICULUM, shape, *keys))
-    go_on = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, tiny.CURRICULUM, lanes))
+    start = jax.jit(lambda *keys: rollout.start_lanes(interaction, tiny.CURRICULUM, shape, *keys, has_writer=True))
+    go_on = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, tiny.CURRICULUM, lanes, writer))
     return start, go_on
 
 
@@ -235,12 +235,7 @@ def test_free_tokens_are_the_experts_too():
     """Without a grammar the model could write anything, and the expert still writes what is legal."""
     interaction = agent("words")
     free = interaction._replace(grammar=text.free(interaction.grammar, len(tiny.TOKENIZER)))
-    shape = tiny.config(free, expert=True, decoding=Decoding(constrained=False))
-    rollout.check_rollout(free, shape, len(tiny.TOKENIZER))
-    keys = tiny.keys(4)
-    lanes = rollout.start_lanes(free, {}, shape, *keys)
-    _, trajectory, _ = jax.jit(lambda p: rollout.roll_out(free, tiny.model(), shape, p, {}, lanes))(tiny.params())
-    trajectory = jax.tree.map(np.asarray, trajectory)
+    trajectory = written_with(free, rollout.expert_writer(free), num_lanes=4, decoding=Decoding(constrained=False))
     assert trajectory.is_legal[trajectory.ends_segment].all()
     assert tiny.kept(free.grammar, trajectory)[trajectory.is_sampled].all(), "every token could have been written"
     for lane in range(4):
@@ -258,53 +253,113 @@ def with_expert(interaction, string):
     return interaction._replace(experts={Kind.ACTION: lambda key, state, attempt: ids})
 
 
-ILLEGAL = {  # what an expert wants to write, and how much of it stands, whatever else is drawn
-    " right right": 0,
-    " left up": 1,
-    " left": 1,
-    " up right": 2,
-    "": 0,
-}
+ILLEGAL = [" right right", " left up", " left", " up right", ""]
 
 
-@pytest.mark.parametrize(("string", "num_followed"), ILLEGAL.items(), ids=str)
-def test_what_an_expert_may_not_write_is_drawn_and_not_learned(string, num_followed):
-    """From where it goes wrong on the model writes the segment; those tokens are recorded as without alternative."""
-    environment = tiny.make_walk()._replace(legal=lambda state: jnp.ones(4, bool))
-    interaction = with_expert(tiny.make(environment, Act()), string)
-    shape = tiny.config(interaction, expert=True)
-    lanes = rollout.start_lanes(interaction, {}, shape, *tiny.keys(8))
-    program = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, {}, lanes))
-    trajectory = jax.tree.map(np.asarray, program(tiny.params())[1])
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(trajectory))
-    assert trajectory.is_legal[trajectory.ends_segment].all() and trajectory.ends_episode.sum(1).tolist() == [1] * 8, (
-        "episodes go on all the same"
-    )
-    wanted = text.token_ids(tiny.TOKENIZER, string)
-    has_choice, drawn = trajectory.has_choice, set()
-    for lane in range(8):
-        place = 0
-        for slot in np.flatnonzero(trajectory.is_sampled[lane]):
-            token = int(trajectory.sampled[lane, slot])
-            if place < num_followed and has_choice[lane, slot]:
-                assert token == wanted[place]
-            elif place >= num_followed:
-                assert not has_choice[lane, slot]
-                drawn.add(token)
-            place = 0 if trajectory.ends_segment[lane, slot] else place + 1
-    assert len(drawn) > 1 or string == " up right", "they are the model's own choices; nothing is left to choose where the rest is forced"
+@functools.cache
+def by_policy(num_words):
+    """An agent, and what the policy alone writes."""
+    environment = tiny.make_walk()._replace(legal=lambda state: jnp.arange(4) < num_words)
+    interaction = tiny.make(environment, Act())
+    return interaction, written_with(interaction, None)
 
 
-def test_what_an_expert_leaves_open_is_drawn_and_not_learned():
+def written_with(interaction, writer, num_lanes=8, **options):
+    """The trajectory of lanes that have a writer, on the host."""
+    shape = tiny.config(interaction, **options)
+    lanes = rollout.start_lanes(interaction, tiny.CURRICULUM, shape, *tiny.keys(num_lanes), has_writer=writer is not None)
+    program = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, tiny.CURRICULUM, lanes, writer)[1])
+    return jax.tree.map(np.asarray, program(tiny.params()))
+
+
+def assert_same(found, wanted):
+    for field, value in wanted._asdict().items():
+        for a, b in zip(jax.tree.leaves(getattr(found, field)), jax.tree.leaves(value), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5, err_msg=field)
+
+
+@pytest.mark.parametrize(("string", "num_words"), [*((string, 4) for string in ILLEGAL), (" up", 3)])
+def test_a_text_that_cannot_be_written_leaves_the_whole_segment_to_the_policy(string, num_words):
+    """One that is no legal string, or is not in this turn, from its first token on: as if there were no writer."""
+    interaction, wanted = by_policy(num_words)
+    found = written_with(interaction, rollout.expert_writer(with_expert(interaction, string)))
+    assert not found.author.any()
+    assert_same(found, wanted)
+
+
+def test_what_an_expert_leaves_open_the_policy_writes():
     """A thought of fixed length of an expert that thinks nothing; its actions are its own all the same."""
     interaction = tiny.make(walk(), Act(), Think(2, tiny.SYMBOLS, stop=False))
-    shape = tiny.config(interaction, expert=True)
-    lanes = rollout.start_lanes(interaction, {}, shape, *tiny.keys(8))
-    trajectory = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, {}, lanes)[1])(tiny.params())
-    trajectory = jax.tree.map(np.asarray, trajectory)
+    trajectory = written_with(interaction, rollout.expert_writer(interaction))
     is_thought = trajectory.is_sampled & (trajectory.kind == Kind.THINK)
-    assert not trajectory.has_choice[is_thought].any() and len(np.unique(trajectory.sampled[is_thought])) > 2
-    assert trajectory.has_choice[trajectory.is_sampled & ~is_thought].any()
+    assert not trajectory.author[is_thought].any() and len(np.unique(trajectory.sampled[is_thought])) > 2
+    assert trajectory.author[trajectory.is_sampled & ~is_thought].all()
+
+
+# ---------------------------------------------------------------- writers of your own
+
+
+def counting(author_of, num_lanes=0):
+    """A writer that writes the word of the lane's step, where `author_of(request)` is above 0."""
+    words = text.stack(WORDS)
+
+    def write(variables, curriculum, request, asks):
+        said = jax.vmap(lambda steps: text.lookup(words, (steps + 1) % 4))(request.state.environment.steps)
+        return rollout.Proposal(said, author_of(request))
+
+    return rollout.Writer(write, num_lanes)
+
+
+def test_half_of_the_lanes_have_a_writer_of_their_own():
+    """Its lanes hold its words and its number, the others what the policy alone writes."""
+    interaction, wanted = agent("words"), written_with(agent("words"), None)
+    chosen = lambda request: 7 * (request.episode_draw < 0.5)
+    found = written_with(interaction, counting(chosen))
+    is_own = found.author.any(1)
+    draws = np.asarray(rollout.start_lanes(interaction, {}, tiny.config(interaction), *tiny.keys(8), has_writer=True).writing.episode_draw)
+    assert np.array_equal(is_own, draws < 0.5) and 0 < is_own.sum() < 8
+    for lane in range(8):
+        if not is_own[lane]:
+            assert_same(jax.tree.map(lambda x, lane=lane: x[lane], found), jax.tree.map(lambda x, lane=lane: x[lane], wanted))
+            continue
+        assert set(found.author[lane][found.is_sampled[lane]]) == {7}
+        said = [dictate(interaction.grammar, interaction.grammar.root, interaction.size.written, WORDS[step + 1]) for step in range(3)]
+        assert found.sampled[lane][found.is_sampled[lane]].tolist() == sum(said, [])
+
+
+@pytest.mark.parametrize(("num_lanes", "restarts"), [(1, True), (3, False), (8, True)])
+def test_lanes_that_wait_for_a_writer_lose_nothing(num_lanes, restarts):
+    """However many are served at once: the same trajectory."""
+    interaction = agent("thoughts")
+    lengths = {"restarts": restarts, "trajectory_length": interaction.size.context + 9 * restarts + 1}
+    chosen = lambda request: jnp.where((request.kind == Kind.ACTION) & (request.state.environment.steps != 1), 2, 0)
+    wanted = written_with(interaction, counting(chosen), **lengths)
+    assert 0 < wanted.author.astype(bool).sum() < wanted.is_sampled.sum()
+    assert_same(written_with(interaction, counting(chosen, num_lanes), **lengths), wanted)
+
+
+def test_the_lanes_of_a_group_have_one_writer():
+    interaction = agent("words")
+    own, _ = tiny.keys(16)
+    tasks = jnp.repeat(tiny.keys(4)[1], 4)
+    lanes = rollout.start_lanes(interaction, {}, tiny.config(interaction), own, tasks, has_writer=True)
+    draws = np.asarray(lanes.writing.episode_draw).reshape(4, 4)
+    assert (draws == draws[:, :1]).all() and len(np.unique(draws)) == 4
+
+
+@pytest.mark.parametrize("unit", ["episode", "segment"])
+def test_a_share_is_the_experts(unit):
+    """Of episodes, or of segments within them; a curriculum takes its place."""
+    interaction = agent("words")
+    writer = rollout.expert_writer(interaction, 0.5, unit)
+    found = written_with(interaction, writer, num_lanes=128)
+    share = found.author[found.ends_segment].mean()
+    is_mixed = found.author.any(1) & (found.is_sampled & (found.author == 0)).any(1)
+    assert abs(share - 0.5) < 0.12 and is_mixed.any() == (unit == "segment")
+    request = rollout.Request(*[None] * 9)._replace(key=tiny.keys(4)[0], episode_draw=jnp.full(4, 0.3), kind=jnp.zeros(4, jnp.int32))
+    nobody = interaction._replace(layers=())
+    of = lambda curriculum: rollout.expert_writer(nobody, 0.5).write(None, curriculum, request, None).author
+    assert of({}).tolist() == [1] * 4 and of({"expert": {"share": jnp.float32(0.2)}}).tolist() == [0] * 4
 
 
 def test_without_the_option_there_is_no_expert_in_the_program():
@@ -319,7 +374,7 @@ def test_without_the_option_there_is_no_expert_in_the_program():
     for experts in (dict.fromkeys(interaction.experts, never), {}):
         changed = interaction._replace(experts=experts)
         lanes = rollout.start_lanes(changed, tiny.CURRICULUM, shape, *keys)
-        assert lanes.expert is None
+        assert lanes.writing is None
         roll_out = functools.partial(rollout.roll_out, changed, tiny.model(), shape)
         programs.append(jax.jit(roll_out).lower(tiny.params(), tiny.CURRICULUM, lanes).as_text())
     assert programs[0] == programs[1]
@@ -337,11 +392,11 @@ def test_without_the_option_there_is_no_expert_in_the_program():
 )
 def test_decoding_that_may_drop_what_an_expert_writes_is_refused(change, words):
     interaction = agent("words")
-    rollout.check_rollout(interaction, tiny.config(interaction, expert=True), len(tiny.TOKENIZER))
+    rollout.check_rollout(interaction, tiny.config(interaction, expert_share=1.0), len(tiny.TOKENIZER))
     with pytest.raises(ValueError, match=words):
-        rollout.check_rollout(interaction, tiny.config(interaction, expert=True, **change), len(tiny.TOKENIZER))
+        rollout.check_rollout(interaction, tiny.config(interaction, expert_share=0.5, **change), len(tiny.TOKENIZER))
 
 
 def test_an_agent_without_expert_is_refused():
-    with pytest.raises(ValueError, match="give the environment an expert, or set RolloutConfig.expert=False"):
-        rollout.check_rollout(tiny.agent("act"), tiny.config(tiny.agent("act"), expert=True), len(tiny.TOKENIZER))
+    with pytest.raises(ValueError, match="give the environment an expert, or set RolloutConfig.expert_share=0"):
+        rollout.check_rollout(tiny.agent("act"), tiny.config(tiny.agent("act"), expert_share=1.0), len(tiny.TOKENIZER))

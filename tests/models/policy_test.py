@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arl.models import ModelConfig, make_language_model, num_slots
+from arl.models import ModelConfig, Variables, make_policy, num_slots
 
 CONFIG = ModelConfig(vocab_size=13, width=16, num_layers=2, num_heads=4, num_kv_heads=2, feed_forward_width=24, query_block=64)
 LANES, LENGTH, WIDTH, CONTEXT = 3, 33, 6, 10
@@ -20,7 +20,7 @@ SLOTS = num_slots(CONTEXT, WIDTH)  # half a trajectory: every lane goes round th
 @functools.cache
 def built(**changes):
     """The model, its parameters, and `read` and `score` compiled."""
-    model = make_language_model(dataclasses.replace(CONFIG, **changes))
+    model = make_policy(dataclasses.replace(CONFIG, **changes))
     return model, model.init(jax.random.key(0)), jax.jit(model.read), jax.jit(model.score)
 
 
@@ -189,9 +189,9 @@ def test_grouped_heads_are_heads_whose_keys_and_values_are_repeated():
         queries, shared = qkv[:, 0, :4], qkv[:, 0, 4:]
         return jnp.stack([jnp.concatenate([queries[:, h : h + 1], shared], 1) for h in range(4)], 1)
 
-    wide = jax.tree.map(lambda x: x, params)
+    wide, trainable = jax.tree.map(lambda x: x, params), params.trainable
     for i in range(CONFIG.num_layers):
-        wide["trunk"][f"layers_{i}"]["qkv"] = repeat(params["trunk"][f"layers_{i}"]["qkv"])
+        wide.trainable["trunk"][f"layers_{i}"]["qkv"] = repeat(trainable["trunk"][f"layers_{i}"]["qkv"])
     tokens, context_start = trajectory()
     np.testing.assert_allclose(grouped(params, tokens, context_start), repeated(wide, tokens, context_start), atol=1e-5)
 
@@ -228,7 +228,7 @@ def test_a_separate_value_trunk_shares_nothing_with_the_policy():
     tokens, context_start = trajectory()
     policy, value = score(params, tokens, context_start)
     np.testing.assert_allclose(
-        policy, built()[3]({k: v for k, v in params.items() if k != "value_trunk"}, tokens, context_start), atol=1e-6
+        policy, built()[3](Variables({k: v for k, v in params.trainable.items() if k != "value_trunk"}), tokens, context_start), atol=1e-6
     )
 
     def outputs(params):
@@ -236,7 +236,7 @@ def test_a_separate_value_trunk_shares_nothing_with_the_policy():
         return jnp.sum(jnp.sin(model.logits(params, features, np.arange(5)))), jnp.sum(jnp.sin(model.value(params, features)))
 
     def touched(gradient):
-        return {name for name, tree in gradient.items() if any(np.abs(x).max() > 0 for x in jax.tree.leaves(tree))}
+        return {name for name, tree in gradient.trainable.items() if any(np.abs(x).max() > 0 for x in jax.tree.leaves(tree))}
 
     of_logits, of_value = (touched(tree) for tree in jax.jit(jax.jacrev(outputs))(params))
     assert of_logits == {"trunk", "head"} and of_value == {"value_trunk", "value_head"}

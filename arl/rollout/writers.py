@@ -1,0 +1,167 @@
+"""Writers write whole segments in the policy's place: an expert, a search, another model, or a mixture of them with the policy.
+
+A writer is asked for every segment that begins. Where it leaves a segment to the policy, or its text cannot be written there, the policy
+writes. Each token's author is recorded: the policy learns from rewards what it wrote, and from others by imitation.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from arl import text
+from arl.rollout.lanes import Lane, Writing, draw_episode, segment_key
+from arl.types import AgentState, Curriculum, Grammar, Interaction, Text, select
+
+POLICY, EXPERT = 0, 1  # authors; a writer of your own may have any number from 1 to 127
+_MIXTURE = 2**31 - 1  # folded into the key of a segment, to draw who writes it
+
+
+class Request(NamedTuple):
+    """Segments that begin, one in each of `b` lanes.
+
+    Attributes:
+      key: `[b]`, random keys of the segments.
+      state: `AgentState` `[b]`.
+      kind: int32 `[b]`, `Kind` of the segment.
+      budget: int32 `[b]`, most tokens of the segment, without those of `begun`.
+      grammar: int32 `[b]`, state of the interaction's grammar after `begun`.
+      legal: bool `[b, A]`, legal strings.
+      attempt: int32 `[b]`, index of the attempt.
+      begun: `Text` `[b]`, what the grammar forces at the beginning.
+      episode_draw: float32 `[b]` in [0, 1), a random number of the episode, which the lanes of a group share.
+    """
+
+    key: jax.Array
+    state: AgentState
+    kind: jax.Array
+    budget: jax.Array
+    grammar: jax.Array
+    legal: jax.Array
+    attempt: jax.Array
+    begun: Text
+    episode_draw: jax.Array
+
+
+class Proposal(NamedTuple):
+    """What a writer would write.
+
+    Attributes:
+      text: `Text` `[b]`, whole segments, `begun` included, without stop token.
+      author: int32 `[b]`, the writer's number; 0 leaves the segment to the policy.
+    """
+
+    text: Text
+    author: jax.Array
+
+
+class Writer(NamedTuple):
+    """A writer.
+
+    Attributes:
+      write: `(variables, curriculum, Request, asks bool [b]) -> Proposal`. Only the lanes that ask are served; the proposals of the others
+        are ignored. `variables` are those that roll out.
+      num_lanes: lanes that are served at once. Lanes that ask wait until there are so many, or until no other lane can go on: an expensive
+        writer is then not run for all lanes whenever one asks. 0 serves all lanes, as soon as one asks. It changes the speed, not the
+        result.
+    """
+
+    write: Callable[[Any, Curriculum, Request, jax.Array], Proposal]
+    num_lanes: int = 0
+
+
+def expert_writer(interaction: Interaction, share: float = 1.0, unit: str = "episode") -> Writer:
+    """Returns a writer that writes a share of all episodes or segments as the interaction's experts would.
+
+    A mixture of expert and policy visits the states of both (DAgger: Ross, Gordon and Bagnell 2011, arXiv:1011.0686, algorithm 3.1).
+
+    Args:
+      interaction: the agent in its environment, with an expert for every kind of segment.
+      share: share that the experts write; the curriculum's `{"expert": {"share": ...}}` takes its place, if there is one.
+      unit: "episode" or "segment", what is drawn to be written by the experts. The lanes of a group have the same draw of an episode.
+
+    Returns:
+      The writer.
+    """
+
+    def of_lane(request: Request) -> Text:
+        capacity, said = interaction.size.written, text.empty(interaction.size.written)
+        for kind in interaction.writes:
+            of_kind = interaction.experts[kind](request.key, request.state, jnp.int32(0))
+            said = select(request.kind == kind, text.pad(text.cut(of_kind, capacity), capacity), said)
+        return Text(jnp.asarray(said.ids, jnp.int32), jnp.asarray(said.length, jnp.int32))
+
+    def write(variables, curriculum, request, asks):
+        del variables, asks
+        keys = jax.vmap(jax.random.fold_in, (0, None))(request.key, _MIXTURE)
+        drawn = request.episode_draw if unit == "episode" else jax.vmap(jax.random.uniform)(keys)
+        is_expert = drawn < curriculum.get("expert", {}).get("share", share)
+        return Proposal(jax.vmap(of_lane)(request), jnp.where(is_expert, EXPERT, POLICY))
+
+    return Writer(write)
+
+
+def begin(interaction: Interaction, lanes: Lane, start_keys: jax.Array) -> Lane:
+    """Returns lanes `[B]` at the start of their first episodes, started with keys `[B]`, which ask a writer for their first segments."""
+    num_lanes = lanes.position.shape[0]
+    writing = Writing(
+        author=jnp.zeros(num_lanes, jnp.int32),
+        proposed=Text(jnp.zeros((num_lanes, interaction.size.written), jnp.int32), jnp.zeros(num_lanes, jnp.int32)),
+        episode_draw=jax.vmap(draw_episode)(start_keys),
+        asks=jnp.ones(num_lanes, bool),
+    )
+    return lanes._replace(writing=writing)
+
+
+def begin_segment(writing: Writing, begins: jax.Array) -> Writing:
+    """Returns the state of writing `[b]`, of which those that begin a segment, bool `[b]`, ask for it."""
+    return writing._replace(asks=writing.asks | begins, author=jnp.where(begins, POLICY, writing.author))
+
+
+def ask(interaction: Interaction, writer: Writer, variables: Any, curriculum: Curriculum, lanes: Lane) -> Lane:
+    """Serves lanes `[b]`: those that ask get the writer's text, or are left to the policy. Nothing is computed if none asks."""
+    writing: Any = lanes.writing
+
+    def serve() -> Writing:
+        request = Request(
+            key=jax.vmap(segment_key)(lanes),
+            state=lanes.state,
+            kind=lanes.kind,
+            budget=lanes.budget,
+            grammar=lanes.grammar,
+            legal=lanes.legal,
+            attempt=lanes.attempt,
+            begun=lanes.written,
+            episode_draw=writing.episode_draw,
+        )
+        proposal = writer.write(variables, curriculum, request, writing.asks)
+        fits = jax.vmap(functools.partial(_fits, interaction.grammar, interaction.size.written))(request, proposal.text)
+        author = jnp.where(fits, proposal.author, POLICY).astype(jnp.int32)
+        answered = writing._replace(author=author, proposed=jax.vmap(_fitted, (None, 0))(interaction.size.written, proposal.text))
+        return jax.vmap(select)(writing.asks, answered, writing)._replace(asks=jnp.zeros_like(writing.asks))
+
+    return lanes._replace(writing=jax.lax.cond(jnp.any(writing.asks), serve, lambda: writing))
+
+
+def next_token(grammar: Grammar, proposed: Text, written: Text) -> jax.Array:
+    """Returns the token, int32 `[]`, with which a proposed text goes on after what is written: its next one, or the stop token."""
+    index = jnp.minimum(written.length, proposed.ids.shape[0] - 1)
+    return jnp.where(written.length < proposed.length, proposed.ids[index], grammar.stop_id)
+
+
+def _fitted(capacity: int, said: Text) -> Text:
+    said = text.pad(text.cut(said, capacity), capacity)
+    return Text(said.ids.astype(jnp.int32), said.length.astype(jnp.int32))
+
+
+def _fits(grammar: Grammar, capacity: int, request: Request, said: Text) -> jax.Array:
+    """Returns whether a text can be written in the segment that one lane begins, bool `[]`."""
+    begun, index, num_left = request.begun, jnp.arange(said.ids.shape[-1]), said.length - request.begun.length
+    forced = jnp.take(begun.ids, index, mode="clip")
+    begins = (num_left >= 0) & jnp.all((said.ids == forced) | (index >= begun.length))
+    end = text.reach(grammar, request.grammar, Text(jnp.roll(said.ids, -begun.length), num_left))
+    can_stop = text.follow(grammar, end, jnp.int32(grammar.stop_id)) > 0
+    ends = jnp.asarray(grammar.is_final)[end] | (num_left == request.budget) | can_stop
+    return begins & (num_left <= request.budget) & (said.length <= capacity) & ends & text.accepts(grammar, end, request.legal)

@@ -1,0 +1,122 @@
+"""Credit by kind of segment: each rule runs over the whole trajectory, and each token takes the result of its kind's rule."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from arl import objectives
+from arl.training.check import check_credit
+from arl.training.config import LearnerConfig, Rule
+from arl.training.credit import ESTIMATORS, Credit, NamedEstimator
+from arl.types import Kind, Trajectory
+
+
+class _Estimate(NamedTuple):
+    """What rules have in common whose advantages are estimated at once.
+
+    Attributes:
+      estimator: name of the estimator; "" for that of the learner.
+      gae_lambda: lambda.
+      span: as in `Rule`.
+      kind: the kind, where the span is "kind"; else None.
+    """
+
+    estimator: str
+    gae_lambda: float
+    span: str
+    kind: Kind | None
+
+
+def assign(
+    trajectory: Trajectory, reward: jax.Array, config: LearnerConfig, default: NamedEstimator, axis_name: str | None = None
+) -> Credit:
+    """Returns advantages by the rules of a config, standardised if it says so, and the targets of the value.
+
+    Args:
+      trajectory: `[B, T]`.
+      reward: float32 `[B, T]`, scaled.
+      config: config of the learner.
+      default: the estimator of kinds whose rule names none.
+      axis_name: mapped axis of devices over which advantages are standardised.
+
+    Returns:
+      The credit, of which `advantage` and `is_kept` are those of each token's kind.
+
+    Raises:
+      ArlError: if an estimator returns something else than a `Credit`.
+    """
+    rules = {Kind[name.upper()]: rule for name, rule in config.rules.items()}
+    estimate_of = {kind: _estimate_of(kind, rules.get(kind, Rule()), config) for kind in Kind}
+    whole = _estimate_of(Kind.PAD, Rule(), config)
+    credits: dict[_Estimate, Credit] = {}
+    for estimate in [whole, *(estimate_of[kind] for kind in rules)]:
+        if estimate not in credits:
+            credits[estimate] = _run(estimate, trajectory, reward, config, default)
+
+    result, metrics = credits[whole], {}
+    advantage, is_kept = jnp.zeros_like(result.advantage), jnp.zeros_like(result.is_kept)
+    for estimate, credit in credits.items():
+        kinds = [kind for kind in Kind if estimate_of[kind] == estimate]
+        for group in [[kind] for kind in kinds] if config.normalize_by_kind else [kinds]:
+            everything = len(group) == len(Kind)
+            is_own = jnp.bool_(True) if everything else jnp.isin(trajectory.kind, jnp.array(group, trajectory.kind.dtype))
+            if config.normalize and not _named(estimate, default).compares_groups:
+                own = objectives.standardize(credit.advantage, credit.is_kept & is_own, axis_name)
+            else:
+                own = credit.advantage
+            advantage, is_kept = jnp.where(is_own, own, advantage), jnp.where(is_own, credit.is_kept, is_kept)
+        suffix = "" if estimate == whole else f"/{kinds[0].name.lower()}"
+        metrics |= {f"{name}{suffix}": value for name, value in credit.metrics.items()}
+    targets = credits[estimate_of[Kind[config.value_rule.upper()]]] if config.value_rule else result
+    return Credit(advantage, targets.target, is_kept, metrics)
+
+
+def scales(config: LearnerConfig, kind: jax.Array, field: str) -> jax.Array:
+    """Returns a factor of each token's rule.
+
+    Args:
+      config: config of the learner.
+      kind: int `[B, T]`, kind of the segment of each token.
+      field: "weight" or "entropy".
+
+    Returns:
+      float32 `[B, T]`.
+    """
+    factors = [getattr(config.rules.get(each.name.lower(), Rule()), field) for each in Kind]
+    return jnp.array(factors, jnp.float32)[kind]
+
+
+def _estimate_of(kind: Kind, rule: Rule, config: LearnerConfig) -> _Estimate:
+    gae_lambda = config.gae_lambda if rule.gae_lambda is None else rule.gae_lambda
+    estimator = "" if rule.estimator == config.credit else rule.estimator
+    return _Estimate(estimator, gae_lambda, rule.span, kind if rule.span == "kind" else None)
+
+
+def _named(estimate: _Estimate, default: NamedEstimator) -> NamedEstimator:
+    return ESTIMATORS[estimate.estimator] if estimate.estimator else default
+
+
+def _run(estimate: _Estimate, trajectory: Trajectory, reward: jax.Array, config: LearnerConfig, default: NamedEstimator) -> Credit:
+    config = dataclasses.replace(config, gae_lambda=estimate.gae_lambda)
+    if estimate.span == "attempt":
+        trajectory = trajectory._replace(discount=jnp.where(_ends_attempt(trajectory), 0.0, trajectory.discount))
+    if estimate.kind is not None:
+        is_own = trajectory.is_sampled & (trajectory.kind == estimate.kind)
+        ends = {"ends_segment": trajectory.ends_segment, "ends_episode": trajectory.ends_episode}
+        reward, discount = objectives.sum_between(reward, trajectory.discount, is_own=is_own, is_sampled=trajectory.is_sampled, **ends)
+        trajectory = trajectory._replace(is_sampled=is_own, discount=discount)
+    credit = _named(estimate, default).estimate(trajectory, reward, config)
+    check_credit(credit, trajectory.token.shape)
+    return credit._replace(is_kept=credit.is_kept & (trajectory.author == 0))
+
+
+def _ends_attempt(trajectory: Trajectory) -> jax.Array:
+    """Returns the positions, bool `[B, T]`, after which the next token sampled in the lane belongs to another attempt."""
+    num_tokens = trajectory.is_sampled.shape[1]
+    index = jnp.where(trajectory.is_sampled, jnp.arange(num_tokens), num_tokens)
+    following = jax.lax.cummin(index, axis=1, reverse=True)  # the next sampled position, this one included
+    following = jnp.pad(following[:, 1:], ((0, 0), (0, 1)), constant_values=num_tokens)
+    attempt = jnp.take_along_axis(trajectory.attempt, jnp.minimum(following, num_tokens - 1), axis=1)
+    return trajectory.ends_segment & (following < num_tokens) & (attempt != trajectory.attempt)
