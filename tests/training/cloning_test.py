@@ -69,33 +69,36 @@ def expert_trajectory(restarts=False):
     return roll(tiny.params())
 
 
-def gradient(params, trajectory, **options):
+@functools.partial(jax.jit, static_argnames="policy_loss")
+def gradient(params, trajectory, policy_loss):
     """What the learner's loss gives, its value loss and entropy bonus left out."""
-    config = LearnerConfig(**{"credit": "cloning", "value_weight": 0.0, "normalize": False, **options})
+    config = LearnerConfig(credit="cloning", value_weight=0.0, normalize=False, policy_loss=policy_loss)
     credit = ESTIMATORS["cloning"].estimate(trajectory, credits.total_reward(trajectory.reward), config)
     batch = Batch(
         trajectory, credit.advantage, credit.target, credit.is_kept, credits.is_decision(trajectory), jnp.zeros_like(trajectory.log_prob)
     )
     totals = losses.count(batch, config)
     loss = lambda params: losses.loss(tiny.model(), rounds().grammar, config, 1.0, jnp.float32(0.0), totals, params, batch)[0]
-    return jax.jit(jax.value_and_grad(loss))(params)
+    return jax.value_and_grad(loss)(params)
+
+
+@jax.jit
+@jax.value_and_grad
+def _cross_entropy(params, trajectory, kept, sampled, is_choice, weight):
+    features = tiny.model().score(params, trajectory.token, trajectory.context_start)
+    logits = jnp.where(kept, tiny.model().logits(params, features, rounds().grammar.candidates), -jnp.inf)
+    picked = jnp.take_along_axis(logits, sampled, -1)[..., 0]
+    surprise = jnp.where(is_choice, jax.nn.logsumexp(logits, -1) - jnp.where(is_choice, picked, 0.0), 0.0)
+    return jnp.sum(surprise * weight) / jnp.sum(is_choice)
 
 
 def cross_entropy(params, trajectory, weight=1.0):
     """The mean, over tokens of the expert that have an alternative, of minus log-prob, from bits and logits."""
     grammar, host = rounds().grammar, jax.tree.map(np.asarray, trajectory)
-    kept = tiny.kept(grammar, host)
     is_choice = host.is_sampled & host.has_choice
     assert 0 < is_choice.sum() < host.is_sampled.sum(), "some tokens have no alternative"
-
-    def mean(params):
-        logits = tiny.model().logits(params, tiny.model().score(params, trajectory.token, trajectory.context_start), grammar.candidates)
-        logits = jnp.where(kept, logits, -jnp.inf)
-        picked = jnp.take_along_axis(logits, tiny.sampled(grammar, host), -1)[..., 0]
-        surprise = jnp.where(is_choice, jax.nn.logsumexp(logits, -1) - jnp.where(is_choice, picked, 0.0), 0.0)
-        return jnp.sum(surprise * weight) / is_choice.sum()
-
-    return jax.jit(jax.value_and_grad(mean))(params)
+    weight = jnp.broadcast_to(jnp.float32(weight), is_choice.shape)
+    return _cross_entropy(params, trajectory, tiny.kept(grammar, host), tiny.sampled(grammar, host), is_choice, weight)
 
 
 def assert_equal(found, wanted, rtol=1e-4):
@@ -133,7 +136,7 @@ def test_a_policy_gradient_is_that_of_the_cross_entropy_where_ratios_are_one(pol
 
 def test_later_a_policy_gradient_weighs_tokens_by_their_ratio():
     trajectory, params = expert_trajectory(), moved_params()
-    log_prob, _, _ = losses.score(tiny.model(), rounds().grammar, params, trajectory, 1.0)
+    log_prob, _, _ = jax.jit(lambda params: losses.score(tiny.model(), rounds().grammar, params, trajectory, 1.0))(params)
     ratio = np.exp(np.asarray(log_prob - trajectory.log_prob))[np.asarray(credits.is_decision(trajectory))]
     assert ratio.min() < 0.7 and ratio.max() > 1.3
     found = gradient(params, trajectory, policy_loss="policy_gradient")[1]
@@ -255,7 +258,7 @@ def test_a_run_that_is_stopped_anywhere_goes_on_as_if_it_had_not_been(tmp_path, 
     for stops in (True, False):
         checkpoints = Checkpoints(tmp_path)
         like = jax.eval_shape(then.init, jax.random.key(0))
-        state = then.init(jax.random.key(0)) if stops else checkpoints.restore(like)
+        state = wanted[0] if stops else checkpoints.restore(like)
         options = {"checkpoints": checkpoints, "checkpoint_every": 100, "observers": [observe]}
         state = training.run(update, state, total, should_stop=lambda stops=stops: stops and len(told) == stopped_at, **options)
         checkpoints.close()
@@ -265,11 +268,11 @@ def test_a_run_that_is_stopped_anywhere_goes_on_as_if_it_had_not_been(tmp_path, 
 
 
 def test_eight_devices_are_one():
-    init, mesh = make_learner(rounds(), restarts=True, first_step=NUM_CLONED).init, parallel.make_mesh(8)
-    wanted, metrics = jax.jit(make_warm_start(rounds(), restarts=True).update)(init(jax.random.key(0)))
-    state = init(jax.random.key(0))
-    update = parallel.jit_update(make_warm_start(rounds(), restarts=True, mesh=mesh), mesh, state)
-    state, found = update(state)
+    (state, wanted, *_), [metrics, *_] = whole_run(True)
+    mesh, config = parallel.make_mesh(8), dataclasses.replace(CONFIG, kl_weight=0.1)
+    state, found = parallel.jit_update(make_warm_start(rounds(), config, restarts=True, mesh=mesh), mesh, state)(
+        jax.tree.map(jnp.copy, state)  # which is donated
+    )
     for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(wanted.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)
     for name in ("expert/return", "negative_log_likelihood", "cloned_tokens", "policy_loss"):
