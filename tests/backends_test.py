@@ -22,7 +22,7 @@ PACKAGES = ("text", "envs", "agents", "models", "rollout", "objectives", "traini
 def learner(dtype: str) -> training.Learner:
     """Of lanes that reflect and go on from update to update, with layers in a loop."""
     interaction = tiny.agent("reflection")
-    shape = tiny.config(interaction, restarts=True)
+    shape = tiny.config(interaction, widths=((1, 4),), restarts=True)
     model = tiny.model(interaction.size.context, dtype=dtype, scan_layers=True, num_layers=2)
     config = training.LearnerConfig(num_updates=4, num_lanes=16, minibatches=1, microbatch=8)
     return training.make_learner(interaction, model, shape, config)

@@ -95,9 +95,9 @@ def agent(name: str) -> Interaction:
 
 
 def config(interaction: Interaction, **options) -> rollout.RolloutConfig:
-    """Trajectories in which an episode is whole."""
+    """Trajectories in which an episode is whole. Calls read one token a lane: a program with wider ones takes twice as long to compile."""
     lengths = {"trajectory_length": interaction.size.episode + 1, "context_length": interaction.size.context}
-    return rollout.RolloutConfig(**{"widths": ((1, 4),), **lengths, **options})
+    return rollout.RolloutConfig(**{"widths": (), **lengths, **options})
 
 
 @functools.cache
@@ -139,9 +139,8 @@ def keys(num_lanes: int, seed: int = 0) -> tuple[jax.Array, jax.Array]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _roll(name: str, options: tuple, lane_keys, task_keys):
+def _roll(name: str, shape: rollout.RolloutConfig, lane_keys, task_keys):
     interaction = agent(name)
-    shape = config(interaction, **dict(options))
     rollout.check_rollout(interaction, shape, len(TOKENIZER))
     lanes = rollout.start_lanes(interaction, CURRICULUM, shape, lane_keys, task_keys)
     return rollout.roll_out(interaction, model(), shape, params(), CURRICULUM, lanes)
@@ -149,9 +148,18 @@ def _roll(name: str, options: tuple, lane_keys, task_keys):
 
 def roll(name: str, lane_keys: jax.Array, task_keys: jax.Array, **options) -> tuple[Any, Trajectory, Any]:
     """Rolls a composition out; the trajectory is on the host."""
-    agent(name), params()  # built before the program is traced
-    lanes, trajectory, usage = _roll(name, tuple(sorted(options.items())), lane_keys, task_keys)
+    lanes, trajectory, usage = _roll(name, _shape(name, options), lane_keys, task_keys)
     return lanes, jax.tree.map(np.asarray, trajectory), usage
+
+
+def program(name: str, lane_keys: jax.Array, task_keys: jax.Array, **options) -> str:
+    """The program that `roll` runs, compiled."""
+    return _roll.lower(name, _shape(name, options), lane_keys, task_keys).compile().as_text()
+
+
+def _shape(name: str, options: dict) -> rollout.RolloutConfig:
+    params()  # like the agent, built before a program is traced
+    return config(agent(name), **options)
 
 
 @functools.cache

@@ -61,7 +61,15 @@ class Policy(NamedTuple):
     behaviour: Callable[[Variables], Any] | None = None
 
     def value(self, variables: Any, features: Any) -> jax.Array:
-        """Returns the head "value", float32 `[...]`, in the units of the scaled reward."""
+        """Applies the head "value".
+
+        Args:
+          variables: variables of the policy.
+          features: features of `[...]` tokens.
+
+        Returns:
+          float32 `[...]`, in the units of the scaled reward.
+        """
         return self.heads["value"](variables, features)
 
 

@@ -104,7 +104,16 @@ def expert_writer(interaction: Interaction, share: float = 1.0, unit: str = "epi
 
 
 def begin(interaction: Interaction, lanes: Lane, start_keys: jax.Array) -> Lane:
-    """Returns lanes `[B]` at the start of their first episodes, started with keys `[B]`, which ask a writer for their first segments."""
+    """Prepares lanes for a writer.
+
+    Args:
+      interaction: the agent in its environment.
+      lanes: `[B]`, at the start of their first episodes.
+      start_keys: `[B]`, with which these started.
+
+    Returns:
+      The lanes, which ask for their first segments.
+    """
     num_lanes = lanes.position.shape[0]
     writing = Writing(
         author=jnp.zeros(num_lanes, jnp.int32),
@@ -116,12 +125,23 @@ def begin(interaction: Interaction, lanes: Lane, start_keys: jax.Array) -> Lane:
 
 
 def begin_segment(writing: Writing, begins: jax.Array) -> Writing:
-    """Returns the state of writing `[b]`, of which those that begin a segment, bool `[b]`, ask for it."""
+    """Returns who writes in lanes `[b]`, of which those where `begins`, bool `[b]`, is true ask for their next segment."""
     return writing._replace(asks=writing.asks | begins, author=jnp.where(begins, POLICY, writing.author))
 
 
 def ask(interaction: Interaction, writer: Writer, variables: Any, curriculum: Curriculum, lanes: Lane) -> Lane:
-    """Serves lanes `[b]`: those that ask get the writer's text, or are left to the policy. Nothing is computed if none asks."""
+    """Serves the lanes that ask: they get the writer's text, or are left to the policy. Nothing is computed if none asks.
+
+    Args:
+      interaction: the agent in its environment.
+      writer: the writer.
+      variables: variables with which the lanes are rolled out.
+      curriculum: curriculum of the interaction.
+      lanes: `[b]`.
+
+    Returns:
+      The lanes, none of which asks.
+    """
     writing: Any = lanes.writing
 
     def serve() -> Writing:

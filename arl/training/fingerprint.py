@@ -23,10 +23,15 @@ class Fingerprint(NamedTuple):
 
 @jax.jit
 def fingerprint(tree: Any) -> Fingerprint:
-    """Returns the fingerprint of a pytree of arrays.
+    """Computes a fingerprint where the arrays are; it does not depend on how they are divided among devices.
 
-    It is computed where the arrays are, and does not depend on how they are divided among devices: the bits of each element are hashed with
-    its index (the finaliser of MurmurHash3), and the hashes are added up.
+    The bits of each element are hashed with its index (the finaliser of MurmurHash3), and the hashes are added up.
+
+    Args:
+      tree: a pytree of arrays.
+
+    Returns:
+      The fingerprint.
     """
     words = jnp.zeros(2, jnp.uint32)
     for path, leaf in jax.tree.leaves_with_path(tree):

@@ -17,9 +17,11 @@ from experiments.evaluations import ablation_label, evaluate_agent, make_transcr
 from experiments.presets import get_preset
 from experiments.transcript import typical_episodes
 
+NARROW = "rollout.widths=()"  # the programs of wider calls take longer to compile
+
 
 def test_notes_are_shuffled_blanked_and_written_by_an_expert_that_has_some():
-    experiment = build(override(get_preset("combination_lock"), ["agent.attempts.num_attempts=2"]))
+    experiment = build(override(get_preset("combination_lock"), ["agent.attempts.num_attempts=2", NARROW]))
     params = experiment.policy.init(jax.random.key(0))
     told: list[str] = []
     evaluated = evaluate_agent(experiment, params, 0, EvaluationConfig(num_episodes=16), told.append).summary
@@ -37,7 +39,7 @@ def test_notes_are_shuffled_blanked_and_written_by_an_expert_that_has_some():
 
 
 def test_what_questions_tell_is_counted_for_agent_and_expert():
-    experiment = build(override(get_preset("mastermind"), ["agent.act.time_limit=6"]))
+    experiment = build(override(get_preset("mastermind"), ["agent.act.time_limit=6", NARROW]))
     told: list[str] = []
     evaluated = evaluate_agent(
         experiment, experiment.policy.init(jax.random.key(0)), 0, EvaluationConfig(num_episodes=32), told.append
@@ -50,7 +52,7 @@ def test_what_questions_tell_is_counted_for_agent_and_expert():
 
 @pytest.mark.parametrize("name", ["shifting_controls", "restless_bandit"])
 def test_curves_around_a_shift_are_told(name, monkeypatch):
-    experiment = build(get_preset(name))
+    experiment = build(override(get_preset(name), [NARROW]))
     seen, around_shift = [], evaluations.adaptation.around_shift
     monkeypatch.setattr(evaluations.adaptation, "around_shift", lambda *told: seen.append(told[:2]) or around_shift(*told))
     told: list[str] = []
@@ -70,7 +72,7 @@ def test_curves_around_a_shift_are_told(name, monkeypatch):
 @pytest.fixture(scope="module")
 def guesser():
     """A small run without notes, and its first parameters."""
-    small = ["environment.num_numbers=3", "agent.attempts.num_attempts=2", "evaluation.num_episodes=16"]
+    small = ["environment.num_numbers=3", "agent.attempts.num_attempts=2", "evaluation.num_episodes=16", NARROW]
     experiment = build(override(get_preset("history"), small))
     return experiment, experiment.policy.init(jax.random.key(0))
 
@@ -114,7 +116,7 @@ def test_an_agent_is_evaluated_as_at_the_end_of_its_training(monkeypatch, is_gre
     config = override(get_preset("reflection"), ["rollout.decoding.temperature=0.5"])
     assert config.learner.schedules["attempts.keep"].start > 0
     monkeypatch.setattr(evaluations.evaluation, "play", lambda *arguments: arguments)
-    experiment = types.SimpleNamespace(config=config, rollout=config.rollout, model=None, task=types.SimpleNamespace(limits=Limits()))
+    experiment = types.SimpleNamespace(config=config, rollout=config.rollout, policy=None, task=types.SimpleNamespace(limits=Limits()))
     _, _, rollout, _, curriculum, *_ = evaluations._played(experiment, None, None, EvaluationConfig(greedy=is_greedy), None)
     assert curriculum["attempts"]["keep"] == 0 and rollout.decoding.temperature == temperature
 

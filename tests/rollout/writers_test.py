@@ -212,7 +212,7 @@ def test_lanes_restart_and_cross_trajectories(name):
         assert sampled == [token for segment in told for token in segment[2]][: len(sampled)] and len(sampled) > 10
 
 
-@pytest.mark.parametrize(("name", "widths"), [("words", ()), ("notes", ((1, 3), (2, 2)))], ids=str)
+@pytest.mark.parametrize(("name", "widths"), [("limit", ((1, 4),)), ("notes", ((1, 3), (2, 2)))], ids=str)
 def test_scheduling_changes_nothing(name, widths):
     options = {"restarts": True, "trajectory_length": agent(name).size.context + 9}
     [wanted], _ = roll(name, **options)
@@ -248,20 +248,7 @@ def test_free_tokens_are_the_experts_too():
         assert len(texts) == 3
 
 
-def with_expert(interaction, string):
-    ids = text.pad(text.constant(text.token_ids(tiny.TOKENIZER, string)), interaction.size.written)
-    return interaction._replace(experts={Kind.ACTION: lambda key, state, attempt: ids})
-
-
 ILLEGAL = [" right right", " left up", " left", " up right", ""]
-
-
-@functools.cache
-def by_policy(num_words):
-    """An agent, and what the policy alone writes."""
-    environment = tiny.make_walk()._replace(legal=lambda state: jnp.arange(4) < num_words)
-    interaction = tiny.make(environment, Act())
-    return interaction, written_with(interaction, None)
 
 
 def written_with(interaction, writer, num_lanes=8, **options):
@@ -278,11 +265,25 @@ def assert_same(found, wanted):
             np.testing.assert_allclose(a, b, atol=1e-5, err_msg=field)
 
 
+@functools.cache
+def dictated(num_words):
+    """What the policy alone writes with so many words, and a program that rolls out with an expert that always wants the text given."""
+    interaction = tiny.make(tiny.make_walk()._replace(legal=lambda state: jnp.arange(4) < num_words), Act())
+    shape, model, params = tiny.config(interaction), tiny.model(), tiny.params()
+
+    def play(ids):
+        writer = rollout.expert_writer(interaction._replace(experts={Kind.ACTION: lambda key, state, attempt: ids}))
+        lanes = rollout.start_lanes(interaction, tiny.CURRICULUM, shape, *tiny.keys(8), has_writer=True)
+        return rollout.roll_out(interaction, model, shape, params, tiny.CURRICULUM, lanes, writer)[1]
+
+    return interaction.size.written, written_with(interaction, None), jax.jit(play)
+
+
 @pytest.mark.parametrize(("string", "num_words"), [*((string, 4) for string in ILLEGAL), (" up", 3)])
 def test_a_text_that_cannot_be_written_leaves_the_whole_segment_to_the_policy(string, num_words):
     """One that is no legal string, or is not in this turn, from its first token on: as if there were no writer."""
-    interaction, wanted = by_policy(num_words)
-    found = written_with(interaction, rollout.expert_writer(with_expert(interaction, string)))
+    capacity, wanted, program = dictated(num_words)
+    found = jax.tree.map(np.asarray, program(text.pad(text.constant(text.token_ids(tiny.TOKENIZER, string)), capacity)))
     assert not found.author.any()
     assert_same(found, wanted)
 

@@ -1,5 +1,7 @@
 """What is told of an agent around a change of the rules, against loops and a player whose every step is known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from tests import tiny
 NUM_STEPS = 12
 
 
+@functools.cache
 def episodes(replaced=True, num_episodes=64, hazard=0.0):
     """Of experts, or of a model without training."""
     task = envs.ShiftingControls(2, NUM_STEPS, hazard).make(tiny.TOKENIZER)
@@ -21,7 +24,7 @@ def episodes(replaced=True, num_episodes=64, hazard=0.0):
     played = agents.replace_by_expert(interaction, Kind.ACTION) if replaced else interaction
     arguments = (tiny.config(interaction), tiny.params(), {}, jax.random.key(3), num_episodes)
     record = lambda state: task.shifts.course(state.environment)
-    found, trajectory = evaluation.play(played, tiny.model(), *arguments, record=record)
+    found, trajectory = jax.jit(lambda: evaluation.play(played, tiny.model(), *arguments, record=record))()
     return interaction, jax.tree.map(np.asarray, found.recorded), trajectory
 
 
@@ -67,6 +70,6 @@ def test_what_lies_nowhere_is_not_a_number():
 
 
 def test_episodes_that_are_too_short_are_refused():
-    _, _, trajectory = episodes(num_episodes=2)
+    _, _, trajectory = episodes()
     with pytest.raises(ValueError, match="give episodes of at least 13"):
         adaptation.rewards_by_step(jax.tree.map(jnp.asarray, trajectory), NUM_STEPS + 1)

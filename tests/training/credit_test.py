@@ -22,6 +22,7 @@ def hand_trajectory(num_lanes=1, **changes) -> Trajectory:
         "token_kind": [Kind.PROMPT, Kind.ACTION, Kind.OBSERVATION, Kind.OBSERVATION, Kind.ACTION, 0, 0],
         "is_sampled": [1, 1, 0, 1, 1, 0, 0],
         "has_choice": [1, 1, 0, 0, 1, 0, 0],
+        "author": [0, 0, 0, 0, 0, 0, 0],
         "ends_segment": [0, 1, 0, 0, 1, 0, 0],
         "ends_episode": [0, 0, 0, 0, 1, 0, 0],
         "discount": [1, 0.5, 1, 1, 0, 1, 1],

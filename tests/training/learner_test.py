@@ -28,21 +28,25 @@ CONFIG = LearnerConfig(
 )
 
 
-def make(name="annealed", restarts=False, learner=CONFIG, trajectory_length=None, **options):
+def make(name="annealed", restarts=False, learner=CONFIG, widths=(), **options):
     """A learner of a tiny agent."""
     interaction = tiny.agent(name)
-    shape = tiny.config(interaction, restarts=restarts, trajectory_length=trajectory_length or interaction.size.episode + 1)
+    shape = tiny.config(interaction, restarts=restarts, widths=widths)
     return training.make_learner(interaction, tiny.model(), shape, learner, **options)
+
+
+@functools.cache
+def programs(restarts: bool = False):
+    """The first state and the update of the learner that most tests here compare with something: it is compiled once."""
+    learner = make("think", restarts=restarts)
+    return jax.jit(learner.init), jax.jit(learner.update)
 
 
 @functools.cache
 def reference(restarts: bool):
     """Two updates on one device."""
-    learner = make("think", restarts=restarts)
-    state = jax.jit(learner.init)(jax.random.key(0))
-    update = jax.jit(learner.update)
-    state, _ = update(state)
-    return update(state)
+    init, update = programs(restarts)
+    return update(update(init(jax.random.key(0)))[0])
 
 
 def assert_close(a, b, atol=1e-5):
@@ -61,11 +65,11 @@ def assert_same(a, b):
 
 @pytest.mark.parametrize(("way", "restarts"), [("jit", False), ("jit", True), ("shard_map", True), ("pmap", True)])
 def test_eight_devices_are_one(way, restarts):
+    """One of the ways reads several tokens a call, which the one device does not."""
     wanted, metrics = reference(restarts)
-    state = jax.jit(make("think", restarts=restarts).init)(jax.random.key(0))
-    mesh = parallel.make_mesh(8)
+    state, mesh = programs(restarts)[0](jax.random.key(0)), parallel.make_mesh(8)
     if way == "jit":
-        update = parallel.jit_update(make("think", restarts=restarts, layout=Layout(mesh)), state)
+        update = parallel.jit_update(make("think", restarts=restarts, widths=((1, 4),) if restarts else (), layout=Layout(mesh)), state)
     else:
         learner = make("think", restarts=restarts, layout=Layout(device_axis="data", num_devices=8))
         update = parallel.shard_map_update(learner, mesh, state) if way == "shard_map" else parallel.pmap_update(learner, 8)
@@ -93,24 +97,24 @@ def test_microbatches_do_not_change_the_update():
     wanted, _ = reference(False)
     learner = make("think", learner=dataclasses.replace(CONFIG, microbatch=8))
     update = jax.jit(learner.update)
-    state, _ = update(update(jax.jit(learner.init)(jax.random.key(0)))[0])
+    state, _ = update(update(programs()[0](jax.random.key(0)))[0])
     assert_close(state.variables.trainable, wanted.variables.trainable)
 
 
 def test_vmap_over_seeds_is_a_loop_over_seeds():
-    learner, mapped = make("think"), make("think", layout=Layout(seed_axis="seed"))
+    (init, update), mapped = programs(), make("think", layout=Layout(seed_axis="seed"))
     keys = jax.random.split(jax.random.key(5), 2)
-    states = jax.vmap(mapped.init)(keys)
+    states = jax.jit(jax.vmap(mapped.init))(keys)
     states, metrics = jax.jit(jax.vmap(mapped.update, axis_name="seed"))(states)
     for i in range(2):
-        state, wanted = jax.jit(learner.update)(learner.init(keys[i]))
+        state, wanted = update(init(keys[i]))
         assert_close(jax.tree.map(lambda x, i=i: x[i], states.variables.trainable), state.variables.trainable)
         np.testing.assert_allclose(metrics["return"][i], wanted["return"], rtol=1e-5)
 
 
 def test_the_update_is_one_program_without_the_host():
-    learner = make()
-    program = jax.jit(learner.update).lower(jax.eval_shape(learner.init, jax.random.key(0))).compile().as_text()
+    init, update = programs()
+    program = update.lower(jax.eval_shape(init, jax.random.key(0))).compile().as_text()
     assert not tiny.talks_to_the_host(program)
 
 
@@ -209,7 +213,7 @@ def test_adapt_is_called_once_an_update():
     curriculum = {"count": jnp.int32(0), "seen": jnp.float32(0)}
     arguments = (interaction, tiny.model(), tiny.config(interaction), CONFIG)
     learner = training.make_learner(*arguments, curriculum=curriculum)
-    state, update = learner.init(jax.random.key(0)), jax.jit(learner.update)
+    state, update = jax.jit(learner.init)(jax.random.key(0)), jax.jit(learner.update)
     for _ in range(3):
         state, _ = update(state)
     assert int(state.curriculum["count"]) == 3 and float(state.curriculum["seen"]) == 32
@@ -217,11 +221,11 @@ def test_adapt_is_called_once_an_update():
 
 def test_somebodys_rewards_stand_between_collecting_and_learning():
     """An update is both; a verifier's rewards take the place of the environment's."""
-    learner = make("think")
-    state = jax.jit(learner.init)(jax.random.key(0))
+    (init, update), learner = programs(), make("think")
+    state = init(jax.random.key(0))
     experience, learn = jax.jit(learner.collect)(state), jax.jit(learner.learn)
     after, metrics = learn(state, experience)
-    whole, wanted = jax.jit(learner.update)(state)
+    whole, wanted = update(state)
     assert_same(after, whole)
     assert_close(metrics, wanted)
     trajectory = experience.trajectory
@@ -233,12 +237,15 @@ def test_somebodys_rewards_stand_between_collecting_and_learning():
 
 
 def test_an_optimizer_of_ones_own_takes_the_steps():
-    learner = make("think", optimizer=optax.sgd(0.0))
-    state = jax.jit(learner.init)(jax.random.key(0))
-    after, _ = jax.jit(learner.update)(state)
-    assert jax.tree.structure(after.optimizer_state) == jax.tree.structure(optax.sgd(0.0).init(state.variables.trainable))
+    """Its learning rate stands in its own state: 0 at first."""
+    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=jnp.float32(0.0))
+    learner = make("think", optimizer=optimizer)
+    state, update = jax.jit(learner.init)(jax.random.key(0)), jax.jit(learner.update)
+    after, _ = update(state)
+    assert jax.tree.structure(after.optimizer_state) == jax.tree.structure(optimizer.init(state.variables.trainable))
     assert_close(after.variables.trainable, state.variables.trainable, atol=0.0)
-    moved, _ = jax.jit(make("think", optimizer=optax.sgd(1.0)).update)(state)
+    fast = after.optimizer_state._replace(hyperparams={"learning_rate": jnp.float32(1.0)})
+    moved, _ = update(state._replace(optimizer_state=fast))
     assert not np.allclose(moved.variables.trainable["head"], state.variables.trainable["head"])
 
 

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from arl.models import Variables
 from arl.training import Checkpoints, TrainingError, TrainState, run
 
-STATE = TrainState({"weight": jnp.ones(3)}, (jnp.zeros(3),), None, None, None, jax.random.key(0), jnp.int32(0))
+STATE = TrainState(Variables({"weight": jnp.ones(3)}), (jnp.zeros(3),), None, None, None, jax.random.key(0), jnp.int32(0))
 
 
 def update_that_breaks(step: int, part: str):
@@ -16,7 +17,8 @@ def update_that_breaks(step: int, part: str):
 
     def update(state: TrainState):
         is_now = int(state.step) == step
-        broken = {"params": {"weight": jnp.array([1.0, jnp.nan, 1.0])}, "optimizer_state": (jnp.full(3, jnp.inf),)}
+        weights = Variables({"weight": jnp.array([1.0, jnp.nan, 1.0])})
+        broken = {"variables": weights, "optimizer_state": (jnp.full(3, jnp.inf),)}
         if is_now and part in broken:
             state = state._replace(**{part: broken[part]})
         return state._replace(step=state.step + 1), {"loss": math.inf if is_now and part == "metric" else 0.5}
@@ -46,13 +48,13 @@ def test_a_metric_that_is_not_finite_ends_a_run(tmp_path):
     assert said == "update 5 gave loss = inf; checkpoint 4 is whole; try a smaller LearnerConfig.learning_rate" and latest == 4
 
 
-@pytest.mark.parametrize(("part", "name"), [("params", "params/weight"), ("optimizer_state", "optimizer_state/0")])
+@pytest.mark.parametrize(("part", "name"), [("variables", "variables/trainable/weight"), ("optimizer_state", "optimizer_state/0")])
 def test_what_the_last_step_broke_is_not_saved(tmp_path, part, name):
     said, latest = train(tmp_path, 5, part)
     assert said.startswith(f"update 5 left {name} with values that are not finite, and is not saved; checkpoint 4 is whole") and latest == 4
 
 
-@pytest.mark.parametrize("part", ["metric", "params"])
+@pytest.mark.parametrize("part", ["metric", "variables"])
 def test_a_checkpoint_is_called_whole_when_it_has_been_looked_at(tmp_path, part):
     assert "checkpoint 2 is whole" in train(tmp_path / "one", 5, part, damaged=(4,))[0]
     assert "no whole checkpoint had been saved" in train(tmp_path / "both", 5, part, damaged=(2, 4))[0]
@@ -60,8 +62,8 @@ def test_a_checkpoint_is_called_whole_when_it_has_been_looked_at(tmp_path, part)
 
 
 def test_what_breaks_at_the_end_is_not_saved_either(tmp_path):
-    said, latest = train(tmp_path, 6, "params", every=4, num_updates=7)
-    assert "update 6 left params/weight" in said and latest == 4
+    said, latest = train(tmp_path, 6, "variables", every=4, num_updates=7)
+    assert "update 6 left variables/trainable/weight" in said and latest == 4
 
 
 def test_episodes_that_run_past_their_size_are_told_of_once(tmp_path):
