@@ -1,7 +1,10 @@
-"""Figures of large vocabularies: the memory of a slot, of a grammar and of scoring, and the speed of a small vocabulary beside them."""
+"""Figures of large vocabularies and deep models: the memory of a slot, of a grammar and of scoring, the seconds to trace an update of 30
+layers, and the speed of a small vocabulary beside them.
+"""
 
 import functools
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +23,7 @@ LARGE = 152_000
 
 
 def vocabulary(quick: bool) -> Iterator[tuple[str, float]]:
-    """Yields bytes of a slot, of a grammar and of scoring with 152,000 tokens, and the tokens per second of updates with 512.
+    """Yields bytes of a slot, of a grammar and of scoring with 152,000 tokens, trace times, and the tokens per second with 512 tokens.
 
     The agent writes a free thought before each action. Scoring is that of a trajectory of 2,048 tokens, with its gradient.
     """
@@ -31,6 +34,7 @@ def vocabulary(quick: bool) -> Iterator[tuple[str, float]]:
     yield "bytes_per_slot_152k", sum(x.size * x.dtype.itemsize for x in leaves) / trajectory.token.size
     yield "grammar_constant_bytes_152k", float(sum(np.asarray(table).nbytes for table in interaction.grammar))
     yield "score_peak_bytes_152k", _score_peak(interaction, trajectory)
+    yield "trace_seconds_30_layers", _trace_seconds(2 if quick else 30)
     for name, agent, size in (("512", thinker(small), len(small)), ("512_without_thoughts", actor(small), len(small))):
         yield f"tokens_per_second_{name}", _tokens_per_second(agent, size, quick)
 
@@ -79,6 +83,20 @@ def _score_peak(interaction: Interaction, trajectory: Trajectory) -> float:
 
     variables = jax.eval_shape(policy.init, jax.random.key(0))
     return float(jax.jit(jax.grad(total)).lower(variables, trajectory).compile().memory_analysis().temp_size_in_bytes)
+
+
+def _trace_seconds(num_layers: int) -> float:
+    """Returns the seconds until the update of a deep model with three shapes of calls and a cache of three stages is lowered."""
+    tokenizer = text.load_tokenizer()
+    layers = (agents.Act(time_limit=8), agents.Think(32), agents.Attempts(6, memory=agents.History()))
+    interaction = agents.make_agent(envs.NumberGuess(8).make(tokenizer), layers)
+    size = {"num_layers": num_layers, "width": 64, "num_heads": 4, "num_kv_heads": 2, "feed_forward_width": 128}
+    policy = models.make_policy(models.ModelConfig(len(tokenizer), context_length=interaction.size.context, **size))
+    config = training.LearnerConfig(num_lanes=64, microbatch=16, minibatches=4)
+    learner = training.make_learner(interaction, policy, rollout.RolloutConfig(widths=((1, 8), (4, 8))), config)
+    like, began = jax.eval_shape(learner.init, jax.random.key(0)), time.perf_counter()
+    jax.jit(learner.update).trace(like).lower()
+    return time.perf_counter() - began
 
 
 def _tokens_per_second(interaction: Interaction, vocab_size: int, quick: bool) -> float:

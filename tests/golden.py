@@ -30,7 +30,7 @@ from experiments.presets import PRESETS, get_preset
 SMALLER = ("learner.num_lanes=64", "learner.microbatch=16", "learner.minibatches=2", "learner.epochs=1")
 NUM_UPDATES = 2
 # Former names of metrics.
-FORMER = {"lives": "episodes", "whole_lives": "whole_episodes", "written": "sampled"}
+FORMER = {"cloned_tokens": "imitated_tokens", "lives": "episodes", "whole_lives": "whole_episodes", "written": "sampled"}
 
 
 def main(command: str, path: str, *names: str) -> int:
@@ -93,12 +93,12 @@ def digest(arrays: list) -> str:
 
 
 def compare(before: dict, after: dict) -> list[str]:
-    """Returns what differs, in words."""
+    """Returns what differs, in words, among the metrics that both sides have."""
     faults = [f"{part} is not on both sides" for part in before.keys() ^ after.keys()]
     for part in before.keys() & after.keys():
         named = {rename(name): value for name, value in before[part].items()}
-        for name in named.keys() | after[part].keys():
-            then, now = named.get(name), after[part].get(name)
+        for name in named.keys() & after[part].keys():
+            then, now = named[name], after[part][name]
             if then != now:
                 faults.append(f"{part}: {name} was {shown(then)} and is {shown(now)}")
     return sorted(faults)

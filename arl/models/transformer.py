@@ -7,6 +7,7 @@ Axes: `B` rows, `C` tokens of a row, `W` keys, `D` width, `J` key/value heads of
 `F` feed-forward width.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -158,6 +159,29 @@ class Layer(nn.Module):
         return product(jax.nn.silu(gate) * up, self.down)
 
 
+@functools.partial(jax.jit, static_argnums=0)  # traced once for all layers, and all calls of the same shapes
+def apply_layer(
+    config: ModelConfig, variables: Any, x: jax.Array, cache: ring.LayerCache | None, places: Places
+) -> tuple[jax.Array, ring.LayerCache | None]:
+    """Applies a layer; it is recomputed for its gradient if the config says so.
+
+    Args:
+      config: config of the model.
+      variables: Flax variables of the layer.
+      x: `[B, C, D]`, the residual stream.
+      cache: cache of the layer, or None.
+      places: positions of the tokens.
+
+    Returns:
+      The residual stream after the layer, and the cache.
+    """
+    return _layer_type(config)(config, parent=None).apply(variables, x, cache, places)
+
+
+def _layer_type(config: ModelConfig) -> Any:
+    return nn.remat(Layer, prevent_cse=not config.scan_layers) if config.remat else Layer
+
+
 class Trunk(nn.Module):
     """Embedding, layers and final norm."""
 
@@ -166,7 +190,7 @@ class Trunk(nn.Module):
     def setup(self):
         c = self.config
         self.embedding = self.param("embedding", nn.initializers.normal(initialise.embedding_deviation(c)), (c.vocab_size, c.width))
-        layer = nn.remat(Layer, prevent_cse=not c.scan_layers) if c.remat else Layer
+        layer = _layer_type(c)
         if c.scan_layers:
             self.layers: Any = nn.scan(
                 layer, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=(0, nn.broadcast), length=c.num_layers
@@ -184,7 +208,10 @@ class Trunk(nn.Module):
             caches = [None] * self.config.num_layers if cache is None else cache
             written = []
             for layer, layer_cache in zip(self.layers, caches, strict=True):
-                x, layer_cache = layer(x, layer_cache, places)
+                if self.is_initializing():
+                    x, layer_cache = layer(x, layer_cache, places)
+                else:
+                    x, layer_cache = apply_layer(self.config, layer.variables, x, layer_cache, places)
                 written.append(layer_cache)
             cache = None if cache is None else tuple(written)
         return rms_norm(x, self.norm, self.config.norm_epsilon), cache

@@ -91,10 +91,11 @@ def roll_out(
     config, num_lanes = fit(config, interaction), lanes.position.shape[0]
     shapes = schedule.make_shapes(num_lanes, config.widths)
     trajectory = _empty_trajectory(interaction, config, num_lanes)
-    serve = functools.partial(_serve, interaction, writer, config, variables, curriculum) if writer else lambda lanes: lanes
+    serve = functools.partial(_serve, interaction, writer, config) if writer else lambda variables, curriculum, lanes: lanes
     waits = bool(writer and writer.num_lanes)
-    serve_at_once = (lambda lanes: lanes) if waits else serve
-    calls = [functools.partial(_call, interaction, policy, config, shape, variables, curriculum, serve_at_once) for shape in shapes]
+    serve_at_once = (lambda variables, curriculum, lanes: lanes) if waits else serve
+    go_on = jax.jit(functools.partial(_go_on, interaction, policy, config, serve_at_once))  # traced once for all stages and widths
+    calls = [functools.partial(_call, policy, config, shape, go_on, variables, curriculum) for shape in shapes]
 
     def is_true_anywhere(condition):
         return condition if axis_name is None else jax.lax.psum(condition.astype(jnp.int32), axis_name) > 0
@@ -127,12 +128,12 @@ def roll_out(
         # A loop for each shape, which runs while that shape is best, instead of one `switch`: XLA updates the carry of a loop in place, but
         # copies the cache into a conditional and out of it.
         if waits:
-            carry = jax.lax.while_loop(must_serve, lambda carry: (serve(carry[0]), *carry[1:]), carry)
+            carry = jax.lax.while_loop(must_serve, lambda carry: (serve(variables, curriculum, carry[0]), *carry[1:]), carry)
         for which in range(len(shapes)):
             carry = jax.lax.while_loop(functools.partial(is_best, which, slots), functools.partial(call, which), carry)
         return carry
 
-    lanes = serve_at_once(lanes)
+    lanes = serve_at_once(variables, curriculum, lanes)
     usage, cache = Usage(jnp.float32(0.0), jnp.int32(0)), policy.empty_cache(num_lanes, config.stages[0])
     for slots in config.stages:
         cache = _grow(policy, cache, num_lanes, slots)
@@ -172,19 +173,18 @@ def _serve(interaction, writer: Writer, config: RolloutConfig, variables: Any, c
     return jax.tree.map(lambda all_, some: all_.at[served].set(some), lanes, rows)
 
 
-def _call(interaction, policy, config, shape, variables, curriculum, serve, lanes, cache, trajectory):
-    """Calls the model once: each lane that is served reads up to `width` tokens, and writes one if it has then read them all.
+def _call(policy: Policy, config: RolloutConfig, shape: schedule.Shape, go_on, variables, curriculum, lanes, cache, trajectory):
+    """Calls the policy once: each lane that is served reads up to `width` tokens, and writes one if it has then read them all.
 
     Args:
-      interaction: the agent in its environment.
       policy: the policy that writes.
       config: config of the rollout, without lengths of 0.
       shape: shape of the call.
+      go_on: `_go_on` without its first arguments.
       variables: variables of the policy.
       curriculum: curriculum of the interaction.
-      serve: serves the lanes `[b]` that ask a writer which answers at once.
       lanes: `[B]`.
-      cache: cache of the model.
+      cache: cache of the policy.
       trajectory: `[B, T]`, what has been recorded so far.
 
     Returns:
@@ -207,9 +207,36 @@ def _call(interaction, policy, config, shape, variables, curriculum, serve, lane
     features, cache = policy.read(variables, tokens, position, context_start, is_valid, cache, served)
     last = jnp.maximum(count - 1, 0)
     features = jax.tree.map(lambda x: jnp.take_along_axis(x, last[:, None, None], 1)[:, 0], features)
-    value = policy.value(variables, features)
+    after, record = go_on(variables, curriculum, rows, features, count)
 
-    last_position = rows.position + last
+    where = jnp.arange(lanes.position.shape[0]) if served is None else served
+    read = {"token": tokens, "token_kind": token_kind, "context_start": context_start}
+    read |= {name: jnp.broadcast_to(getattr(rows, name)[:, None], context_start.shape) for name in ("turn", "attempt", "episode")}
+    trajectory = _put(trajectory, (where[:, None], jnp.where(is_valid, position, config.trajectory_length)), read)
+    trajectory = _put(trajectory, (where, jnp.where(count > 0, rows.position + last, config.trajectory_length)), record)
+    lanes = after if served is None else jax.tree.map(lambda all_, some: all_.at[served].set(some), lanes, after)
+    return lanes, cache, trajectory
+
+
+def _go_on(interaction: Interaction, policy: Policy, config: RolloutConfig, serve, variables, curriculum, rows: Lane, features, count):
+    """Goes on with lanes that have read: those that have read all of their inboxes write a token, or begin what follows.
+
+    Args:
+      interaction: the agent in its environment.
+      policy: the policy that writes.
+      config: config of the rollout, without lengths of 0.
+      serve: serves lanes `[b]` that ask a writer which answers at once.
+      variables: variables of the policy.
+      curriculum: curriculum of the interaction.
+      rows: lanes `[b]` before they read.
+      features: features of the policy at the last token that each has read.
+      count: int32 `[b]`, tokens that each has read.
+
+    Returns:
+      The lanes, and what is recorded at their last tokens, by names of `Trajectory`.
+    """
+    value = policy.value(variables, features)
+    last_position = rows.position + jnp.maximum(count - 1, 0)
     rows = rows._replace(position=rows.position + count, next_unread=rows.next_unread + count)
     has_read_all = (count > 0) & (rows.next_unread == rows.inbox_length)
     # The last position of a trajectory is only read: its value bootstraps an unfinished episode, and the next trajectory samples after it.
@@ -222,9 +249,8 @@ def _call(interaction, policy, config, shape, variables, curriculum, serve, lane
     after, event = _live_on(interaction, curriculum, config.restarts, rows, sample.token, is_writing, is_closing)
     if after.writing is not None:
         begins = (event.ends_segment | event.ends_episode) & (after.budget > 0)
-        after = serve(after._replace(writing=writers.begin_segment(after.writing, begins)))
+        after = serve(variables, curriculum, after._replace(writing=writers.begin_segment(after.writing, begins)))
 
-    where = jnp.arange(lanes.position.shape[0]) if served is None else served
     has_value = (has_read_all | is_at_end) & (count > 0)
     # A position without a sampled token holds zeros, so that a trajectory does not depend on the widths of the calls.
     record = {
@@ -241,12 +267,7 @@ def _call(interaction, policy, config, shape, variables, curriculum, serve, lane
         "has_value": has_value,
         **event._asdict(),
     }
-    read = {"token": tokens, "token_kind": token_kind, "context_start": context_start}
-    read |= {name: jnp.broadcast_to(getattr(rows, name)[:, None], context_start.shape) for name in ("turn", "attempt", "episode")}
-    trajectory = _put(trajectory, (where[:, None], jnp.where(is_valid, position, config.trajectory_length)), read)
-    trajectory = _put(trajectory, (where, jnp.where(count > 0, last_position, config.trajectory_length)), record)
-    lanes = after if served is None else jax.tree.map(lambda all_, some: all_.at[served].set(some), lanes, after)
-    return lanes, cache, trajectory
+    return after, record
 
 
 def _live_on(interaction, curriculum, restarts, rows: Lane, token, is_writing, is_closing) -> tuple[Lane, Event]:
