@@ -17,7 +17,7 @@ from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig
 from arl.training import credit as credits
 from arl.training import loss as losses
-from arl.training.learner import DATA_AXIS
+from arl.training.layout import DATA_AXIS
 from arl.types import Interaction, Trajectory
 from experiments import devices
 

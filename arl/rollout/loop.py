@@ -21,7 +21,7 @@ from arl.rollout.config import RolloutConfig, fit
 from arl.rollout.lanes import Event, Lane
 from arl.rollout.sampling import choose
 from arl.rollout.writers import Writer
-from arl.types import Curriculum, Interaction, Reward, Trajectory, select
+from arl.types import ArlError, Curriculum, Interaction, Reward, Trajectory, select
 
 
 class Usage(NamedTuple):
@@ -87,7 +87,11 @@ def roll_out(
 
     Returns:
       The lanes, at position 0 of the next trajectory if they restart; the trajectory `[B, T]`; and the work done.
+
+    Raises:
+      ArlError: if the lanes were started for a writer and there is none, or the other way round.
     """
+    _check_writer(lanes, writer)
     config, num_lanes = fit(config, interaction), lanes.position.shape[0]
     shapes = schedule.make_shapes(num_lanes, config.widths)
     trajectory = _empty_trajectory(interaction, config, num_lanes)
@@ -143,6 +147,12 @@ def roll_out(
     if config.restarts:
         lanes = jax.vmap(lane_steps.carry_over)(lanes, trajectory.token)
     return lanes, trajectory, usage
+
+
+def _check_writer(lanes: Lane, writer: Writer | None) -> None:
+    if (writer is None) != (lanes.writing is None):
+        does = "wait for a writer, and there is none" if writer is None else "were started without a writer"
+        raise ArlError(f"the lanes {does}; give start_lanes has_writer=True and roll_out a writer, or neither")
 
 
 def _grow(policy: Policy, cache: Any, num_lanes: int, slots: int) -> Any:

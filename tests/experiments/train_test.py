@@ -200,6 +200,7 @@ def test_damaged_checkpoint_is_named_and_nothing_is_lost(finished, tmp_path, pat
 DISK_FULL = """
 import pathlib, resource, sys
 import jax.numpy as jnp
+from arl.models import Variables
 from arl.training import Checkpoints, TrainState, run
 from experiments import main
 
@@ -209,8 +210,8 @@ def body(_):
     update = lambda state: (state._replace(step=state.step + 1, variables=Variables(weights * state.step)), {"loss": 1.0})
     checkpoints = Checkpoints(pathlib.Path(FOLDER))
     try:
-        run(update, TrainState(weights, None, None, None, None, None, jnp.int32(0)), 9, checkpoints=checkpoints, checkpoint_every=2,
-            observers=[])
+        state = TrainState(Variables(weights), None, None, None, None, None, jnp.int32(0))
+        run(update, state, 9, checkpoints=checkpoints, checkpoint_every=2, observers=[])
     finally:
         checkpoints.close()
 

@@ -363,6 +363,15 @@ def test_a_share_is_the_experts(unit):
     assert of({}).tolist() == [1] * 4 and of({"expert": {"share": jnp.float32(0.2)}}).tolist() == [0] * 4
 
 
+@pytest.mark.parametrize("has_writer", [False, True])
+def test_lanes_and_a_rollout_that_disagree_on_a_writer_are_refused(has_writer):
+    interaction = agent("words")
+    shape, writer = tiny.config(interaction), None if has_writer else rollout.expert_writer(interaction)
+    lanes = rollout.start_lanes(interaction, {}, shape, *tiny.keys(2), has_writer=has_writer)
+    with pytest.raises(ValueError, match="give start_lanes has_writer=True and roll_out a writer, or neither"):
+        rollout.roll_out(interaction, tiny.model(), shape, tiny.params(), {}, lanes, writer)
+
+
 def test_without_the_option_there_is_no_expert_in_the_program():
     """An expert that cannot be asked changes nothing, and lanes hold nothing of it."""
 
