@@ -122,7 +122,7 @@ class Grammar(NamedTuple):
     Attributes:
       token: int32 `[S, E]`, token ids of the edges of a state, ascending; beyond the last one a number that is no id.
       next_state: int32 `[S, E]`, state after an edge; 0 beyond the last one.
-      interval: int32 `[S, 2]`, the ranks, from the first to before the last, of the strings that can be completed from a state.
+      interval: int32 `[S, 2]`, half-open range of the ranks of the strings that can be completed from a state.
       order: int32 `[R]`, index of the legal string of each rank.
       mask: uint32 `[F, ceil(V / 32)]`, bits of the tokens of the free states' masks, for `V = num_tokens`.
       mask_index: int32 `[S]`, row of `mask` of a free state; -1 for any other.
@@ -211,7 +211,7 @@ class AgentState(NamedTuple):
 
 
 Expert = Callable[[jax.Array, AgentState, jax.Array], Text]
-"""`(key, state, attempt int32 []) -> Text`: what an expert writes now, who remembers `attempt` earlier attempts of its own."""
+"""`(key, state, attempt int32 []) -> Text`: what an expert writes now, given that it remembers `attempt` earlier attempts."""
 
 
 class Interaction(NamedTuple):
@@ -259,13 +259,13 @@ class Trajectory(NamedTuple):
       state: int32, state of the grammar in which it was sampled.
       author: int8, who wrote it: 0 for the policy, else the number of another writer.
       has_choice: bool, whether more than one token could be sampled.
-      support: uint32 `[B, T, ceil(E / 32)]`, bits of the edges of the state that it was sampled from, besides the mask of a free state.
+      support: uint32 `[B, T, ceil(E / 32)]`, bits of the state's edges that could be sampled; the mask of a free state comes on top.
       kept: int32 `[B, T, K]`, tokens left to sample from in a free state where decoding narrows, -1 beyond the last; None if it does not.
-      log_prob: float32, nats, of the sampled token under the behaviour policy.
+      log_prob: float32, nats, of the sampled token under the policy that rolled out, whoever wrote it.
       value: float32, value after this position, in the units of the scaled reward; 0 if none was recorded.
       has_value: bool, whether a value was recorded.
       reward: `Reward` of float32, of the segment that ended here.
-      discount: float32, weight of what follows; 1 within a segment, 0 if the episode terminated.
+      discount: float32, weight of what follows; 1 within a segment, 0 where the episode ended.
       ends_segment: bool, whether the sampled token, with those that it forced, ended the segment.
       is_legal: bool, whether the segment that ended here was legal.
       ends_episode: bool, whether the episode ended here: it terminated, or it was truncated and its last observation read.

@@ -38,14 +38,15 @@ def make_mesh(wanted: int | None = None, blocks: int = 8, fsdp: int = 1, tensor:
         raise main.UsageError(f"{wanted or found} devices cannot be shared by {fsdp} x {tensor}; set --devices to a multiple")
     if wanted and blocks % (wanted // tensor):
         raise main.UsageError(
-            f"{blocks} blocks of lanes do not divide among {wanted} devices; set --devices={_largest_share(blocks, wanted)}"
+            f"{blocks} blocks of lanes do not divide among {wanted} devices; set --devices="
+            f"{_largest_share(blocks, wanted // tensor) * tensor if fsdp == 1 else fsdp * tensor}"
         )
     data = wanted // (fsdp * tensor) if wanted else _largest_share(blocks, found // tensor) // fsdp
     return training.make_mesh(max(1, data), fsdp, tensor)
 
 
 def on_one_device(variables: Any) -> Any:
-    """Returns parameters that are replicated over a mesh as arrays of the first device."""
+    """Returns variables of a mesh as arrays of the first device."""
     return jax.device_put(variables, jax.devices()[0])
 
 

@@ -83,6 +83,8 @@ def checked(kind: Any, value: Any, name: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         return make(typing.cast(type, kind), value, name)
     if origin in (typing.Union, types.UnionType):
+        if float in arguments and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
         fits = [option for option in arguments if isinstance(value, tuple | list if typing.get_origin(option) is tuple else option)]
         if fits:
             return checked(fits[0], value, name)

@@ -40,10 +40,10 @@ class Policy(NamedTuple):
       heads: functions `(variables, features) -> float32 [...]` by name. The head "value" is in the units of the scaled reward.
       vocab_size: `V`, number of token ids.
       context_length: tokens of the longest context that it can score; None for any.
-      reference: `variables -> variables` of the policy from which the divergence is measured, such as those without an adapter. None for
-        the initial policy: a learner then keeps a copy of the initial trainable variables.
       axes: `variables -> variables` with tuples of names in the place of arrays, the logical axes by which they may be divided among
         devices ("vocab", "embed", "heads", "mlp", None); see `arl.training.layout`. None divides nothing.
+      reference: `variables -> variables` of the reference policy of the divergence, such as those without an adapter. None: a learner keeps
+        a copy of the initial trainable variables.
       behaviour: `variables -> variables` with which lanes are rolled out, such as weights rounded to int8; computed once per update. They
         may have any form that the other functions take. None for the same variables.
     """
@@ -87,7 +87,7 @@ def make_policy(config: ModelConfig) -> Policy:
     """
     module = Transformer(config)
 
-    @jax.jit  # the bits are then the same whether or not the caller compiles it
+    @jax.jit  # so that the bits are the same inside and outside of a caller's jit
     def random_weights(key):
         tokens = jnp.zeros((1, 1), jnp.int32)
         return module.init(key, tokens, tokens, method="score")["params"]
@@ -138,22 +138,25 @@ AXES = {
 
 
 def axes(variables: Variables) -> Variables:
-    """Returns the logical axes of a transformer's weights, see `Policy.axes`."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: AXES[path[-1].key], variables)
+    """Returns the logical axes of a transformer's weights, see `Policy.axes`; those of other names, as of an adapter, have none."""
+    return jax.tree_util.tree_map_with_path(lambda path, x: AXES.get(path[-1].key, (None,) * len(x.shape)), variables)
 
 
 def _replace(weights: dict, pretrained: Mapping[str, Any]) -> dict:
-    """Returns weights, of which those that are pretrained take the place of others; raises `ArlError` if they do not fit."""
+    """Returns weights with the pretrained ones in their places; raises `ArlError` if a name or a shape does not fit."""
+    if not isinstance(pretrained, Mapping):
+        raise ArlError(f"the pretrained weights are a {type(pretrained).__name__}; give a dict, such as Variables.trainable")
     replaced = {**weights, **pretrained}
     wanted, found = (
         {jax.tree_util.keystr(path, simple=True, separator="/"): jnp.shape(x) for path, x in jax.tree.leaves_with_path(tree)}
         for tree in (weights, replaced)
     )
     if wrong := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
-        raise ArlError(
-            f"the pretrained weights have {wrong[0]} of shape {found.get(wrong[0], 'none')}, and the model has shape "
-            f"{wanted.get(wrong[0], 'none')}; give weights of the model's own ModelConfig"
-        )
+        name = wrong[0]
+        if name not in wanted or name not in found:
+            what, do = ("no", "add") if name in wanted else ("an unknown", "remove")
+            raise ArlError(f"the pretrained weights have {what} {name}; {do} it")
+        raise ArlError(f"the pretrained weights have {name} of shape {found[name]}; give them in the model's shape {wanted[name]}")
     return jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), weights, replaced)
 
 

@@ -23,7 +23,8 @@ class RolloutConfig:
         pay where episodes differ in length. Groups cannot restart: they compare episodes that begin together.
       decoding: how a token is chosen.
       expert_share: share of episodes or segments that the interaction's experts write in the policy's place; see `expert_writer`. The
-        schedule "expert.share" takes its place. Log-probs are those of the tokens under the policy, whoever wrote them.
+        schedule "expert.share" takes its place. At 1, without it, all episodes begin anew in every update. Log-probs are those of the
+        tokens under the policy, whoever wrote them.
       expert_unit: "episode" or "segment", what is drawn to be written by the experts.
     """
 

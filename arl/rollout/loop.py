@@ -73,7 +73,7 @@ def roll_out(
     writer: Writer | None = None,
     axis_name: str | None = None,
 ) -> tuple[Lane, Trajectory, Usage]:
-    """Rolls out lanes until each has stopped or read `T` tokens.
+    """Rolls out lanes until each has stopped or read `T` tokens; raises `ArlError` if lanes and writer do not fit together.
 
     Args:
       interaction: the agent in its environment.
@@ -87,16 +87,13 @@ def roll_out(
 
     Returns:
       The lanes, at position 0 of the next trajectory if they restart; the trajectory `[B, T]`; and the work done.
-
-    Raises:
-      ArlError: if the lanes were started for a writer and there is none, or the other way round.
     """
     _check_writer(lanes, writer)
     config, num_lanes = fit(config, interaction), lanes.position.shape[0]
     shapes = schedule.make_shapes(num_lanes, config.widths)
     trajectory = _empty_trajectory(interaction, config, num_lanes)
     serve = functools.partial(_serve, interaction, writer, config) if writer else lambda variables, curriculum, lanes: lanes
-    waits = bool(writer and writer.num_lanes)
+    waits = writer is not None and writer.num_lanes > 0
     serve_at_once = (lambda variables, curriculum, lanes: lanes) if waits else serve
     go_on = jax.jit(functools.partial(_go_on, interaction, policy, config, serve_at_once))  # traced once for all stages and widths
     calls = [functools.partial(_call, policy, config, shape, go_on, variables, curriculum) for shape in shapes]
@@ -105,9 +102,7 @@ def roll_out(
         return condition if axis_name is None else jax.lax.psum(condition.astype(jnp.int32), axis_name) > 0
 
     def must_serve(carry):
-        asks = _asks(carry[0], config)
-        enough = jnp.sum(asks) >= min(writer.num_lanes, num_lanes) if writer else False
-        return is_true_anywhere(enough | (jnp.any(asks) & ~jnp.any(_unread(carry[0], config) > 0)))
+        return is_true_anywhere(_must_serve(writer, config, carry[0]))
 
     def is_running(slots, carry):
         unread = _unread(carry[0], config)
@@ -137,8 +132,8 @@ def roll_out(
             carry = jax.lax.while_loop(functools.partial(is_best, which, slots), functools.partial(call, which), carry)
         return carry
 
-    lanes = serve_at_once(variables, curriculum, lanes)
     usage, cache = Usage(jnp.float32(0.0), jnp.int32(0)), policy.empty_cache(num_lanes, config.stages[0])
+    lanes = serve_at_once(variables, curriculum, lanes)
     for slots in config.stages:
         cache = _grow(policy, cache, num_lanes, slots)
         lanes, cache, trajectory, usage = jax.lax.while_loop(
@@ -171,6 +166,12 @@ def _asks(lanes: Lane, config: RolloutConfig) -> jax.Array:
     """Returns bool `[B]`, the lanes that wait for a writer's answer and can go on in this trajectory."""
     asks = False if lanes.writing is None else lanes.writing.asks
     return asks & (lanes.position < config.trajectory_length)
+
+
+def _must_serve(writer: Writer | None, config: RolloutConfig, lanes: Lane) -> jax.Array:
+    """Returns whether enough lanes wait for the writer, or no other lane can go on."""
+    asks, most = _asks(lanes, config), writer.num_lanes if writer else 0
+    return (jnp.sum(asks) >= min(most, len(asks))) | (jnp.any(asks) & ~jnp.any(_unread(lanes, config) > 0))
 
 
 def _serve(interaction, writer: Writer, config: RolloutConfig, variables: Any, curriculum: Curriculum, lanes: Lane) -> Lane:
@@ -216,7 +217,7 @@ def _call(policy: Policy, config: RolloutConfig, shape: schedule.Shape, go_on, v
     context_start = jnp.broadcast_to(rows.context_start[:, None], position.shape)
     features, cache = policy.read(variables, tokens, position, context_start, is_valid, cache, served)
     last = jnp.maximum(count - 1, 0)
-    features = jax.tree.map(lambda x: jnp.take_along_axis(x, last[:, None, None], 1)[:, 0], features)
+    features = jax.tree.map(lambda x: jnp.take_along_axis(x, last.reshape(-1, *[1] * (x.ndim - 1)), 1)[:, 0], features)
     after, record = go_on(variables, curriculum, rows, features, count)
 
     where = jnp.arange(lanes.position.shape[0]) if served is None else served
@@ -229,7 +230,7 @@ def _call(policy: Policy, config: RolloutConfig, shape: schedule.Shape, go_on, v
 
 
 def _go_on(interaction: Interaction, policy: Policy, config: RolloutConfig, serve, variables, curriculum, rows: Lane, features, count):
-    """Goes on with lanes that have read: those that have read all of their inboxes write a token, or begin what follows.
+    """Samples a token in the lanes that have read all of their inboxes, and advances the interaction where a segment ends.
 
     Args:
       interaction: the agent in its environment.
@@ -249,7 +250,7 @@ def _go_on(interaction: Interaction, policy: Policy, config: RolloutConfig, serv
     last_position = rows.position + jnp.maximum(count - 1, 0)
     rows = rows._replace(position=rows.position + count, next_unread=rows.next_unread + count)
     has_read_all = (count > 0) & (rows.next_unread == rows.inbox_length)
-    # The last position of a trajectory is only read: its value bootstraps an unfinished episode, and the next trajectory samples after it.
+    # At the last position of a trajectory nothing is sampled: its value bootstraps, and the next trajectory samples there.
     is_at_end = last_position == config.trajectory_length - 1
     is_closing = has_read_all & (rows.budget == 0)
     is_writing = has_read_all & ~is_closing & ~is_at_end

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from arl import text
 from arl.rollout.lanes import Lane, Writing, draw_episode, segment_key
-from arl.types import AgentState, Curriculum, Grammar, Interaction, Text, select
+from arl.types import AgentState, ArlError, Curriculum, Grammar, Interaction, Text, select
 
+UNITS = ("episode", "segment")
 POLICY, EXPERT = 0, 1  # authors; a writer of your own may have any number from 1 to 127
 _MIXTURE = 2**31 - 1  # folded into the key of a segment, to draw who writes it
 
@@ -31,7 +33,7 @@ class Request(NamedTuple):
       legal: bool `[b, A]`, legal strings.
       attempt: int32 `[b]`, index of the attempt.
       begun: `Text` `[b]`, what the grammar forces at the beginning.
-      episode_draw: float32 `[b]` in [0, 1), a random number of the episode, which the lanes of a group share.
+      episode_draw: float32 `[b]` in [0, 1), a random number drawn once per episode; the lanes of a group share that of their first one.
     """
 
     key: jax.Array
@@ -50,7 +52,7 @@ class Proposal(NamedTuple):
 
     Attributes:
       text: `Text` `[b]`, whole segments, `begun` included, without stop token.
-      author: int32 `[b]`, the writer's number; 0 leaves the segment to the policy.
+      author: int32 `[b]`, the writer's number; 0, or one beyond 127, leaves the segment to the policy.
     """
 
     text: Text
@@ -63,9 +65,9 @@ class Writer(NamedTuple):
     Attributes:
       write: `(variables, curriculum, Request, asks bool [b]) -> Proposal`. Only the lanes that ask are served; the proposals of the others
         are ignored. `variables` are those that roll out.
-      num_lanes: lanes that are served at once. Lanes that ask wait until there are so many, or until no other lane can go on: an expensive
-        writer is then not run for all lanes whenever one asks. 0 serves all lanes, as soon as one asks. It changes the speed, not the
-        result.
+      num_lanes: lanes that are served at once, so that an expensive writer does not run for all lanes whenever one asks. Lanes wait until
+        so many ask, or until no other lane can go on. 0 lets none wait. It changes the speed and not the result, unless the writer depends
+        on `variables` or `curriculum`: a lane that waits at the end of a trajectory is served in the next update.
     """
 
     write: Callable[[Any, Curriculum, Request, jax.Array], Proposal]
@@ -80,16 +82,23 @@ def expert_writer(interaction: Interaction, share: float = 1.0, unit: str = "epi
     Args:
       interaction: the agent in its environment, with an expert for every kind of segment.
       share: share that the experts write; the curriculum's `{"expert": {"share": ...}}` takes its place, if there is one.
-      unit: "episode" or "segment", what is drawn to be written by the experts. The lanes of a group have the same draw of an episode.
+      unit: "episode" or "segment": whether whole episodes or single segments are given to the experts at random.
 
     Returns:
       The writer.
+
+    Raises:
+      ArlError: if `unit` is something else, or there is no expert for a kind of segment.
     """
+    if unit not in UNITS:
+        raise ArlError(f"unit is {unit!r}; set it to one of {', '.join(UNITS)}")
+    if missing := [kind.name for kind in interaction.writes if kind not in interaction.experts]:
+        raise ArlError(f"there is no expert for {missing[0]}; add one to Interaction.experts")
 
     def of_lane(request: Request) -> Text:
         capacity, said = interaction.size.written, text.empty(interaction.size.written)
         for kind in interaction.writes:
-            of_kind = interaction.experts[kind](request.key, request.state, jnp.int32(0))
+            of_kind = interaction.experts[kind](request.key, request.state, jnp.int32(0))  # layers fill in the attempts
             said = select(request.kind == kind, text.pad(text.cut(of_kind, capacity), capacity), said)
         return Text(jnp.asarray(said.ids, jnp.int32), jnp.asarray(said.length, jnp.int32))
 
@@ -125,7 +134,7 @@ def begin(interaction: Interaction, lanes: Lane, start_keys: jax.Array) -> Lane:
 
 
 def begin_segment(writing: Writing, begins: jax.Array) -> Writing:
-    """Returns who writes in lanes `[b]`, of which those where `begins`, bool `[b]`, is true ask for their next segment."""
+    """Returns who writes in lanes `[b]`: where `begins`, bool `[b]`, is true, the policy, until a writer has answered."""
     return writing._replace(asks=writing.asks | begins, author=jnp.where(begins, POLICY, writing.author))
 
 
@@ -158,7 +167,8 @@ def ask(interaction: Interaction, writer: Writer, variables: Any, curriculum: Cu
         )
         proposal = writer.write(variables, curriculum, request, writing.asks)
         fits = jax.vmap(functools.partial(_fits, interaction.grammar, interaction.size.written))(request, proposal.text)
-        author = jnp.where(fits, proposal.author, POLICY).astype(jnp.int32)
+        is_author = fits & (proposal.author > 0) & (proposal.author <= np.iinfo(np.int8).max)
+        author = jnp.where(is_author, proposal.author, POLICY).astype(jnp.int32)
         answered = writing._replace(author=author, proposed=jax.vmap(_fitted, (None, 0))(interaction.size.written, proposal.text))
         return jax.vmap(select)(writing.asks, answered, writing)._replace(asks=jnp.zeros_like(writing.asks))
 

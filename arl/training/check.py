@@ -36,6 +36,8 @@ def check_parts(
     check_whole(first_step=first_step)
     if first_step < 0:
         raise ArlError(f"first_step is {first_step}; set it >= 0")
+    if "value" not in policy.heads:
+        raise ArlError('the policy has no head "value"; add it to Policy.heads, or one that returns zeros')
     if policy.context_length is not None and policy.context_length < interaction.size.context:
         raise ArlError(
             f"a policy for contexts of {policy.context_length} tokens cannot score those of {interaction.size.context} of an episode; "
@@ -101,8 +103,22 @@ def check_writer(rollout_config: RolloutConfig, config: LearnerConfig, writer: W
     if writes != (config.imitation_weight > 0):
         what = "nothing is learned of what others write" if writes else "the policy writes everything, and there is nothing to imitate"
         raise ArlError(f"{what}; set LearnerConfig.imitation_weight > 0 and RolloutConfig.expert_share > 0 (or give a writer), or neither")
+    if writer is not None:
+        check_whole(**{"Writer.num_lanes": writer.num_lanes})
+        if writer.num_lanes < 0:
+            raise ArlError(f"Writer.num_lanes is {writer.num_lanes}; set it >= 0")
+    if writes and rollout_config.decoding.narrows:
+        raise ArlError(
+            "a writer may write what top-k, top-p and min-p drop; set Decoding.top_k=0, top_p=1 and min_p=0, or leave the writer out"
+        )
     if rollout_config.expert_share and rollout_config.expert_unit == "segment" and config.group_size > 1:
         raise ArlError("a group has one writer; set RolloutConfig.expert_unit='episode', or LearnerConfig.group_size=1")
+
+
+def check_importance_cap(importance_cap: float) -> None:
+    """Raises an `ArlError` if `importance_cap`, the largest importance weight, is not above 0."""
+    if not importance_cap > 0:
+        raise ArlError(f"importance_cap is {importance_cap}; set it above 0, or to math.inf for no truncation")
 
 
 def check_layout(config: LearnerConfig, layout: Layout) -> None:
@@ -111,6 +127,8 @@ def check_layout(config: LearnerConfig, layout: Layout) -> None:
     Raises:
       ArlError: if one of these does not hold.
     """
+    if not isinstance(layout, Layout):
+        raise ArlError(f"layout is {_with_article(type(layout).__name__)}; give a Layout, such as Layout(mesh)")
     mesh, num_devices = layout.mesh, layout.num_devices
     check_whole(**{"Layout.num_devices": num_devices})
     if num_devices < 1:
@@ -125,7 +143,10 @@ def check_layout(config: LearnerConfig, layout: Layout) -> None:
     if config.blocks % shares:
         raise ArlError(f"{config.blocks} blocks of lanes do not divide among {shares} devices; set LearnerConfig.blocks to a multiple")
     if config.num_lanes // shares % config.group_size:
-        raise ArlError(f"a group of {config.group_size} lanes does not fit on one of {shares} devices; set more lanes or smaller groups")
+        raise ArlError(
+            f"a group of {config.group_size} lanes does not fit on one of {shares} devices; set LearnerConfig.num_lanes higher, or its "
+            "group_size lower"
+        )
     if mesh is not None and config.num_lanes % mesh.size:
         raise ArlError(f"{config.num_lanes} lanes do not divide among {mesh.size} devices; set LearnerConfig.num_lanes to a multiple")
     if num_devices > 1 and layout.device_axis is None:

@@ -49,8 +49,9 @@ class Rule:
 
     Attributes:
       estimator: estimator of their advantages, a name in `arl.training.credit.ESTIMATORS`; "" for `LearnerConfig.credit`.
-      span: what counts for a segment. "episode": all that follows in its episode. "attempt": what follows in its attempt. "kind": the
-        segments of the kind are the only decisions, the step of each is all that follows until the next one, and lambda counts them.
+      span: what counts for a segment. "episode": all that follows in its episode. "attempt": what follows in its attempt; values should
+        then be those of an attempt too (`LearnerConfig.value_rule`). "kind": the segments of the kind are the only decisions, the step of
+        each is all that follows until the next one, and lambda counts them.
       gae_lambda: lambda of generalised advantage estimation; None for `LearnerConfig.gae_lambda`.
       weight: factor of their policy loss.
       entropy: factor of `LearnerConfig.entropy` at their tokens.

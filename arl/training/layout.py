@@ -4,8 +4,8 @@
 - "fsdp" divides the lanes and the weights (ZeRO, arXiv:1910.02054, stage 3).
 - "tensor" divides the weights and the products with them (Megatron-LM, arXiv:1909.08053).
 
-In a rollout lanes are divided among all devices, and each has all weights, gathered once before. Its loop therefore holds no collective,
-and no device waits for another's lanes.
+In a rollout every device has its own lanes and all weights, gathered once before the loop. The loop holds no collective, so that no device
+waits for another's lanes.
 """
 
 import math
@@ -20,14 +20,14 @@ from arl.types import ArlError
 DATA_AXIS, FSDP_AXIS, TENSOR_AXIS = "data", "fsdp", "tensor"
 LANE_AXES = (DATA_AXIS, FSDP_AXIS)
 RULES = {"vocab": TENSOR_AXIS, "heads": TENSOR_AXIS, "mlp": TENSOR_AXIS, "embed": FSDP_AXIS}
-"""The axis of a mesh that divides each logical axis of the weights, see `Policy.axes`. Where it does not divide evenly, nothing does."""
+"""The axis of a mesh that divides each logical axis of the weights, see `Policy.axes`. What does not divide evenly is replicated."""
 
 
 class Layout(NamedTuple):
     """How a program is divided among devices: by a mesh under `jax.jit`, or by a mapped axis under `jax.shard_map` or `jax.pmap`.
 
     Attributes:
-      mesh: mesh with an axis "data", and "fsdp" and "tensor" if wanted; None for one device, or the program of one of several.
+      mesh: mesh with axes among "data", "fsdp" and "tensor"; None for one device, or under `device_axis`.
       device_axis: mapped axis of devices, for the program of one device; each then has `num_lanes / num_devices` lanes.
       num_devices: number of devices on `device_axis`.
       seed_axis: axis of a `jax.vmap` over seeds.
@@ -63,7 +63,7 @@ class Layout(NamedTuple):
         return jax.tree.map(lambda x, axes: self._of_array(x.shape, axes), variables, names)
 
     def like_weights(self, weights: Any, partitions: Any, state: Any) -> Any:
-        """Returns the partition of each array of an optimizer's state: that of the weights of whose shape and name it is, or none.
+        """Returns the partition of each array of an optimizer's state: that of the weight whose name and shape it has, else replicated.
 
         Args:
           weights: the trainable variables.

@@ -109,7 +109,7 @@ def make_learner(
       policy: the policy that writes.
       rollout_config: how lanes are rolled out.
       config: how the agent learns from its trajectories.
-      estimate: estimator of advantages; None takes `config.credit`.
+      estimate: estimator of advantages; None takes `config.credit`. Its advantages are standardised if `config.normalize` is set.
       optimizer: optimizer of the trainable variables; None for that of `make_optimizer(config)`.
       curriculum: initial value of the part that `interaction.update_curriculum` changes; None for none.
       first_step: number of updates before this learner's first one, those of a warm start; its schedules start there.
@@ -130,10 +130,11 @@ def make_learner(
     check.check_parts(interaction, policy, rollout_config, config, curriculum, first_step)
     check.check_estimate(rollout_config, config, estimate)
     check.check_writer(rollout_config, config, writer)
+    check.check_layout(config, layout)
+    check.check_importance_cap(importance_cap)
+    rollout.check_rollout(interaction, rollout_config, policy.vocab_size)
     if rollout_config.expert_share:
         writer = rollout.expert_writer(interaction, rollout_config.expert_share, rollout_config.expert_unit)
-    check.check_layout(config, layout)
-    rollout.check_rollout(interaction, rollout_config, policy.vocab_size)
     roll_out = functools.partial(rollout.roll_out, interaction, policy, rollout_config, writer=writer, axis_name=layout.seed_axis)
     program = _Program(
         interaction,
@@ -177,8 +178,9 @@ class _Program:
     @property
     def keeps_lanes(self) -> bool:
         """Whether episodes go on in the next trajectory."""
-        # Where experts write everything, as in a warm start, they are new: the state then has the form of the learner's that follows.
-        return self.rollout_config.restarts and self.rollout_config.expert_share < 1
+        # In a warm start they are new, and those of the learner that follows are passed through.
+        is_warm_start = self.rollout_config.expert_share == 1 and "expert.share" not in self.config.schedules
+        return self.rollout_config.restarts and not is_warm_start
 
     @property
     def num_blocks(self) -> int:
@@ -205,7 +207,7 @@ class _Program:
 
     def learn(self, state: TrainState, experience: Experience) -> tuple[TrainState, dict[str, jax.Array]]:
         trajectory, lanes, usage = experience
-        if self.layout.divides_weights:  # the lanes of a rollout are divided among more devices
+        if self.layout.divides_weights:  # rollouts divide lanes over all axes, the loss does not over "tensor"
             trajectory = jax.lax.with_sharding_constraint(trajectory, self.layout.named(self.layout.lanes))
         _, key_epochs = self.keys(state)
         batch, metrics = self.make_batch(state, trajectory)
@@ -245,8 +247,9 @@ class _Program:
         if config.kl_weight:
             reference = self.log_probs(self.reference_of(state), trajectory)
             if config.kl_in_reward:
-                divergence = objectives.KL_ESTIMATORS[config.kl_estimator](old, reference, decides)
-                reward = objectives.kl_in_reward(reward, divergence, decides, config.kl_weight)
+                own = decides & (trajectory.author == 0)
+                divergence = objectives.KL_ESTIMATORS[config.kl_estimator](old, reference, own)
+                reward = objectives.kl_in_reward(reward, divergence, own, config.kl_weight)
         credit = rules.assign(trajectory, reward, config, self.estimator, self.axis_name)
         advantage = credit.advantage
         if self.policy.behaviour:
@@ -269,7 +272,7 @@ class _Program:
         return state.variables._replace(trainable=state.reference)
 
     def keys(self, state: TrainState) -> jax.Array:
-        """Returns the random keys of an update, of its new lanes and of its epochs."""
+        """Returns the two random keys of an update: of its new lanes, and of its epochs."""
         return jax.random.split(jax.random.fold_in(state.key, state.step))
 
     def take_epochs(
@@ -283,7 +286,7 @@ class _Program:
         epoch = functools.partial(take_epoch, self.optimizer, self.config, part_loss, batch, self.num_blocks, first_block, self.axis_name)
         carry, keys = (state.variables.trainable, state.optimizer_state), jax.random.split(key, self.config.epochs)
         (trainable, optimizer_state), learned = jax.lax.scan(epoch, carry, keys)
-        # Before the first step the policy is the behaviour policy, so any gap between their log-probs is numerical error.
+        # Before the first step any gap is numerical error, unless other variables rolled out (`Policy.behaviour`).
         gap = learned.pop("max_log_prob_gap")[0, 0]
         gap = jax.lax.pmax(gap, self.axis_name) if self.axis_name else gap
         learned = {name: jnp.mean(value) for name, value in learned.items()}

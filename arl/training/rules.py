@@ -1,4 +1,4 @@
-"""Credit by kind of segment: each rule runs over the whole trajectory, and each token takes the result of its kind's rule."""
+"""Credit by kind of segment: each rule is evaluated on the whole trajectory, and a token takes the advantage of its kind's rule."""
 
 import dataclasses
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from arl.types import Kind, Trajectory
 
 
 class _Estimate(NamedTuple):
-    """What rules have in common whose advantages are estimated at once.
+    """How a rule estimates advantages; rules that are equal in this share one evaluation.
 
     Attributes:
       estimator: name of the estimator; "" for that of the learner.
@@ -42,14 +42,15 @@ def assign(
       axis_name: mapped axis of devices over which advantages are standardised.
 
     Returns:
-      The credit, of which `advantage` and `is_kept` are those of each token's kind.
+      The credit: `advantage` and `is_kept` by the rule of each token's kind, `target` by `value_rule`.
 
     Raises:
       ArlError: if an estimator returns something else than a `Credit`.
     """
     rules = {Kind[name.upper()]: rule for name, rule in config.rules.items()}
-    estimate_of = {kind: _estimate_of(kind, rules.get(kind, Rule()), config) for kind in Kind}
-    whole = _estimate_of(Kind.PAD, Rule(), config)
+    named = config.credit if default == ESTIMATORS.get(config.credit) else ""
+    estimate_of = {kind: _estimate_of(kind, rules.get(kind, Rule()), config, named) for kind in Kind}
+    whole = _estimate_of(Kind.PAD, Rule(), config, named)
     credits: dict[_Estimate, Credit] = {}
     for estimate in [whole, *(estimate_of[kind] for kind in rules)]:
         if estimate not in credits:
@@ -88,9 +89,9 @@ def scales(config: LearnerConfig, kind: jax.Array, field: str) -> jax.Array:
     return jnp.array(factors, jnp.float32)[kind]
 
 
-def _estimate_of(kind: Kind, rule: Rule, config: LearnerConfig) -> _Estimate:
+def _estimate_of(kind: Kind, rule: Rule, config: LearnerConfig, default: str) -> _Estimate:
     gae_lambda = config.gae_lambda if rule.gae_lambda is None else rule.gae_lambda
-    estimator = "" if rule.estimator == config.credit else rule.estimator
+    estimator = "" if rule.estimator == default else rule.estimator
     return _Estimate(estimator, gae_lambda, rule.span, kind if rule.span == "kind" else None)
 
 
@@ -113,10 +114,6 @@ def _run(estimate: _Estimate, trajectory: Trajectory, reward: jax.Array, config:
 
 
 def _ends_attempt(trajectory: Trajectory) -> jax.Array:
-    """Returns the positions, bool `[B, T]`, after which the next token sampled in the lane belongs to another attempt."""
-    num_tokens = trajectory.is_sampled.shape[1]
-    index = jnp.where(trajectory.is_sampled, jnp.arange(num_tokens), num_tokens)
-    following = jax.lax.cummin(index, axis=1, reverse=True)  # the next sampled position, this one included
-    following = jnp.pad(following[:, 1:], ((0, 0), (0, 1)), constant_values=num_tokens)
-    attempt = jnp.take_along_axis(trajectory.attempt, jnp.minimum(following, num_tokens - 1), axis=1)
-    return trajectory.ends_segment & (following < num_tokens) & (attempt != trajectory.attempt)
+    """Returns the positions, bool `[B, T]`, at which a segment ends an attempt: what is read next belongs to another one."""
+    following = jnp.pad(trajectory.attempt[:, 1:], ((0, 0), (0, 1)))
+    return trajectory.ends_segment & (following != trajectory.attempt)

@@ -13,15 +13,17 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from arl.models import Policy
 from arl.rollout import Decoding, RolloutConfig
 from arl.training.config import LearnerConfig, Schedule
+from arl.training.credit import Credit, monte_carlo
 from arl.training.epoch import make_optimizer
 from arl.training.learner import Experience, Learner, TrainState, make_learner
 from arl.training.parallel import Update
-from arl.types import ArlError, Interaction, select
+from arl.types import ArlError, Interaction, Trajectory, select
 
 
 def make_warm_start(
@@ -59,7 +61,7 @@ def make_warm_start(
         raise ArlError(f"num_updates is {num_updates}; set it >= 1, or leave the warm start out")
     if not interaction.has_expert:
         raise ArlError("there is no expert to imitate; give the environment an expert, or leave the warm start out (Config.warm_start=0)")
-    options |= {"estimate": None, "first_step": 0, "writer": None}
+    options |= {"estimate": _clone, "first_step": 0, "writer": None}
     imitated = interaction._replace(update_curriculum=None)  # the curriculum must adapt to the agent's outcomes, not the expert's
     cloning = make_learner(imitated, policy, expert_rollout(rollout_config), cloning_config(config, num_updates), **options)
     optimizer = options.get("optimizer") or make_optimizer(config)
@@ -73,6 +75,12 @@ def make_warm_start(
         return state._replace(optimizer_state=optimizer_state, reference=reference), metrics
 
     return Learner(cloning.init, cloning.collect, learn, cloning.shardings)
+
+
+def _clone(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
+    """Returns the value targets of an expert's episodes; nothing is kept, as rewards teach nothing of what the expert leaves open."""
+    credit = monte_carlo(trajectory, reward, config)
+    return credit._replace(is_kept=jnp.zeros_like(trajectory.is_sampled))
 
 
 def expert_rollout(config: RolloutConfig) -> RolloutConfig:

@@ -155,7 +155,7 @@ def test_a_fingerprint_tells_of_every_element_its_place_and_its_name(dtype):
 
 
 def test_pretrained_weights_of_another_form_are_refused():
-    with pytest.raises(ValueError, match=r"have head of shape \(3, 2\), and the model has shape"):
+    with pytest.raises(ValueError, match=r"have head of shape \(3, 2\); give them in the model\'s shape"):
         tiny.model().init(jax.random.key(0), {"head": jnp.zeros((3, 2))})
-    with pytest.raises(ValueError, match="have hed of shape"):
+    with pytest.raises(ValueError, match="have an unknown hed; remove it"):
         tiny.model().init(jax.random.key(0), {"hed": jnp.zeros((3, 2))})

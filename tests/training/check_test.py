@@ -104,3 +104,21 @@ def test_what_cannot_be_a_learner_is_refused_at_once(options, words):
     with pytest.raises(ValueError) as caught:
         make(**options)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(importance_cap=0.0), "importance_cap is 0.0; set it above 0"),
+        (dict(importance_cap=float("nan")), "set it above 0"),
+        (dict(layout=jax.make_mesh((1,), ("data",))), "layout is a Mesh; give a Layout, such as Layout"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        make(**options)
+
+
+def test_a_policy_without_values_is_refused():
+    with pytest.raises(ValueError, match='has no head "value"; add it to Policy.heads'):
+        make(model=tiny.model()._replace(heads={}))

@@ -330,6 +330,14 @@ def test_a_writer_that_is_none_or_one_too_many_is_refused():
         make_learner(rounds(), config, rollout_options={"expert_share": 1.0}, writer=writer)
     with pytest.raises(ValueError, match="which is a function; give a rollout.Writer"):
         make_learner(rounds(), config, writer=writer.write)
+    with pytest.raises(ValueError, match="Writer.num_lanes is -1; set it >= 0"):
+        make_learner(rounds(), config, writer=writer._replace(num_lanes=-1))
+    with pytest.raises(ValueError, match="a writer may write what top-k, top-p and min-p drop; set Decoding.top_k=0"):
+        make_learner(rounds(), config, writer=writer, rollout_options={"decoding": rollout.Decoding(top_k=2)})
+    with pytest.raises(ValueError, match="unit is 'turn'; set it to one of episode, segment"):
+        rollout.expert_writer(rounds(), unit="turn")
+    with pytest.raises(ValueError, match="there is no expert for ACTION"):
+        rollout.expert_writer(rounds()._replace(experts={}))
 
 
 def test_a_warm_start_that_cannot_be_is_refused():
@@ -348,6 +356,13 @@ def test_a_warm_start_takes_the_options_of_the_learner_that_goes_on():
     found, wanted = (make_warm_start(rounds(), **options) for options in ({"estimate": never, "first_step": NUM_CLONED}, {}))
     programs = [jax.jit(learner.update).lower(jax.eval_shape(learner.init, jax.random.key(0))).as_text() for learner in (found, wanted)]
     assert programs[0] == programs[1]
+
+
+def test_rewards_teach_a_warm_start_nothing_of_what_its_expert_leaves_open():
+    """The notes of these rounds: the policy writes them, and they are not learned from."""
+    learner = make_warm_start(rounds())
+    _, metrics = jax.jit(learner.update)(jax.jit(learner.init)(jax.random.key(0)))
+    assert metrics["imitated_share"] < 0.95 and metrics["policy_loss"] == 0 and metrics["clip_share"] == 0
 
 
 def test_a_warm_start_fits_before_any_learner():

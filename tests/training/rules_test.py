@@ -10,6 +10,7 @@ import pytest
 
 from arl import training
 from arl.training import ESTIMATORS, Rule, rules
+from arl.training import credit as credits
 from arl.types import Kind
 from tests import tiny
 
@@ -150,6 +151,31 @@ def test_rules_that_estimate_alike_are_standardised_together_and_others_apart():
     by_kind = assign(found, dataclasses.replace(normal, normalize_by_kind=True))
     for kind in (Kind.THINK, Kind.ACTION, Kind.REFLECTION):
         np.testing.assert_allclose(moments(by_kind, of(kind)), (0, 1), atol=1e-5)
+
+
+def test_a_named_estimator_is_not_the_one_that_was_given():
+    found, table = trajectory(), {"reflection": Rule(estimator="gae")}
+    mine = credits.NamedEstimator(ESTIMATORS["monte_carlo"].estimate)
+    credit, plain = assign(found, dataclasses.replace(CONFIG, rules=table), mine), assign(found, CONFIG)
+    own = found.is_sampled & (found.kind == Kind.REFLECTION)
+    np.testing.assert_array_equal(credit.advantage[own], plain.advantage[own])
+    assert np.abs(np.asarray(credit.advantage - plain.advantage))[found.is_sampled & ~own].max() > 0.1
+
+
+def test_an_attempt_that_is_cut_keeps_its_bootstrap():
+    """Lanes that restart: the last attempt of a truncated episode ends with the value of what was read last."""
+    found = trajectory("limits in attempts", restarts=True, trajectory_length=tiny.agent("limits in attempts").size.context + 60)
+    config = dataclasses.replace(CONFIG, credit="monte_carlo", rules={"action": Rule(span="attempt")})
+    credit, checked = assign(found, config, ESTIMATORS["monte_carlo"]), 0
+    reward = reward_of(found)
+    for lane in range(len(found.token)):
+        for cut in np.flatnonzero(found.is_truncated[lane] & found.ends_episode[lane]):
+            last = np.flatnonzero(found.is_sampled[lane, :cut]).max()
+            wanted = reward[lane, last] + found.discount[lane, last] * found.value[lane, cut]
+            if found.kind[lane, last] == Kind.ACTION:
+                np.testing.assert_allclose(credit.advantage[lane, last], wanted, atol=1e-5)
+                checked += 1
+    assert checked > 2
 
 
 def test_a_named_rule_gives_the_targets_of_the_value():
