@@ -112,8 +112,8 @@ def from_dict(values: dict[str, Any]) -> Config:
     Raises:
       ArlError: for an unknown field, a wrong type or an invalid value.
     """
-    if isinstance(values.get("environment"), dict):
-        raise ArlError("this config was written by an earlier arl, which named environments and agents otherwise; make the run again")
+    if isinstance(values.get("environment"), dict) or "expert" in values.get("rollout", {}):
+        raise ArlError("this config was written by an earlier arl, which named some of its fields otherwise; make the run again")
     read = {name: _read(name, name, values[name]) for name in ("environment", "agent") if name in values}
     return parts.make(Config, {**values, **read}, "config")
 

@@ -154,8 +154,8 @@ def not_finite(arrays: Arrays) -> str:
 
 
 def is_former(arrays: Arrays) -> bool:
-    """Returns whether arrays were packed by an earlier version, which had one checksum, or none."""
-    return _CHECKSUMS not in arrays and "checksum" in arrays
+    """Returns whether arrays were packed by an earlier version, which had one checksum, or other names of variables."""
+    return (_CHECKSUMS not in arrays and "checksum" in arrays) or any(name.startswith("params.") for name in arrays)
 
 
 def _shards(name: str, leaf: Any) -> Iterable[tuple[str, Any]]:

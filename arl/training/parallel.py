@@ -64,7 +64,7 @@ def jit_update(learner: Learner, state: TrainState) -> Update:
       state: state of all lanes, or its `jax.eval_shape`.
 
     Returns:
-      The update; it donates the buffers of its argument.
+      The update; it donates the buffers of its argument, those of frozen variables among them.
     """
     places = learner.shardings(state)
     return jax.jit(learner.update, in_shardings=(places,), out_shardings=(places, places.step), donate_argnums=0)

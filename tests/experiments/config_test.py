@@ -271,6 +271,8 @@ def test_a_lake_whose_steps_cost_is_refused():
 def test_a_config_of_an_earlier_version_is_refused_in_one_sentence():
     with pytest.raises(ArlError, match="written by an earlier arl"):
         from_dict({"preset": "reflection", "environment": {"name": "number_guess"}, "agent": {"num_attempts": 4}})
+    with pytest.raises(ArlError, match="written by an earlier arl"):
+        from_dict({"preset": "reflection", "rollout": {"expert": False}, "learner": {"entropy_scales": {}}})
 
 
 def test_what_is_written_of_a_part_is_read_as_the_same_part():
