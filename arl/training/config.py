@@ -211,6 +211,10 @@ def _check_rules(config: LearnerConfig) -> None:
         for field in ("weight", "entropy"):
             if not 0 <= getattr(rule, field) < float("inf"):
                 raise ArlError(f"LearnerConfig.rules.{name}.{field} is {getattr(rule, field)}; set it to a number >= 0")
+    if config.normalize_by_kind and not config.normalize:
+        raise ArlError(
+            "advantages that are not standardised cannot be by kind; set LearnerConfig.normalize=True, or normalize_by_kind=False"
+        )
     if config.value_rule and config.value_rule not in config.rules:
         raise ArlError(f"LearnerConfig.value_rule is {config.value_rule!r}, and LearnerConfig.rules has none of that name; add it")
     if config.value_rule and config.rules[config.value_rule].span == "kind":

@@ -78,6 +78,7 @@ IMPOSSIBLE = [
     (dict(rules={"action": Rule(gae_lambda=1.5)}), "rules.action.gae_lambda is 1.5; set it between 0 and 1"),
     (dict(rules={"action": Rule(weight=-1.0)}), "rules.action.weight is -1.0; set it to a number >= 0"),
     (dict(value_rule="action"), "has none of that name"),
+    (dict(normalize=False, normalize_by_kind=True), "set LearnerConfig.normalize=True, or normalize_by_kind=False"),
     (dict(rules={"action": Rule(span="kind")}, value_rule="action"), "targets for its own segments alone"),
     *[
         (dict(**{name: "none"}), f"LearnerConfig.{name} is 'none'; set it to one of")
