@@ -12,6 +12,7 @@ from arl import agents, envs, models, rollout, text
 from arl.agents import Act, Attempts, History, Reflection, Remember, Think, UseTools, Window
 from arl.rollout.sampling import options
 from arl.task import Environment, Step, Task
+from arl.training import LearnerConfig, Schedule
 from arl.types import Grammar, Interaction, Kind, Reward, Segment, Text, Trajectory
 
 TOKENIZER = text.load_tokenizer()
@@ -86,6 +87,17 @@ COMPOSITIONS = {
     "cost": lambda: make(make_walk(2), Act(step_cost=0.25), Attempts(2, History())),
 }
 CURRICULUM = {"attempts": {"keep": jnp.float32(0.5)}}
+
+
+LEARNER = LearnerConfig(
+    num_lanes=32,
+    blocks=8,
+    minibatches=2,
+    microbatch=16,
+    epochs=2,
+    adam_epsilon=1e-3,  # else rounding decides the direction of weights whose gradient is nearly 0
+    learning_rate=Schedule(1e-2, 1e-2),
+)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import dataclasses
 
 from arl.rollout.decoding import MOST_KEPT, Decoding, num_kept
+from arl.rollout.writers import UNITS
 from arl.types import ArlError, Interaction, check_whole
 
 SLOT_UNIT = 8  # slots of the cache are a multiple of this, the size of a vector register; stages of a long cache of four times this
@@ -136,7 +137,7 @@ def _check_expert(interaction: Interaction, config: RolloutConfig) -> None:
     """Raises `ArlError` if experts cannot write the share that a config asks for."""
     if not 0 <= config.expert_share <= 1:
         raise ArlError(f"RolloutConfig.expert_share is {config.expert_share}; set it between 0 and 1")
-    if config.expert_unit not in ("episode", "segment"):
+    if config.expert_unit not in UNITS:
         raise ArlError(f"RolloutConfig.expert_unit is {config.expert_unit!r}; set it to 'episode' or 'segment'")
     if config.expert_share and not interaction.has_expert:
         raise ArlError("no expert can write in the policy's place; give the environment an expert, or set RolloutConfig.expert_share=0")

@@ -199,7 +199,7 @@ def restart(interaction: Interaction, curriculum: Curriculum, lane: Lane) -> Lan
     """Returns the lane at the start of its next episode, in the same trajectory."""
     key = _key(lane, _START)
     state, turn = interaction.start(key, curriculum)
-    writing = lane.writing and lane.writing._replace(episode_draw=draw_episode(key))
+    writing = lane.writing and lane.writing._replace(episode_draw=draw_author(key))
     lane = lane._replace(context_start=lane.position, turn=jnp.int32(0), episode=lane.episode + 1, writing=writing)
     return _take_turn(interaction, lane, state, turn, text.empty(0), Kind.PROMPT)
 
@@ -219,8 +219,8 @@ def draw(lane: Lane) -> jax.Array:
     return jax.random.uniform(_key(lane, _SAMPLE))
 
 
-def draw_episode(key: jax.Array) -> jax.Array:
-    """Returns the random number, float32 `[]` in [0, 1), of an episode that starts with a key."""
+def draw_author(key: jax.Array) -> jax.Array:
+    """Returns the random number, float32 `[]` in [0, 1), by which it is drawn who writes an episode or a segment that begins with a key."""
     return jax.random.uniform(jax.random.fold_in(key, 2**31 - 1))
 
 

@@ -92,9 +92,9 @@ def roll_out(
     config, num_lanes = fit(config, interaction), lanes.position.shape[0]
     shapes = schedule.make_shapes(num_lanes, config.widths)
     trajectory = _empty_trajectory(interaction, config, num_lanes)
-    serve = functools.partial(_serve, interaction, writer, config) if writer else lambda variables, curriculum, lanes: lanes
     waits = writer is not None and writer.num_lanes > 0
-    serve_at_once = (lambda variables, curriculum, lanes: lanes) if waits else serve
+    serve = functools.partial(_serve, interaction, writer, config)
+    serve_at_once = serve if writer and not waits else lambda variables, curriculum, lanes: lanes
     go_on = jax.jit(functools.partial(_go_on, interaction, policy, config, serve_at_once))  # traced once for all stages and widths
     calls = [functools.partial(_call, policy, config, shape, go_on, variables, curriculum) for shape in shapes]
 

@@ -13,12 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
-from arl.rollout.lanes import Lane, Writing, draw_episode, segment_key
+from arl.rollout.lanes import Lane, Writing, draw_author, segment_key
 from arl.types import AgentState, ArlError, Curriculum, Grammar, Interaction, Text, select
 
 UNITS = ("episode", "segment")
 POLICY, EXPERT = 0, 1  # authors; a writer of your own may have any number from 1 to 127
-_MIXTURE = 2**31 - 1  # folded into the key of a segment, to draw who writes it
 
 
 class Request(NamedTuple):
@@ -104,8 +103,7 @@ def expert_writer(interaction: Interaction, share: float = 1.0, unit: str = "epi
 
     def write(variables, curriculum, request, asks):
         del variables, asks
-        keys = jax.vmap(jax.random.fold_in, (0, None))(request.key, _MIXTURE)
-        drawn = request.episode_draw if unit == "episode" else jax.vmap(jax.random.uniform)(keys)
+        drawn = request.episode_draw if unit == "episode" else jax.vmap(draw_author)(request.key)
         is_expert = drawn < curriculum.get("expert", {}).get("share", share)
         return Proposal(jax.vmap(of_lane)(request), jnp.where(is_expert, EXPERT, POLICY))
 
@@ -127,7 +125,7 @@ def begin(interaction: Interaction, lanes: Lane, start_keys: jax.Array) -> Lane:
     writing = Writing(
         author=jnp.zeros(num_lanes, jnp.int32),
         proposed=Text(jnp.zeros((num_lanes, interaction.size.written), jnp.int32), jnp.zeros(num_lanes, jnp.int32)),
-        episode_draw=jax.vmap(draw_episode)(start_keys),
+        episode_draw=jax.vmap(draw_author)(start_keys),
         asks=jnp.ones(num_lanes, bool),
     )
     return lanes._replace(writing=writing)

@@ -107,10 +107,10 @@ def check_writer(rollout_config: RolloutConfig, config: LearnerConfig, writer: W
         check_whole(**{"Writer.num_lanes": writer.num_lanes})
         if writer.num_lanes < 0:
             raise ArlError(f"Writer.num_lanes is {writer.num_lanes}; set it >= 0")
-    if writes and rollout_config.decoding.narrows:
-        raise ArlError(
-            "a writer may write what top-k, top-p and min-p drop; set Decoding.top_k=0, top_p=1 and min_p=0, or leave the writer out"
-        )
+        if rollout_config.decoding.narrows:
+            raise ArlError(
+                "a writer may write what top-k, top-p and min-p drop; set Decoding.top_k=0, top_p=1 and min_p=0, or leave the writer out"
+            )
     if rollout_config.expert_share and rollout_config.expert_unit == "segment" and config.group_size > 1:
         raise ArlError("a group has one writer; set RolloutConfig.expert_unit='episode', or LearnerConfig.group_size=1")
 

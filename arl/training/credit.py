@@ -43,6 +43,16 @@ def is_decision(trajectory: Trajectory) -> jax.Array:
     return trajectory.is_sampled & trajectory.has_choice
 
 
+def is_own_decision(trajectory: Trajectory) -> jax.Array:
+    """Returns the decisions of the policy, bool `[B, T]`."""
+    return is_decision(trajectory) & (trajectory.author == 0)
+
+
+def is_imitated(trajectory: Trajectory) -> jax.Array:
+    """Returns the decisions of other authors, bool `[B, T]`."""
+    return is_decision(trajectory) & (trajectory.author > 0)
+
+
 def counts(trajectory: Trajectory, is_kept: jax.Array, config: LearnerConfig) -> jax.Array:
     """Returns the decisions, all of the policy's own, over which the means of divergence and entropy are taken.
 
@@ -55,7 +65,7 @@ def counts(trajectory: Trajectory, is_kept: jax.Array, config: LearnerConfig) ->
       bool `[B, T]`.
     """
     is_in = jnp.any(is_kept, axis=1, keepdims=True) if config.zero_variance_groups == "filter" else True
-    return is_decision(trajectory) & is_in & (trajectory.author == 0)
+    return is_own_decision(trajectory) & is_in
 
 
 def gae(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:

@@ -19,7 +19,7 @@ from arl.training import config as configs
 from arl.training import loss as losses
 from arl.training.backend import backend_fault
 from arl.training.config import LearnerConfig
-from arl.training.credit import ESTIMATORS, Estimator, NamedEstimator, counts, is_decision, total_reward
+from arl.training.credit import ESTIMATORS, Estimator, NamedEstimator, counts, is_decision, is_own_decision, total_reward
 from arl.training.epoch import make_optimizer, take_epoch
 from arl.training.layout import Layout
 from arl.training.loss import Batch
@@ -247,7 +247,7 @@ class _Program:
         if config.kl_weight:
             reference = self.log_probs(self.reference_of(state), trajectory)
             if config.kl_in_reward:
-                own = decides & (trajectory.author == 0)
+                own = is_own_decision(trajectory)
                 divergence = objectives.KL_ESTIMATORS[config.kl_estimator](old, reference, own)
                 reward = objectives.kl_in_reward(reward, divergence, own, config.kl_weight)
         credit = rules.assign(trajectory, reward, config, self.estimator, self.axis_name)

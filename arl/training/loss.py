@@ -7,7 +7,6 @@ Each term is a weighted sum over tokens, divided by a total over the whole minib
 microbatches, and their gradients, therefore add up to those of the minibatch.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 from arl import objectives
 from arl.models import Policy
 from arl.training.config import LearnerConfig
-from arl.training.credit import is_decision
+from arl.training.credit import is_imitated
 from arl.training.rules import scales
 from arl.training.scoring import score
 from arl.types import Grammar, Trajectory
@@ -63,7 +62,9 @@ class Totals(NamedTuple):
 
 def count(batch: Batch, config: LearnerConfig) -> Totals:
     """Returns the totals of a batch, to be added over microbatches and devices."""
-    policy, decisions, imitated = (_weights(which, batch, config)[1] for which in (batch.is_kept, batch.decides, _imitated(batch)))
+    policy, decisions, imitated = (
+        _weights(which, batch, config)[1] for which in (batch.is_kept, batch.decides, is_imitated(batch.trajectory))
+    )
     return Totals(policy, decisions, jnp.sum(batch.trajectory.is_sampled * 1.0), imitated)
 
 
@@ -117,22 +118,17 @@ def loss(
         "max_log_prob_gap": jnp.max(jnp.where(trajectory.is_sampled, jnp.abs(log_prob - trajectory.log_prob), 0.0)),
     }
     bonus = entropy_weight * mean(entropy * scales(config, trajectory.kind, "entropy"))
-    terms = [metrics["policy_loss"], config.value_weight * metrics["value_loss"], -bonus]
+    total = metrics["policy_loss"] + config.value_weight * metrics["value_loss"] - bonus
     if config.kl_weight:
         estimator = objectives.KL_ESTIMATORS[config.kl_estimator]
         metrics["kl_from_reference"] = mean(estimator(log_prob, batch.reference_log_prob, batch.decides))
-        terms += [] if config.kl_in_reward else [config.kl_weight * metrics["kl_from_reference"]]
+        if not config.kl_in_reward:
+            total += config.kl_weight * metrics["kl_from_reference"]
     if config.imitation_weight:
-        weight, _ = _weights(_imitated(batch), batch, config)
+        weight, _ = _weights(is_imitated(trajectory), batch, config)
         metrics["cross_entropy"] = objectives.weighted_mean(objectives.cross_entropy(log_prob, weight > 0), weight, totals.imitated)
-        terms += [config.imitation_weight * metrics["cross_entropy"]]
-    total = functools.reduce(jnp.add, terms)
+        total += config.imitation_weight * metrics["cross_entropy"]
     return total, {"loss": total, **jax.lax.stop_gradient(metrics)}
-
-
-def _imitated(batch: Batch) -> jax.Array:
-    """Returns the decisions, bool `[B, T]`, of other authors than the policy."""
-    return is_decision(batch.trajectory) & (batch.trajectory.author > 0)
 
 
 def _weights(is_kept: jax.Array, batch: Batch, config: LearnerConfig) -> tuple[jax.Array, jax.Array]:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from arl.rollout import Usage
+from arl.training.credit import is_imitated
 from arl.types import Kind, Size, Trajectory
 
 WRITTEN_KINDS = tuple(kind.name.lower() for kind in Kind if kind > Kind.OBSERVATION)
@@ -113,12 +114,11 @@ def imitation_metrics(trajectory: Trajectory, total: Callable = lambda x: x) -> 
       - `imitated_tokens`: count of these tokens.
       - `imitated_share`: share of the sampled tokens, those of other authors.
     """
-    is_other = trajectory.is_sampled & (trajectory.author > 0)
-    is_imitated = is_other & trajectory.has_choice
+    imitated = is_imitated(trajectory)
     sums = {
-        "surprise": jnp.sum(jnp.where(is_imitated, -trajectory.log_prob, 0.0)),
-        "imitated": jnp.sum(is_imitated * 1.0),
-        "others": jnp.sum(is_other * 1.0),
+        "surprise": jnp.sum(jnp.where(imitated, -trajectory.log_prob, 0.0)),
+        "imitated": jnp.sum(imitated * 1.0),
+        "others": jnp.sum((trajectory.is_sampled & (trajectory.author > 0)) * 1.0),
         "sampled": jnp.sum(trajectory.is_sampled * 1.0),
     }
     sums = total(sums)

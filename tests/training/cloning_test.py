@@ -17,14 +17,9 @@ from arl.training.evaluation import play
 from arl.training.loss import Batch
 from tests import tiny
 
-CONFIG = LearnerConfig(
+CONFIG = dataclasses.replace(
+    tiny.LEARNER,
     num_updates=3,
-    num_lanes=32,
-    blocks=8,
-    minibatches=2,
-    microbatch=16,
-    epochs=2,
-    adam_epsilon=1e-3,  # else rounding decides the direction of weights whose gradient is nearly 0
     learning_rate=Schedule(1e-2, 1e-3),
     entropy=Schedule(0.02, 0.0),
     schedules={"attempts.keep": Schedule(0.75, 0.0)},

@@ -1,5 +1,6 @@
 """Layouts: however lanes and weights are divided among eight devices, it is the program of one device."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,20 +11,11 @@ from jax.sharding import PartitionSpec
 
 from arl import training
 from arl.models import Variables
-from arl.training import Layout, LearnerConfig, Schedule, parallel
+from arl.training import Layout, LearnerConfig, parallel
 from arl.training.layout import RULES
 from tests import tiny
 
-CONFIG = LearnerConfig(
-    num_lanes=32,
-    blocks=8,
-    minibatches=2,
-    microbatch=16,
-    epochs=2,
-    adam_epsilon=1e-3,  # else rounding decides the direction of weights whose gradient is nearly 0
-    learning_rate=Schedule(1e-2, 1e-2),
-    kl_weight=0.1,
-)
+CONFIG = dataclasses.replace(tiny.LEARNER, kl_weight=0.1)
 MESHES = {"data": {"data": 8}, "all three": {"data": 2, "fsdp": 2, "tensor": 2}, "tensor": {"data": 4, "tensor": 2}}
 
 

@@ -15,17 +15,7 @@ from arl.agents import Attempts, History
 from arl.training import Layout, LearnerConfig, Schedule, parallel
 from tests import tiny
 
-CONFIG = LearnerConfig(
-    num_updates=20,
-    num_lanes=32,
-    blocks=8,
-    minibatches=2,
-    microbatch=16,
-    epochs=2,
-    adam_epsilon=1e-3,  # else rounding decides the direction of weights whose gradient is nearly 0
-    learning_rate=Schedule(1e-2, 1e-2),
-    schedules={"attempts.keep": Schedule(0.5, 0.0)},
-)
+CONFIG = dataclasses.replace(tiny.LEARNER, num_updates=20, schedules={"attempts.keep": Schedule(0.5, 0.0)})
 
 
 def make(name="annealed", restarts=False, learner=CONFIG, widths=(), **options):
