@@ -141,8 +141,8 @@ def thinking(quick: bool) -> dict[str, float]:
         "thinking_free_over_lock_step": taken["lock_step"] / taken["free"],
         "thinking_written_tokens_per_second": waiting / taken["free"],
         "thinking_mean_length": thought / (4 * num_lanes),
-        "thinking_useful_share_of_slots": useful["free"],
-        "thinking_useful_share_of_slots_lock_step": computed,
+        "thinking_useful_fraction_of_slots": useful["free"],
+        "thinking_useful_fraction_of_slots_lock_step": computed,
     }
 
 
@@ -150,7 +150,7 @@ def thinking(quick: bool) -> dict[str, float]:
 
 
 def utilisation(quick: bool) -> dict[str, float]:
-    """Returns the useful operations per second, in rollout and learning, as a share of the machine's best matrix product."""
+    """Returns the useful operations per second, in rollout and learning, as a fraction of the machine's best matrix product."""
     from experiments import benchmark_job, measure
 
     num_lanes, rounds = (16, 1) if quick else (256, 5)

@@ -190,7 +190,7 @@ def _model(plan: Plan, size: str, dtype: str, peak: float, costs: dict[str, floa
         trajectory = best.trajectory
         yield f"{side}_tokens_per_second_{where}", best.rate
         yield f"{side}_lanes_{where}", float(best.lanes)
-        yield f"{side}_share_of_peak_{where}", best.operations / best.seconds / peak
+        yield f"{side}_fraction_of_peak_{where}", best.operations / best.seconds / peak
         yield f"{side}_trace_seconds_{where}", best.compiled.trace_seconds
         yield f"{side}_compile_seconds_{where}", best.compiled.compile_seconds
 

@@ -61,7 +61,7 @@ def make_job(size: str = "1M", num_turns: int = NUM_TURNS) -> Job:
 
 
 def roll_out(job: Job, num_lanes: int):
-    """Returns our side: a function of a seed that gives the trajectory `[num_lanes, T]` and the usage; each core rolls out its share."""
+    """Returns our side: a function of a seed that gives the trajectory `[num_lanes, T]` and the usage; each core rolls out its part."""
 
     def run(variables, keys):
         lanes = rollout.start_lanes(job.interaction, {}, job.rollout, keys, keys)
@@ -69,8 +69,8 @@ def roll_out(job: Job, num_lanes: int):
         return trajectory, jax.lax.psum(usage, DATA_AXIS)
 
     everywhere, divided = PartitionSpec(), PartitionSpec(DATA_AXIS)
-    share = jax.shard_map(run, mesh=job.mesh, in_specs=(everywhere, divided), out_specs=(divided, everywhere), check_vma=False)
-    program = jax.jit(lambda variables, seed: share(variables, jax.random.split(jax.random.key(seed), num_lanes)))
+    sharded = jax.shard_map(run, mesh=job.mesh, in_specs=(everywhere, divided), out_specs=(divided, everywhere), check_vma=False)
+    program = jax.jit(lambda variables, seed: sharded(variables, jax.random.split(jax.random.key(seed), num_lanes)))
     return functools.partial(program, job.variables)
 
 
@@ -84,7 +84,13 @@ def to_batch(trajectory: Trajectory) -> tuple[losses.Batch, losses.Totals, Learn
     config = LearnerConfig(num_lanes=trajectory.token.shape[0])
     credit = credits.gae(trajectory, credits.total_reward(trajectory.reward), config)
     batch = losses.Batch(
-        trajectory, credit.advantage, credit.target, credit.is_kept, credit.is_kept, trajectory.log_prob, jnp.zeros_like(credit.target)
+        trajectory,
+        credit.advantage,
+        credit.target,
+        credit.policy_mask,
+        credit.policy_mask,
+        trajectory.log_prob,
+        jnp.zeros_like(credit.target),
     )
     return batch, losses.count(batch, config), config
 
@@ -102,5 +108,5 @@ def our_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: Learn
         return jax.lax.psum(jax.lax.scan(add, jax.tree.map(jnp.zeros_like, variables), parts)[0], DATA_AXIS)
 
     everywhere, divided = PartitionSpec(), PartitionSpec(DATA_AXIS)
-    share = jax.shard_map(step, mesh=job.mesh, in_specs=(everywhere, divided), out_specs=everywhere, check_vma=False)
-    return functools.partial(jax.jit(share), job.variables, batch)
+    sharded = jax.shard_map(step, mesh=job.mesh, in_specs=(everywhere, divided), out_specs=everywhere, check_vma=False)
+    return functools.partial(jax.jit(sharded), job.variables, batch)

@@ -122,7 +122,7 @@ class TorchActor(torch.nn.Module):
 
 
 def torch_loss(actor: TorchActor, config: LearnerConfig, entropy_weight: float, totals: dict[str, float], candidates, batch: dict):
-    """Returns a microbatch's share of the loss of `arl.training.loss`, in ordinary PyTorch.
+    """Returns a microbatch's part of the loss of `arl.training.loss`, in ordinary PyTorch.
 
     Logits are computed only where a token was written.
 

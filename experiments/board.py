@@ -27,7 +27,7 @@ TAGS = {
     ),
     "negative_log_likelihood": ("imitation/negative_log_likelihood", "Nats for each token of the expert."),
     "imitated_tokens": ("imitation/imitated_tokens", "Tokens of the expert that were learned from in an update."),
-    "imitated_share": ("imitation/imitated_share", "Share of the sampled tokens, those of the expert."),
+    "imitated_fraction": ("imitation/imitated_fraction", "Fraction of the sampled tokens, those of the expert."),
     "cross_entropy": ("imitation/cross_entropy", "Nats for each token of the expert, mean over the steps of the optimizer."),
     "loss": ("losses/total", "The weighted sum that is minimised."),
     "policy_loss": ("losses/policy", ""),
@@ -40,17 +40,17 @@ TAGS = {
     "calls": ("counts/model_calls", "Calls of the model in an update."),
     "turns": ("episodes/turns", "Segments written in an episode, mean over episodes."),
     "sampled": ("episodes/tokens_sampled", "Tokens written in an episode, mean over episodes."),
-    "illegal_share": ("episodes/illegal_share", "Share of the segments that were illegal."),
-    "unfinished_share": ("episodes/unfinished_share", "Share of the episodes that their trajectory cut."),
-    "tokens/": ("tokens/read_share/", "Share of this kind in the tokens read."),
-    "sampled/": ("tokens/sampled_share/", "Tokens written in segments of this kind, by all tokens read."),
-    "useful_share": ("tokens/useful_share", "Share of the token slots computed in which a token was read."),
+    "illegal_fraction": ("episodes/illegal_fraction", "Fraction of the segments that were illegal."),
+    "unfinished_fraction": ("episodes/unfinished_fraction", "Fraction of the episodes that their trajectory cut."),
+    "tokens/": ("tokens/read_fraction/", "Fraction of this kind in the tokens read."),
+    "sampled/": ("tokens/sampled_fraction/", "Tokens written in segments of this kind, by all tokens read."),
+    "useful_fraction": ("tokens/useful_fraction", "Fraction of the token slots computed in which a token was read."),
     "gradient_norm": ("diagnostics/gradient_norm", "Before it is clipped."),
-    "clip_share": ("diagnostics/clip_share", "Share of the tokens whose ratio was clipped."),
+    "clip_fraction": ("diagnostics/clip_fraction", "Fraction of the tokens whose ratio was clipped."),
     "kl_from_behaviour": ("diagnostics/kl_from_behaviour", "From the policy that sampled, nats a token."),
     "kl_from_reference": ("diagnostics/kl_from_reference", "From the reference policy, nats a token."),
     "max_log_prob_gap": ("diagnostics/max_log_prob_gap", "Largest difference between sampler's and learner's log-probabilities, nats."),
-    "explained_variance": ("diagnostics/explained_variance", "Share of the variance of the value's targets that it explains."),
+    "explained_variance": ("diagnostics/explained_variance", "Fraction of the variance of the value's targets that it explains."),
     "groups_without_variance": ("diagnostics/groups_without_variance", "Groups in which all episodes had the same return."),
 }
 NORMALISED = "0 is random, 1 is optimal."
@@ -89,7 +89,7 @@ def scheduled(config: Config) -> dict[str, np.ndarray]:
 
 def evaluation_scalars(summary: dict[str, Any]) -> dict[str, tuple[float, str]]:
     """Returns value and description by tag of a summary from `experiments.evaluations.evaluate_agent`."""
-    kept = ("return", "success", "turns", "actions", "illegal_share", "recovered", "expert_recovered")
+    kept = ("return", "success", "turns", "actions", "illegal_fraction", "recovered", "expert_recovered")
     found = {
         "normalised_score": (summary["normalised_score"], NORMALISED),
         "outcome": (summary["score"], "What the task itself pays in an episode, mean over episodes."),

@@ -92,7 +92,7 @@ def warm_start_config(config: Config) -> LearnerConfig:
 def _check_schedules(config: Config) -> None:
     """Raises `ArlError` for an invalid schedule, one that no layer follows, or a missing one."""
     known = [name for layer in config.agent for name in layer.schedules]
-    optional = ["expert.share"] if config.rollout.expert_share else []
+    optional = ["expert.fraction"] if config.rollout.expert_fraction else []
     for name in config.learner.schedules:
         if name not in [*known, *optional]:
             raise ArlError(
@@ -104,9 +104,9 @@ def _check_schedules(config: Config) -> None:
 
     for name, schedule in config.learner.schedules.items():
         low, high = min(schedule.start, schedule.end), max(schedule.start, schedule.end)
-        is_share = name.endswith((".keep", ".share"))
-        if low < 0 or (is_share and high > 1):
-            words = "between 0 and 1" if is_share else "at least 0"
+        is_fraction = name.endswith((".keep", ".fraction"))
+        if low < 0 or (is_fraction and high > 1):
+            words = "between 0 and 1" if is_fraction else "at least 0"
             raise ArlError(f"the schedule {name} goes from {schedule.start} to {schedule.end}; set both {words}")
 
 

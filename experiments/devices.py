@@ -16,7 +16,7 @@ def claim(wanted: int | None = None, blocks: int = 8) -> None:
     One program on all cores waits for the slowest core after every operation; one program per core waits once per update.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", wanted or _largest_share(blocks, _num_cores()))  # does not affect accelerators
+        jax.config.update("jax_num_cpu_devices", wanted or _largest_divisor(blocks, _num_cores()))  # does not affect accelerators
 
 
 def make_mesh(wanted: int | None = None, blocks: int = 8, fsdp: int = 1, tensor: int = 1) -> Mesh:
@@ -39,9 +39,9 @@ def make_mesh(wanted: int | None = None, blocks: int = 8, fsdp: int = 1, tensor:
     if wanted and blocks % (wanted // tensor):
         raise main.UsageError(
             f"{blocks} blocks of lanes do not divide among {wanted} devices; set --devices="
-            f"{_largest_share(blocks, wanted // tensor) * tensor if fsdp == 1 else fsdp * tensor}"
+            f"{_largest_divisor(blocks, wanted // tensor) * tensor if fsdp == 1 else fsdp * tensor}"
         )
-    data = wanted // (fsdp * tensor) if wanted else _largest_share(blocks, found // tensor) // fsdp
+    data = wanted // (fsdp * tensor) if wanted else _largest_divisor(blocks, found // tensor) // fsdp
     return training.make_mesh(max(1, data), fsdp, tensor)
 
 
@@ -50,7 +50,7 @@ def on_one_device(variables: Any) -> Any:
     return jax.device_put(variables, jax.devices()[0])
 
 
-def _largest_share(blocks: int, most: int) -> int:
+def _largest_divisor(blocks: int, most: int) -> int:
     return max(number for number in range(1, most + 1) if blocks % number == 0)
 
 

@@ -42,7 +42,7 @@ def evaluate(assignments: list[str]) -> None:
     )
     print(f"  normalised score {evaluated['normalised_score']:.3f} ± {evaluated['interval']:.3f} (0 is random, 1 is optimal)")
     print(f"  outcome {evaluated['score']:.3f} (random {evaluated['random']:.3g}, optimal {evaluated['optimal']:.3g})")
-    for name in ("return", "success", "turns", "illegal_share"):
+    for name in ("return", "success", "turns", "illegal_fraction"):
         if name in evaluated:
             print(f"  {name} {evaluated[name]:.3f} ± {evaluated[f'{name}_interval']:.3f}")
     for name, score in evaluated["ablations"].items():

@@ -41,8 +41,8 @@ def evaluate_agent(
 
     `ablations` is name -> normalised score, and `ablated_by_attempt` name -> outcome of each attempt, both with other notes in place of
     the agent's; `bits_by_segment` is kind -> information about the hidden variable in the first, second, ... segment of that
-    kind; `token_shares` is kind -> tokens written, as a share of all tokens read; `bits_per_action` is the information from an action of
-    the agent and of an expert; for `around_shift`, see `_around_shift`. In greedy decoding sampler and learner both have log-prob 0, so
+    kind; `token_fractions` is kind -> tokens written, as a fraction of all tokens read; `bits_per_action` is the information from an action
+    of the agent and of an expert; for `around_shift`, see `_around_shift`. In greedy decoding sampler and learner both have log-prob 0, so
     `max_log_prob_gap` is then measured on at most `GAP_EPISODES` sampled episodes.
 
     Args:
@@ -73,7 +73,7 @@ def evaluate_agent(
         "ablations": {name: summary["normalised_score"] for name, summary in ablated.items()},
         "ablated_by_attempt": {name: summary["outcome_by_attempt"] for name, summary in ablated.items()},
         "bits_by_segment": {},
-        "token_shares": token_shares(trajectory),
+        "token_fractions": token_fractions(trajectory),
     }
     if config.greedy:
         sampled = EvaluationConfig(num_episodes=min(config.num_episodes, GAP_EPISODES))
@@ -156,8 +156,8 @@ def _key(seed: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), HELD_OUT)
 
 
-def token_shares(trajectory: Trajectory) -> dict[str, float]:
-    """Returns the tokens written in segments of each kind, as a share of all tokens read, among them notes that are read again."""
+def token_fractions(trajectory: Trajectory) -> dict[str, float]:
+    """Returns the tokens written in segments of each kind, as a fraction of all tokens read, among them notes that are read again."""
     written = np.bincount(np.asarray(trajectory.kind)[np.asarray(trajectory.is_sampled)], minlength=len(Kind))
     num_read = int(np.sum(np.asarray(trajectory.token_kind) > 0))
     return {kind.name.lower(): float(written[kind] / num_read) for kind in Kind if written[kind]}
@@ -182,7 +182,7 @@ def _around_shift(experiment: Experiment, shifts: Shifts, play_as: Callable, cou
 
     `around_shift` has curves over `step`, which is 0 at a shift: `reward` and `expert`, the rewards of agent and expert, and `switches`,
     how often the agent's answer to a question differs from its last answer. `recovered` and `expert_recovered` are the rewards of agent
-    and expert from `SETTLED` steps after a shift on, as shares of the reward of an agent that always knows the rules.
+    and expert from `SETTLED` steps after a shift on, as fractions of the reward of an agent that always knows the rules.
     """
     experts = agents.replace_by_expert(experiment.interaction, Kind.ACTION)
     is_shift, asked = np.asarray(course.is_shift), np.asarray(course.asked)

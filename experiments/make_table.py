@@ -53,9 +53,9 @@ def _replace(words: str, name: str, table: str) -> str:
 
 
 def speed_table() -> str:
-    """Returns the ratios and shares of a benchmark as Markdown."""
+    """Returns the ratios and fractions of a benchmark as Markdown."""
     figures = json.loads(BENCHMARK.read_text())
-    words = ("_over_", "utilisation", "compile", "share", "steps_per_second", "cost_per_token", "accelerator_")
+    words = ("_over_", "utilisation", "compile", "fraction", "steps_per_second", "cost_per_token", "accelerator_")
     shown = {
         name: value if isinstance(value, str) else f"{value:.3g}" for name, value in figures.items() if any(word in name for word in words)
     }

@@ -26,9 +26,9 @@ def refuse_cut_episodes(rollout: RolloutConfig) -> Observer:
 
     def observe(step: int, metrics: dict[str, float], seconds: float) -> None:
         del seconds
-        if not rollout.restarts and metrics["unfinished_share"] > 0.5:
+        if not rollout.restarts and metrics["unfinished_fraction"] > 0.5:
             raise TrainingError(
-                f"a trajectory of {rollout.trajectory_length} tokens cuts {metrics['unfinished_share']:.0%} of the episodes of update "
+                f"a trajectory of {rollout.trajectory_length} tokens cuts {metrics['unfinished_fraction']:.0%} of the episodes of update "
                 f"{step}; set RolloutConfig.trajectory_length=0 for whole episodes, or RolloutConfig.restarts=True so that they go on, "
                 "and name another --output"
             )

@@ -42,11 +42,11 @@ def _also(runs: list[dict]) -> str:
         bits = [median(lambda run, who=who: run["bits_per_action"][who]) for who in ("agent", "expert")]
         said.append("{:.2f} bits per question (expert {:.2f})".format(*bits))
     if "recovered" in runs[0]:
-        shares = [median(lambda run, name=name: run[name]) for name in ("recovered", "expert_recovered")]
-        said.append("{:.0%} of the informed reward recovered (Bayes filter {:.0%})".format(*shares))
+        fractions = [median(lambda run, name=name: run[name]) for name in ("recovered", "expert_recovered")]
+        said.append("{:.0%} of the informed reward recovered (Bayes filter {:.0%})".format(*fractions))
     if runs[0]["score"] != runs[0]["return"]:
         said.append(f"return {median(lambda run: run['return']):.2f}")
     for kind in ("think", "tool", "note", "reflection"):
-        if kind in runs[0]["token_shares"]:
-            said.append(f"{kind} {median(lambda run, kind=kind: run['token_shares'][kind]):.0%} of tokens")
+        if kind in runs[0]["token_fractions"]:
+            said.append(f"{kind} {median(lambda run, kind=kind: run['token_fractions'][kind]):.0%} of tokens")
     return "; ".join(said)

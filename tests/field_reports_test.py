@@ -53,7 +53,7 @@ def test_verl_6280_log_probs_do_not_depend_on_the_microbatch():
 
 def test_vllm_42259_log_probs_are_those_of_the_renormalised_nucleus():
     trajectory, grammar = trajectory_of(decoding=Decoding(top_p=0.5)), tiny.agent(NAME).grammar
-    features = tiny.model().score(tiny.params(), jnp.asarray(trajectory.token), jnp.asarray(trajectory.context_start))
+    features = tiny.model().forward(tiny.params(), jnp.asarray(trajectory.token), jnp.asarray(trajectory.context_start))
     logits = np.asarray(tiny.model().logits(tiny.params(), features, grammar.candidates), np.float64)
     kept = tiny.kept(grammar, trajectory)
     weights = np.where(kept, np.exp(logits - logits.max(-1, keepdims=True)), 0.0)
@@ -68,7 +68,13 @@ def test_verl_6392_what_the_environment_says_has_no_gradient():
     trajectory = jax.tree.map(jnp.asarray, trajectory_of())
     given, decides = credit.monte_carlo(trajectory, credit.total_reward(trajectory.reward), config), credit.is_decision(trajectory)
     batch = loss.Batch(
-        trajectory, given.advantage + 1.0, given.target, given.is_kept, decides, trajectory.log_prob, jnp.zeros_like(trajectory.log_prob)
+        trajectory,
+        given.advantage + 1.0,
+        given.target,
+        given.policy_mask,
+        decides,
+        trajectory.log_prob,
+        jnp.zeros_like(trajectory.log_prob),
     )
     totals = loss.count(batch, config)
 
@@ -88,7 +94,7 @@ def test_verl_6392_what_the_environment_says_has_no_advantage():
     trajectory = jax.tree.map(jnp.asarray, trajectory_of("act"))
     decides = credit.is_decision(trajectory)
     given = credit.monte_carlo(trajectory, credit.total_reward(trajectory.reward), training.LearnerConfig())
-    assert not np.asarray(given.is_kept & ~trajectory.is_sampled).any()
+    assert not np.asarray(given.policy_mask & ~trajectory.is_sampled).any()
     assert np.asarray(given.advantage)[~np.asarray(trajectory.is_sampled)].sum() == 0
     own = np.asarray(trajectory.token_kind == Kind.ACTION).sum()
     assert own > np.asarray(decides).sum() > 0, "forced tokens belong to what was written, without a loss"
@@ -130,7 +136,7 @@ def test_agent_lightning_489_groups_do_not_mix_tasks():
         return given._replace(metrics={f"{name} {lane}": values[lane] for name, values in seen.items() for lane in range(32)})
 
     shape = tiny.config(interaction)
-    learner = training.make_learner(interaction, tiny.model(), shape, config, estimate=watch)
+    learner = training.make_learner(interaction, tiny.model(), shape, config, estimator=watch)
     metrics = jax.jit(learner.update)(learner.init(jax.random.key(0)))[1]
     seen = {name: np.array([float(metrics[f"{name} {lane}"]) for lane in range(32)]) for name in ("prompt", "reward", "advantage")}
     prompt, reward, advantage = seen.values()
@@ -148,8 +154,8 @@ def test_rllm_575_later_turns_are_not_cut_silently():
     trajectory = trajectory_of(name, trajectory_length=interaction.size.read + interaction.size.written + 2)
     usage = rollout.Usage(jnp.float32(1.0), jnp.int32(1))
     metrics = training.metrics.trajectory_metrics(jax.tree.map(jnp.asarray, trajectory), usage)
-    assert float(metrics["unfinished_share"]) == 1.0
-    assert float(training.metrics.trajectory_metrics(jax.tree.map(jnp.asarray, trajectory_of(name)), usage)["unfinished_share"]) == 0.0
+    assert float(metrics["unfinished_fraction"]) == 1.0
+    assert float(training.metrics.trajectory_metrics(jax.tree.map(jnp.asarray, trajectory_of(name)), usage)["unfinished_fraction"]) == 0.0
     with pytest.raises(ValueError, match="set RolloutConfig.context_length >="):
         rollout.check_rollout(interaction, tiny.config(interaction, context_length=interaction.size.context - 1), len(tiny.TOKENIZER))
     with pytest.raises(ValueError, match="set RolloutConfig.trajectory_length >"):  # else what goes on is read again for ever
@@ -194,6 +200,6 @@ def test_ragen_52_what_the_grammar_does_not_know_cannot_be_written():
     _, trajectory, _ = jax.jit(lambda lanes: rollout.roll_out(interaction, tiny.model(), shape, loud, {}, lanes))(lanes)
     grammar, ends = interaction.grammar, np.asarray(trajectory.ends_segment)
     assert np.asarray(trajectory.is_legal)[ends].all() and ends.sum() >= 8
-    logits = tiny.model().logits(loud, tiny.model().score(loud, trajectory.token, trajectory.context_start), grammar.candidates)
+    logits = tiny.model().logits(loud, tiny.model().forward(loud, trajectory.token, trajectory.context_start), grammar.candidates)
     favourite, written = np.asarray(jnp.argmax(logits, -1)), np.asarray(trajectory.is_sampled)
     assert (grammar.candidates[favourite] != np.asarray(trajectory.sampled))[written].any(), "the grammar had to overrule the model"

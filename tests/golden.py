@@ -117,7 +117,7 @@ def largest_difference(before: dict, after: dict) -> float:
 def rename(name: str) -> str:
     """Returns the present name of a metric."""
     first, *rest = name.split("/")
-    return "/".join([FORMER.get(first, first), *rest])
+    return "/".join([FORMER.get(first, first).replace("_share", "_fraction"), *rest])
 
 
 def shown(value: str | None) -> str:

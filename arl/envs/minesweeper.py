@@ -1,7 +1,7 @@
 """Minesweeper: open all cells without a mine; an open cell shows how many of its neighbours are mines.
 
 An action opens one cell, by its number row by row: `Map 6, hole 5: 14 1: 20 0: 3 hole`, on 6 x 6 cells with 5 mines, which the texts call
-holes. All safe cells together are worth 1, in equal shares. A mine ends the attempt, and even the first cell may be one. Several attempts
+holes. All safe cells together are worth 1, in equal parts. A mine ends the attempt, and even the first cell may be one. Several attempts
 at one board (reset with the same key) need a memory across attempts.
 """
 
@@ -55,8 +55,8 @@ def make_minesweeper(tokenizer: Any, size: int = 6, num_mines: int = 5, shows_bo
 
     The expert opens a cell that is certainly safe if it finds one. Otherwise it opens the best guess, if there are at most `MAX_TABLED`
     boards (3x3; 4x4 with 2 mines), which is optimal for one attempt, or else the cell that is least probably a mine. These probabilities
-    are exact for at most `MAX_LISTED` boards; beyond that, the largest share of mines among the closed neighbours of a number approximates
-    them. The expert does not remember other attempts.
+    are exact for at most `MAX_LISTED` boards; beyond that, the largest fraction of mines among the closed neighbours of a number
+    approximates them. The expert does not remember other attempts.
 
     Args:
       tokenizer: a fast tokenizer.
@@ -197,9 +197,9 @@ def _chances_by_deduction(size: int, num_mines: int) -> Callable[[jax.Array], ja
             found = deduce(found, numbers)
         is_safe, is_mine = found
         members = jnp.asarray(sets) & ~is_safe & ~is_mine & numbers[1][:, None]
-        share = (number - (jnp.asarray(sets) & is_mine).sum(1)) / jnp.maximum(members.sum(1), 1)
-        nearby = jnp.max(jnp.where(members, share[:, None], 0.0)[:num_cells], axis=0)
-        guess = jnp.where(jnp.any(members[:num_cells], axis=0), nearby, share[num_cells])
+        fraction = (number - (jnp.asarray(sets) & is_mine).sum(1)) / jnp.maximum(members.sum(1), 1)
+        nearby = jnp.max(jnp.where(members, fraction[:, None], 0.0)[:num_cells], axis=0)
+        guess = jnp.where(jnp.any(members[:num_cells], axis=0), nearby, fraction[num_cells])
         return jnp.where(is_safe, 0.0, jnp.where(is_mine, 1.0, guess))
 
     return chances
@@ -238,7 +238,7 @@ def _guesses(size: int, num_mines: int, weights: np.ndarray) -> tuple[np.ndarray
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
 class Minesweeper:
-    """Minesweeper on a small board; the return of an attempt is the share of safe cells that are opened.
+    """Minesweeper on a small board; the return of an attempt is the fraction of safe cells that are opened.
 
     Attributes:
       size: number of rows, and of columns.

@@ -113,7 +113,7 @@ def fixed_rewards(
     size = math.factorial(num_actions)
     fixed_by_others = (size / num_actions - 1) / (
         size - 1
-    )  # share of the permutations, without the identity, in which a word moves as it says
+    )  # fraction of the permutations, without the identity, in which a word moves as it says
     first = float(prior_of(num_actions, starts_plain)[0])
     none_yet, plain_again, rewards = 1.0, 0.0, []
     for if_none, if_some in shift_chances(num_steps, shift_range, hazard):

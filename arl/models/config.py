@@ -19,7 +19,7 @@ class ModelConfig:
       num_heads: `H`, number of query heads.
       num_kv_heads: `J`, number of key/value heads; each serves `H / J` query heads.
       feed_forward_width: `F`, hidden width of the feed-forward branch.
-      context_length: tokens of the longest context, which bounds how far `score` attends; None for no bound.
+      context_length: tokens of the longest context, which bounds how far `forward` attends; None for no bound.
       tie_embeddings: whether the output head is the embedding.
       separate_value_trunk: whether the value head has a trunk of its own; features are then a pair.
       rotary_base: base of the rotary angles.
@@ -27,7 +27,7 @@ class ModelConfig:
       dtype: type of computation and cache, "float32" or "bfloat16"; parameters, logits and values are float32.
       remat: whether activations of layers are recomputed for the gradient.
       scan_layers: whether layers run under `jax.lax.scan`: compile time does not grow with depth, but CPUs are slower.
-      query_block: queries per block in `score`; each block attends to a static slice of the keys.
+      query_block: queries per block in `forward`; each block attends to a static slice of the keys.
     """
 
     vocab_size: int

@@ -35,11 +35,11 @@ class Policy(NamedTuple):
       read: `(variables, tokens [B, C], position [B, C], context_start [B, C], is_valid [B, C], cache, lane [B] or None) -> (features,
         cache)`. Row `b` belongs to lane `lane[b]`, or to lane `b` if None. Each token attends to the positions `[context_start, position]`
         of the trajectory of its lane. Tokens that are not valid are not written to the cache.
-      score: `(variables, tokens [B, T], context_start [B, T]) -> features`, the same for whole trajectories, without a cache.
+      forward: `(variables, tokens [B, T], context_start [B, T]) -> features`, the same for whole trajectories, without a cache.
       logits: `(variables, features, candidates [U]) -> float32 [..., U]`, for the tokens in `candidates`.
       heads: functions `(variables, features) -> float32 [...]` by name. The head "value" is in the units of the scaled reward.
       vocab_size: `V`, number of token ids.
-      context_length: tokens of the longest context that it can score; None for any.
+      context_length: tokens of the longest context that it can read; None for any.
       axes: `variables -> variables` with tuples of names in the place of arrays, the logical axes by which they may be divided among
         devices ("vocab", "embed", "heads", "mlp", None); see `arl.training.layout`. None divides nothing.
       reference: `variables -> variables` of the reference policy of the divergence, such as those without an adapter. None: a learner keeps
@@ -51,7 +51,7 @@ class Policy(NamedTuple):
     init: Callable[..., Variables]
     empty_cache: Callable[[int, int], Any]
     read: Callable[..., tuple[Any, Any]]
-    score: Callable[[Any, jax.Array, jax.Array], Any]
+    forward: Callable[[Any, jax.Array, jax.Array], Any]
     logits: Callable[[Any, Any, jax.Array], jax.Array]
     heads: Mapping[str, Callable[[Any, Any], jax.Array]]
     vocab_size: int
@@ -90,7 +90,7 @@ def make_policy(config: ModelConfig) -> Policy:
     @jax.jit  # so that the bits are the same inside and outside of a caller's jit
     def random_weights(key):
         tokens = jnp.zeros((1, 1), jnp.int32)
-        return module.init(key, tokens, tokens, method="score")["params"]
+        return module.init(key, tokens, tokens, method="forward")["params"]
 
     def init(key, pretrained=None):
         weights = random_weights(key)
@@ -104,8 +104,8 @@ def make_policy(config: ModelConfig) -> Policy:
     def read(variables, tokens, position, context_start, is_valid, cache, lane=None):
         return module.apply({"params": variables.trainable}, tokens, position, context_start, is_valid, cache, lane, method="read")
 
-    def score(variables, tokens, context_start):
-        return module.apply({"params": variables.trainable}, tokens, context_start, method="score")
+    def forward(variables, tokens, context_start):
+        return module.apply({"params": variables.trainable}, tokens, context_start, method="forward")
 
     def logits(variables, features, candidates):
         weights = variables.trainable
@@ -119,7 +119,7 @@ def make_policy(config: ModelConfig) -> Policy:
         hidden = features[1] if config.separate_value_trunk else features
         return jnp.matmul(hidden.astype(jnp.float32), variables.trainable["value_head"])
 
-    return Policy(init, empty_cache, read, score, logits, {"value": value}, config.vocab_size, config.context_length, axes)
+    return Policy(init, empty_cache, read, forward, logits, {"value": value}, config.vocab_size, config.context_length, axes)
 
 
 AXES = {

@@ -240,7 +240,7 @@ class Transformer(nn.Module):
         places = Places(*rotary(self.config, position - context_start), (bias,), lane, ring.slots_of(position, is_valid, slots))
         return self._features(tokens, cache, places)
 
-    def score(self, tokens, context_start):
+    def forward(self, tokens, context_start):
         """Scores whole trajectories; arguments and results as `Policy`."""
         index = jnp.arange(tokens.shape[1])
         bias = []

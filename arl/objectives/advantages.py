@@ -215,21 +215,21 @@ def reinforce(target: jax.Array, is_sampled: jax.Array, *, value: jax.Array | No
     return jnp.where(is_sampled, target.astype(jnp.float32) - baseline, 0.0)
 
 
-def standardize(advantage: jax.Array, is_kept: jax.Array, axis_name: AxisName = None) -> jax.Array:
+def standardize(advantage: jax.Array, mask: jax.Array, axis_name: AxisName = None) -> jax.Array:
     """Standardises advantages to mean 0 and standard deviation 1 over the positions that are kept.
 
     Args:
       advantage: float `[B, T]`.
-      is_kept: bool `[B, T]`.
+      mask: bool `[B, T]`.
       axis_name: mapped axes over which mean and deviation are taken as well.
 
     Returns:
       float32 `[B, T]`, without unit, 0 where not kept; all 0 if the advantages are equal.
     """
     advantage = advantage.astype(jnp.float32)
-    variance = masked_variance(advantage, is_kept, axis_name)
+    variance = masked_variance(advantage, mask, axis_name)
     scale = jnp.where(variance > 0, 1.0 / jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)
-    return jnp.where(is_kept, (advantage - masked_mean(advantage, is_kept, axis_name)) * scale, 0.0)
+    return jnp.where(mask, (advantage - masked_mean(advantage, mask, axis_name)) * scale, 0.0)
 
 
 def _cuts(value, is_sampled, has_value, ends_episode, is_truncated):

@@ -53,13 +53,13 @@ def grpo(
     Raises:
       ArlError: if groups of `group_size` do not divide the lanes, or `group_size` is below 2.
     """
-    value, is_kept = _by_group(episode_return, group_size, is_compared)
-    count = jnp.maximum(jnp.sum(is_kept, axis=1, keepdims=True), 1)
-    centred = jnp.where(is_kept, value - jnp.sum(value, axis=1, keepdims=True) / count, 0.0)
+    value, mask = _by_group(episode_return, group_size, is_compared)
+    count = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)
+    centred = jnp.where(mask, value - jnp.sum(value, axis=1, keepdims=True) / count, 0.0)
     if normalize:
         variance = jnp.sum(jnp.square(centred), axis=1, keepdims=True) / count
         centred = centred / jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
-    return _masked(centred, value, is_kept, tolerance)
+    return _masked(centred, value, mask, tolerance)
 
 
 def rloo(episode_return: jax.Array, group_size: int, is_compared: jax.Array | None = None, *, tolerance: float = 1e-6) -> GroupAdvantage:
@@ -77,9 +77,9 @@ def rloo(episode_return: jax.Array, group_size: int, is_compared: jax.Array | No
     Raises:
       ArlError: if groups of `group_size` do not divide the lanes, or `group_size` is below 2.
     """
-    value, is_kept = _by_group(episode_return, group_size, is_compared)
+    value, mask = _by_group(episode_return, group_size, is_compared)
     baseline = leave_one_out_baseline(episode_return, group_size, is_compared).reshape(value.shape)
-    return _masked(value - baseline, value, is_kept, tolerance)
+    return _masked(value - baseline, value, mask, tolerance)
 
 
 def leave_one_out_baseline(episode_return: jax.Array, group_size: int, is_compared: jax.Array | None = None) -> jax.Array:
@@ -96,8 +96,8 @@ def leave_one_out_baseline(episode_return: jax.Array, group_size: int, is_compar
     Raises:
       ArlError: if groups of `group_size` do not divide the lanes, or `group_size` is below 2.
     """
-    value, is_kept = _by_group(episode_return, group_size, is_compared)
-    num_others = jnp.sum(is_kept, axis=1, keepdims=True) - is_kept
+    value, mask = _by_group(episode_return, group_size, is_compared)
+    num_others = jnp.sum(mask, axis=1, keepdims=True) - mask
     of_others = jnp.sum(value, axis=1, keepdims=True) - value
     return jnp.where(num_others > 0, of_others / jnp.maximum(num_others, 1), 0.0).reshape(-1)
 
@@ -115,12 +115,12 @@ def _by_group(episode_return, group_size, is_compared):
     return value.reshape(-1, group_size), is_compared.reshape(-1, group_size)
 
 
-def _masked(advantage, value, is_kept, tolerance):
+def _masked(advantage, value, mask, tolerance):
     # Tested by the range: the standard deviation of equal numbers is often not exactly 0.
-    largest = jnp.max(jnp.where(is_kept, value, -jnp.inf), axis=1, keepdims=True)
-    smallest = jnp.min(jnp.where(is_kept, value, jnp.inf), axis=1, keepdims=True)
+    largest = jnp.max(jnp.where(mask, value, -jnp.inf), axis=1, keepdims=True)
+    smallest = jnp.min(jnp.where(mask, value, jnp.inf), axis=1, keepdims=True)
     differs = largest - smallest > tolerance
-    is_used = is_kept & differs
+    is_used = mask & differs
     return GroupAdvantage(
         advantage=jnp.where(is_used, advantage, 0.0).reshape(-1),
         is_used=is_used.reshape(-1),

@@ -131,13 +131,13 @@ RATIOS: dict[str, Callable[..., jax.Array]] = {
 """Importance ratios by name: `(log_prob, behaviour_log_prob, is_sampled, ends_sequence) -> ratio`."""
 
 POLICY_LOSSES: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
-    "ppo": lambda ratio, advantage, is_kept, low, high: ppo_clip(ratio, advantage, is_kept, low=low, high=high),
-    "policy_gradient": lambda ratio, advantage, is_kept, low, high: (
-        policy_gradient(ratio, advantage, is_kept),
-        jnp.zeros_like(is_kept),
+    "ppo": lambda ratio, advantage, mask, low, high: ppo_clip(ratio, advantage, mask, low=low, high=high),
+    "policy_gradient": lambda ratio, advantage, mask, low, high: (
+        policy_gradient(ratio, advantage, mask),
+        jnp.zeros_like(mask),
     ),
 }
-"""Policy losses by name: `(ratio, advantage, is_kept, low, high) -> (loss, is_clipped)`, all `[B, T]` but the bounds."""
+"""Policy losses by name: `(ratio, advantage, mask, low, high) -> (loss, is_clipped)`, all `[B, T]` but the bounds."""
 
 
 def _log_ratio(log_prob, behaviour_log_prob, is_sampled):

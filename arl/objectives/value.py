@@ -49,18 +49,18 @@ def clipped_value_loss(
     return jnp.maximum(free, bounded), (jnp.abs(value - old_value) > clip) & (bounded > free)
 
 
-def explained_variance(value: jax.Array, target: jax.Array, is_kept: jax.Array, axis_name: AxisName = None) -> jax.Array:
+def explained_variance(value: jax.Array, target: jax.Array, mask: jax.Array, axis_name: AxisName = None) -> jax.Array:
     """Computes the explained variance of the targets: 1 - Var(target - value) / Var(target).
 
     Args:
       value: float `[B, T]`.
       target: float `[B, T]`.
-      is_kept: bool `[B, T]`, the positions that count.
+      mask: bool `[B, T]`, the positions that count.
       axis_name: mapped axes over which the variances are taken as well.
 
     Returns:
       float32 `[]`: 1 for perfect values, 0 for constant ones, negative for worse; 0 if the targets do not vary.
     """
     value, target = value.astype(jnp.float32), target.astype(jnp.float32)
-    of_target, of_error = (masked_variance(x, is_kept, axis_name) for x in (target, target - value))
+    of_target, of_error = (masked_variance(x, mask, axis_name) for x in (target, target - value))
     return jnp.where(of_target > 0, 1.0 - of_error / jnp.where(of_target > 0, of_target, 1.0), 0.0)

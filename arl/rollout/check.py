@@ -85,7 +85,7 @@ def _uniform_policy(vocab_size: int) -> Policy:
         init=lambda key, pretrained=None: Variables(()),
         empty_cache=lambda num_lanes, num_slots: (),
         read=read,
-        score=lambda variables, tokens, context_start: features(tokens),
+        forward=lambda variables, tokens, context_start: features(tokens),
         logits=lambda variables, features, candidates: jnp.zeros((*features.shape[:-1], len(candidates))),
         heads={"value": lambda variables, features: jnp.zeros(features.shape[:-1])},
         vocab_size=vocab_size,

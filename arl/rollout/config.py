@@ -23,8 +23,8 @@ class RolloutConfig:
       restarts: whether a lane begins another episode when one ends; otherwise it stops, and the rest of its trajectory is wasted. Restarts
         pay where episodes differ in length. Groups cannot restart: they compare episodes that begin together.
       decoding: how a token is chosen.
-      expert_share: share of episodes or segments that the interaction's experts write in the policy's place; see `expert_writer`. The
-        schedule "expert.share" takes its place. At 1, without it, all episodes begin anew in every update. Log-probs are those of the
+      expert_fraction: fraction of episodes or segments that the interaction's experts write in the policy's place; see `expert_writer`. The
+        schedule "expert.fraction" takes its place. At 1, without it, all episodes begin anew in every update. Log-probs are those of the
         tokens under the policy, whoever wrote them.
       expert_unit: "episode" or "segment", what is drawn to be written by the experts.
     """
@@ -35,7 +35,7 @@ class RolloutConfig:
     overhead: float = 64.0
     restarts: bool = False
     decoding: Decoding = Decoding()
-    expert_share: float = 0.0
+    expert_fraction: float = 0.0
     expert_unit: str = "episode"
 
     @property
@@ -134,15 +134,15 @@ def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_si
 
 
 def _check_expert(interaction: Interaction, config: RolloutConfig) -> None:
-    """Raises `ArlError` if experts cannot write the share that a config asks for."""
-    if not 0 <= config.expert_share <= 1:
-        raise ArlError(f"RolloutConfig.expert_share is {config.expert_share}; set it between 0 and 1")
+    """Raises `ArlError` if experts cannot write the fraction that a config asks for."""
+    if not 0 <= config.expert_fraction <= 1:
+        raise ArlError(f"RolloutConfig.expert_fraction is {config.expert_fraction}; set it between 0 and 1")
     if config.expert_unit not in UNITS:
         raise ArlError(f"RolloutConfig.expert_unit is {config.expert_unit!r}; set it to 'episode' or 'segment'")
-    if config.expert_share and not interaction.has_expert:
-        raise ArlError("no expert can write in the policy's place; give the environment an expert, or set RolloutConfig.expert_share=0")
-    if config.expert_share and config.decoding.narrows:
+    if config.expert_fraction and not interaction.has_expert:
+        raise ArlError("no expert can write in the policy's place; give the environment an expert, or set RolloutConfig.expert_fraction=0")
+    if config.expert_fraction and config.decoding.narrows:
         raise ArlError(
             "an expert may write what greedy choice, top-k, top-p and min-p drop; set Decoding.temperature > 0, top_k=0, top_p=1 and "
-            "min_p=0, or RolloutConfig.expert_share=0"
+            "min_p=0, or RolloutConfig.expert_fraction=0"
         )

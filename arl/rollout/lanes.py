@@ -54,7 +54,6 @@ class Lane(NamedTuple):
       turn: int32 `[]`, index of the turn in its episode.
       attempt: int32 `[]`, index of the attempt in its episode.
       episode: int32 `[]`, index of the episode in this trajectory.
-      is_stopped: bool `[]`, whether the episode has ended and no other follows.
       writing: who writes this segment; None if there is no writer but the policy.
     """
 
@@ -75,7 +74,6 @@ class Lane(NamedTuple):
     turn: jax.Array
     attempt: jax.Array
     episode: jax.Array
-    is_stopped: jax.Array
     writing: Writing | None = None
 
 
@@ -153,7 +151,6 @@ def open_lane(interaction: Interaction, curriculum: Curriculum, capacity: int, k
         turn=zero,
         attempt=zero,
         episode=zero,
-        is_stopped=jnp.bool_(False),
     )
     return _take_turn(interaction, lane, state, turn, text.empty(0), Kind.PROMPT)
 
@@ -206,7 +203,7 @@ def restart(interaction: Interaction, curriculum: Curriculum, lane: Lane) -> Lan
 
 def stop(lane: Lane) -> Lane:
     """Returns the lane with nothing to read and nothing to write."""
-    return lane._replace(is_stopped=jnp.bool_(True), next_unread=jnp.int32(0), inbox_length=jnp.int32(0), budget=jnp.int32(0))
+    return lane._replace(next_unread=jnp.int32(0), inbox_length=jnp.int32(0), budget=jnp.int32(0))
 
 
 def _key(lane: Lane, purpose: int) -> jax.Array:

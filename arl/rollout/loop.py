@@ -95,8 +95,8 @@ def roll_out(
     waits = writer is not None and writer.num_lanes > 0
     serve = functools.partial(_serve, interaction, writer, config)
     serve_at_once = serve if writer and not waits else lambda variables, curriculum, lanes: lanes
-    go_on = jax.jit(functools.partial(_go_on, interaction, policy, config, serve_at_once))  # traced once for all stages and widths
-    calls = [functools.partial(_call, policy, config, shape, go_on, variables, curriculum) for shape in shapes]
+    write_token = jax.jit(functools.partial(_write_token, interaction, policy, config, serve_at_once))  # traced once for all shapes
+    calls = [functools.partial(_call, policy, config, shape, write_token, variables, curriculum) for shape in shapes]
 
     def is_true_anywhere(condition):
         return condition if axis_name is None else jax.lax.psum(condition.astype(jnp.int32), axis_name) > 0
@@ -184,14 +184,14 @@ def _serve(interaction, writer: Writer, config: RolloutConfig, variables: Any, c
     return jax.tree.map(lambda all_, some: all_.at[served].set(some), lanes, rows)
 
 
-def _call(policy: Policy, config: RolloutConfig, shape: schedule.Shape, go_on, variables, curriculum, lanes, cache, trajectory):
+def _call(policy: Policy, config: RolloutConfig, shape: schedule.Shape, write_token, variables, curriculum, lanes, cache, trajectory):
     """Calls the policy once: each lane that is served reads up to `width` tokens, and writes one if it has then read them all.
 
     Args:
       policy: the policy that writes.
       config: config of the rollout, without lengths of 0.
       shape: shape of the call.
-      go_on: `_go_on` without its first arguments.
+      write_token: `_write_token` without its first arguments.
       variables: variables of the policy.
       curriculum: curriculum of the interaction.
       lanes: `[B]`.
@@ -218,7 +218,7 @@ def _call(policy: Policy, config: RolloutConfig, shape: schedule.Shape, go_on, v
     features, cache = policy.read(variables, tokens, position, context_start, is_valid, cache, served)
     last = jnp.maximum(count - 1, 0)
     features = jax.tree.map(lambda x: jnp.take_along_axis(x, last.reshape(-1, *[1] * (x.ndim - 1)), 1)[:, 0], features)
-    after, record = go_on(variables, curriculum, rows, features, count)
+    after, record = write_token(variables, curriculum, rows, features, count)
 
     where = jnp.arange(lanes.position.shape[0]) if served is None else served
     read = {"token": tokens, "token_kind": token_kind, "context_start": context_start}
@@ -229,7 +229,7 @@ def _call(policy: Policy, config: RolloutConfig, shape: schedule.Shape, go_on, v
     return lanes, cache, trajectory
 
 
-def _go_on(interaction: Interaction, policy: Policy, config: RolloutConfig, serve, variables, curriculum, rows: Lane, features, count):
+def _write_token(interaction, policy: Policy, config: RolloutConfig, serve, variables, curriculum, rows: Lane, features, count):
     """Samples a token in the lanes that have read all of their inboxes, and advances the interaction where a segment ends.
 
     Args:
@@ -257,7 +257,7 @@ def _go_on(interaction: Interaction, policy: Policy, config: RolloutConfig, serv
 
     logits = policy.logits(variables, features, interaction.grammar.candidates)
     sample = choose(interaction.grammar, config.decoding, rows, logits)
-    after, event = _live_on(interaction, curriculum, config.restarts, rows, sample.token, is_writing, is_closing)
+    after, event = _advance(interaction, curriculum, config.restarts, rows, sample.token, is_writing, is_closing)
     if after.writing is not None:
         begins = (event.ends_segment | event.ends_episode) & (after.budget > 0)
         after = serve(variables, curriculum, after._replace(writing=writers.begin_segment(after.writing, begins)))
@@ -281,7 +281,7 @@ def _go_on(interaction: Interaction, policy: Policy, config: RolloutConfig, serv
     return after, record
 
 
-def _live_on(interaction, curriculum, restarts, rows: Lane, token, is_writing, is_closing) -> tuple[Lane, Event]:
+def _advance(interaction, curriculum, restarts, rows: Lane, token, is_writing, is_closing) -> tuple[Lane, Event]:
     """Returns the lanes `[b]` after they have written their tokens, and their events.
 
     The interaction is advanced under one condition for the whole batch, so that it costs nothing in calls in which no segment ends.

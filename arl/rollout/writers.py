@@ -73,14 +73,14 @@ class Writer(NamedTuple):
     num_lanes: int = 0
 
 
-def expert_writer(interaction: Interaction, share: float = 1.0, unit: str = "episode") -> Writer:
-    """Returns a writer that writes a share of all episodes or segments as the interaction's experts would.
+def expert_writer(interaction: Interaction, fraction: float = 1.0, unit: str = "episode") -> Writer:
+    """Returns a writer that writes a fraction of all episodes or segments as the interaction's experts would.
 
     A mixture of expert and policy visits the states of both (DAgger: Ross, Gordon and Bagnell 2011, arXiv:1011.0686, algorithm 3.1).
 
     Args:
       interaction: the agent in its environment, with an expert for every kind of segment.
-      share: share that the experts write; the curriculum's `{"expert": {"share": ...}}` takes its place, if there is one.
+      fraction: fraction that the experts write; the curriculum's `{"expert": {"fraction": ...}}` takes its place, if there is one.
       unit: "episode" or "segment": whether whole episodes or single segments are given to the experts at random.
 
     Returns:
@@ -104,7 +104,7 @@ def expert_writer(interaction: Interaction, share: float = 1.0, unit: str = "epi
     def write(variables, curriculum, request, asks):
         del variables, asks
         drawn = request.episode_draw if unit == "episode" else jax.vmap(draw_author)(request.key)
-        is_expert = drawn < curriculum.get("expert", {}).get("share", share)
+        is_expert = drawn < curriculum.get("expert", {}).get("fraction", fraction)
         return Proposal(jax.vmap(of_lane)(request), jnp.where(is_expert, EXPERT, POLICY))
 
     return Writer(write)

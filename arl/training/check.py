@@ -47,22 +47,22 @@ def check_parts(
         raise ArlError("greedy decoding leaves no alternative to learn from; set Decoding.temperature > 0")
 
 
-def check_estimate(rollout_config: RolloutConfig, config: LearnerConfig, estimate: Estimator | None) -> None:
+def check_estimator(rollout_config: RolloutConfig, config: LearnerConfig, estimator: Estimator | None) -> None:
     """Checks that advantages can be estimated from the trajectories of a rollout; arguments as `make_learner`.
 
     Raises:
-      ArlError: if `estimate` or `config.credit` is not an estimator, or does not fit the rollout.
+      ArlError: if `estimator` or `config.credit` is not an estimator, or does not fit the rollout.
     """
-    if estimate is not None and not callable(estimate):
+    if estimator is not None and not callable(estimator):
         raise ArlError(
-            f"estimate is {_described(estimate)}; give a function (trajectory, reward, config) -> Credit, or set LearnerConfig.credit"
+            f"estimator is {_described(estimator)}; give a function (trajectory, reward, config) -> Credit, or set LearnerConfig.credit"
         )
     by_name = {f"rules.{kind}.estimator": rule.estimator for kind, rule in config.rules.items() if rule.estimator}
-    by_name |= {} if estimate else {"credit": config.credit}
+    by_name |= {} if estimator else {"credit": config.credit}
     for field, name in by_name.items():
         _check_credit_by_name(field, name, config)
     for kind, rule in config.rules.items():
-        if rule.span != "episode" and (rule.estimator or not estimate) and ESTIMATORS[rule.estimator or config.credit].compares_groups:
+        if rule.span != "episode" and (rule.estimator or not estimator) and ESTIMATORS[rule.estimator or config.credit].compares_groups:
             raise ArlError(
                 f"{rule.estimator or config.credit!r} compares whole episodes; set LearnerConfig.rules.{kind}.span='episode', or another "
                 "estimator"
@@ -96,13 +96,15 @@ def check_writer(rollout_config: RolloutConfig, config: LearnerConfig, writer: W
     Raises:
       ArlError: if one of these does not hold, or there are two writers.
     """
-    writes = writer is not None or rollout_config.expert_share > 0
-    if writer is not None and (not isinstance(writer, Writer) or rollout_config.expert_share):
-        what = "and the experts write too" if rollout_config.expert_share else f"which is {_described(writer)}"
-        raise ArlError(f"a writer is given, {what}; give a rollout.Writer, with RolloutConfig.expert_share=0")
+    writes = writer is not None or rollout_config.expert_fraction > 0
+    if writer is not None and (not isinstance(writer, Writer) or rollout_config.expert_fraction):
+        what = "and the experts write too" if rollout_config.expert_fraction else f"which is {_described(writer)}"
+        raise ArlError(f"a writer is given, {what}; give a rollout.Writer, with RolloutConfig.expert_fraction=0")
     if writes != (config.imitation_weight > 0):
         what = "nothing is learned of what others write" if writes else "the policy writes everything, and there is nothing to imitate"
-        raise ArlError(f"{what}; set LearnerConfig.imitation_weight > 0 and RolloutConfig.expert_share > 0 (or give a writer), or neither")
+        raise ArlError(
+            f"{what}; set LearnerConfig.imitation_weight > 0 and RolloutConfig.expert_fraction > 0 (or give a writer), or neither"
+        )
     if writer is not None:
         check_whole(**{"Writer.num_lanes": writer.num_lanes})
         if writer.num_lanes < 0:
@@ -111,7 +113,7 @@ def check_writer(rollout_config: RolloutConfig, config: LearnerConfig, writer: W
             raise ArlError(
                 "a writer may write what top-k, top-p and min-p drop; set Decoding.top_k=0, top_p=1 and min_p=0, or leave the writer out"
             )
-    if rollout_config.expert_share and rollout_config.expert_unit == "segment" and config.group_size > 1:
+    if rollout_config.expert_fraction and rollout_config.expert_unit == "segment" and config.group_size > 1:
         raise ArlError("a group has one writer; set RolloutConfig.expert_unit='episode', or LearnerConfig.group_size=1")
 
 
@@ -139,12 +141,12 @@ def check_layout(config: LearnerConfig, layout: Layout) -> None:
             raise ArlError(f"the mesh has an axis {unknown[0]!r}; name its axes {', '.join(map(repr, known))}")
         if layout.device_axis is not None:
             raise ArlError("a mesh divides the whole program, device_axis belongs to the program of one device; give one of them")
-    shares = layout.num_shares
-    if config.blocks % shares:
-        raise ArlError(f"{config.blocks} blocks of lanes do not divide among {shares} devices; set LearnerConfig.blocks to a multiple")
-    if config.num_lanes // shares % config.group_size:
+    shards = layout.num_shards
+    if config.blocks % shards:
+        raise ArlError(f"{config.blocks} blocks of lanes do not divide among {shards} devices; set LearnerConfig.blocks to a multiple")
+    if config.num_lanes // shards % config.group_size:
         raise ArlError(
-            f"a group of {config.group_size} lanes does not fit on one of {shares} devices; set LearnerConfig.num_lanes higher, or its "
+            f"a group of {config.group_size} lanes does not fit on one of {shards} devices; set LearnerConfig.num_lanes higher, or its "
             "group_size lower"
         )
     if mesh is not None and config.num_lanes % mesh.size:
@@ -165,23 +167,23 @@ def check_credit(credit: Any, shape: tuple[int, ...]) -> None:
     Raises:
       ArlError: if it is not a `Credit` for trajectories of that shape.
     """
-    wanted = f"Credit(advantage, target, is_kept, metrics), the first three of shape {shape}, as the trajectory is ([B, T])"
+    wanted = f"Credit(advantage, target, policy_mask, metrics), the first three of shape {shape}, as the trajectory is ([B, T])"
     if not isinstance(credit, Credit):
-        raise ArlError(f"estimate returned {_described(credit)}; return a {wanted}")
-    types = {"advantage": jnp.floating, "target": jnp.floating, "is_kept": jnp.bool_}
+        raise ArlError(f"the estimator returned {_described(credit)}; return a {wanted}")
+    types = {"advantage": jnp.floating, "target": jnp.floating, "policy_mask": jnp.bool_}
     for name, kind in types.items():
         array = getattr(credit, name)
         if getattr(array, "shape", None) != shape:
-            raise ArlError(f"estimate returned {_described(array)} as {name}; return a {wanted}")
+            raise ArlError(f"the estimator returned {_described(array)} as {name}; return a {wanted}")
         if not jnp.issubdtype(array.dtype, kind):
             word = "bool" if kind is jnp.bool_ else "float32"
-            raise ArlError(f"estimate returned {array.dtype} as {name}; return it as {word}")
+            raise ArlError(f"the estimator returned {array.dtype} as {name}; return it as {word}")
     if not isinstance(credit.metrics, dict):
-        raise ArlError(f"estimate returned {_described(credit.metrics)} as metrics; return a dict of numbers by name, {{}} for none")
+        raise ArlError(f"the estimator returned {_described(credit.metrics)} as metrics; return a dict of numbers by name, {{}} for none")
     for name, value in credit.metrics.items():
         is_number = isinstance(value, int | float) or getattr(value, "shape", None) == ()
         if not isinstance(name, str) or not is_number:
-            raise ArlError(f"estimate returned {_described(value)} as metrics[{name!r}]; return a number, float32 [], under each name")
+            raise ArlError(f"the estimator returned {_described(value)} as metrics[{name!r}]; return a number, float32 [], under each name")
 
 
 def check_adapted(before: Any, after: Any) -> None:

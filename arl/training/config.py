@@ -38,8 +38,8 @@ class Schedule:
 
     def __call__(self, progress: jax.Array | float) -> jax.Array:
         """Returns the value, float32 `[]`, after a fraction `progress` of training."""
-        share = jnp.clip((jnp.asarray(progress, jnp.float32) - self.since) / (self.until - self.since), 0.0, 1.0)
-        value = self.start + (self.end - self.start) * share
+        elapsed = jnp.clip((jnp.asarray(progress, jnp.float32) - self.since) / (self.until - self.since), 0.0, 1.0)
+        value = self.start + (self.end - self.start) * elapsed
         return value * jnp.clip(progress / self.warmup, 0.0, 1.0) if self.warmup else value
 
 

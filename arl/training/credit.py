@@ -19,13 +19,13 @@ class Credit(NamedTuple):
     Attributes:
       advantage: float32 `[B, T]`, 0 where no token was sampled.
       target: float32 `[B, T]`, targets of the value head, in the units of the scaled reward.
-      is_kept: bool `[B, T]`, the decisions that the policy learns from.
+      policy_mask: bool `[B, T]`, the decisions that the policy learns from.
       metrics: sums over lanes, float32 `[]` each, by name.
     """
 
     advantage: jax.Array
     target: jax.Array
-    is_kept: jax.Array
+    policy_mask: jax.Array
     metrics: dict[str, jax.Array]
 
 
@@ -53,18 +53,18 @@ def is_imitated(trajectory: Trajectory) -> jax.Array:
     return is_decision(trajectory) & (trajectory.author > 0)
 
 
-def counts(trajectory: Trajectory, is_kept: jax.Array, config: LearnerConfig) -> jax.Array:
+def regularizer_mask(trajectory: Trajectory, policy_mask: jax.Array, config: LearnerConfig) -> jax.Array:
     """Returns the decisions, all of the policy's own, over which the means of divergence and entropy are taken.
 
     Args:
       trajectory: `[B, T]`.
-      is_kept: bool `[B, T]`, the decisions that the policy learns from by their advantages.
-      config: config of the learner; under `zero_variance_groups="filter"` a lane with no kept decision does not count.
+      policy_mask: bool `[B, T]`, the decisions that the policy learns from by their advantages.
+      config: config of the learner; under `zero_variance_groups="filter"` a lane without a decision in `policy_mask` has none.
 
     Returns:
       bool `[B, T]`.
     """
-    is_in = jnp.any(is_kept, axis=1, keepdims=True) if config.zero_variance_groups == "filter" else True
+    is_in = jnp.any(policy_mask, axis=1, keepdims=True) if config.zero_variance_groups == "filter" else True
     return is_own_decision(trajectory) & is_in
 
 
@@ -163,7 +163,7 @@ def _episodes(trajectory: Trajectory, reward: jax.Array) -> tuple[jax.Array, jax
 def _by_group(
     trajectory: Trajectory, reward: jax.Array, config: LearnerConfig, group: objectives.GroupAdvantage, is_whole: jax.Array
 ) -> Credit:
-    # An unfinished episode is not compared, so it is never kept, as under TRL's `mask_truncated_completions`.
+    # An unfinished episode is not compared, so it is never in the loss, as under TRL's `mask_truncated_completions`.
     is_used = is_whole if config.zero_variance_groups == "keep" else group.is_used
     advantage = jnp.where(trajectory.is_sampled, group.advantage[:, None], 0.0)
     metrics = {"groups_without_variance": group.num_groups_without_variance}

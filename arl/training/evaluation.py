@@ -200,8 +200,8 @@ def mutual_information(first: np.ndarray, second: np.ndarray) -> float:
     first, second = (np.unique(np.asarray(x).reshape(len(x), -1), axis=0, return_inverse=True)[1].ravel() for x in (first, second))
 
     def entropy(values: np.ndarray) -> float:
-        share = np.unique(values, return_counts=True)[1] / len(values)
-        return float(-np.sum(share * np.log2(share)))
+        probability = np.unique(values, return_counts=True)[1] / len(values)
+        return float(-np.sum(probability * np.log2(probability)))
 
     def plug_in(other: np.ndarray) -> float:
         return entropy(first) + entropy(other) - entropy(first * (other.max() + 1) + other)
@@ -238,11 +238,11 @@ def summarise(episodes: Episodes, bounds: Bounds) -> dict[str, Any]:
       - `return`: environment's units, mean return.
       - `turns`: segments per episode.
       - `actions`: ACTION segments per episode; of a vote, every proposal.
-      - `illegal_share`: mean share of illegal segments in an episode.
-      - `success`: share of episodes in which an attempt has an outcome of at least `success_at`; only if the bounds have one.
+      - `illegal_fraction`: mean fraction of illegal segments in an episode.
+      - `success`: fraction of episodes in which an attempt has an outcome of at least `success_at`; only if the bounds have one.
       - `<name>_interval`: interval of each of the five above.
       - `outcome_by_attempt`: environment's units, mean outcome of each attempt.
-      - `unfinished_share`: share of episodes that did not end within their trajectory.
+      - `unfinished_fraction`: fraction of episodes that did not end within their trajectory.
       - `max_log_prob_gap`: nats, largest difference between the log-probs of the sampler and of the learner.
     """
     outcome = Estimate.of(np.asarray(episodes.outcome))
@@ -250,7 +250,7 @@ def summarise(episodes: Episodes, bounds: Bounds) -> dict[str, Any]:
         "return": Estimate.of(np.asarray(episodes.returned)),
         "turns": Estimate.of(np.asarray(episodes.turns)),
         "actions": Estimate.of(np.asarray(episodes.actions)),
-        "illegal_share": Estimate.of(np.asarray(episodes.illegal) / np.maximum(np.asarray(episodes.turns), 1)),
+        "illegal_fraction": Estimate.of(np.asarray(episodes.illegal) / np.maximum(np.asarray(episodes.turns), 1)),
     }
     if bounds.success_at is not None:
         estimates["success"] = Estimate.of(np.any(np.asarray(episodes.outcome_by_attempt) >= bounds.success_at, axis=1))
@@ -264,6 +264,6 @@ def summarise(episodes: Episodes, bounds: Bounds) -> dict[str, Any]:
         **{name: estimate.mean for name, estimate in estimates.items()},
         **{f"{name}_interval": estimate.interval for name, estimate in estimates.items()},
         "outcome_by_attempt": np.asarray(episodes.outcome_by_attempt, np.float64).mean(0).tolist(),
-        "unfinished_share": float(1.0 - np.asarray(episodes.is_finished).mean()),
+        "unfinished_fraction": float(1.0 - np.asarray(episodes.is_finished).mean()),
         "max_log_prob_gap": float(np.asarray(episodes.gap).max()),
     }

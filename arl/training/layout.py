@@ -39,7 +39,7 @@ class Layout(NamedTuple):
     seed_axis: str | None = None
 
     @property
-    def num_shares(self) -> int:
+    def num_shards(self) -> int:
         """Number of parts into which the lanes of the gradient are divided."""
         if self.mesh is None:
             return self.num_devices

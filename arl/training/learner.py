@@ -19,7 +19,7 @@ from arl.training import config as configs
 from arl.training import loss as losses
 from arl.training.backend import backend_fault
 from arl.training.config import LearnerConfig
-from arl.training.credit import ESTIMATORS, Estimator, NamedEstimator, counts, is_decision, is_own_decision, total_reward
+from arl.training.credit import ESTIMATORS, Estimator, NamedEstimator, is_decision, is_own_decision, regularizer_mask, total_reward
 from arl.training.epoch import make_optimizer, take_epoch
 from arl.training.layout import Layout
 from arl.training.loss import Batch
@@ -94,7 +94,7 @@ def make_learner(
     rollout_config: RolloutConfig,
     config: LearnerConfig,
     *,
-    estimate: Estimator | None = None,
+    estimator: Estimator | None = None,
     optimizer: optax.GradientTransformation | None = None,
     curriculum: Any = None,
     first_step: int = 0,
@@ -109,39 +109,39 @@ def make_learner(
       policy: the policy that writes.
       rollout_config: how lanes are rolled out.
       config: how the agent learns from its trajectories.
-      estimate: estimator of advantages; None takes `config.credit`. Its advantages are standardised if `config.normalize` is set.
+      estimator: of advantages, a function; None takes `config.credit`. Its advantages are standardised if `config.normalize` is set.
       optimizer: optimizer of the trainable variables; None for that of `make_optimizer(config)`.
       curriculum: initial value of the part that `interaction.update_curriculum` changes; None for none.
       first_step: number of updates before this learner's first one, those of a warm start; its schedules start there.
       importance_cap: largest importance weight of a token where `policy.behaviour` rolls out with other variables; see
         `objectives.truncated_weight`.
-      writer: writes segments in the policy's place; None for the experts, if `rollout_config.expert_share` is above 0.
+      writer: writes segments in the policy's place; None for the experts, if `rollout_config.expert_fraction` is above 0.
       layout: how the program is divided among devices.
 
     Returns:
       The learner.
 
     Raises:
-      ArlError: if the arguments do not fit together; also by `update`, when it is traced, if `estimate` returns no `Credit` or
+      ArlError: if the arguments do not fit together; also by `update`, when it is traced, if `estimator` returns no `Credit` or
         `update_curriculum` returns a curriculum of another form.
     """
     if fault := backend_fault():
         warnings.warn(fault, RuntimeWarning, stacklevel=2)
     check.check_parts(interaction, policy, rollout_config, config, curriculum, first_step)
-    check.check_estimate(rollout_config, config, estimate)
+    check.check_estimator(rollout_config, config, estimator)
     check.check_writer(rollout_config, config, writer)
     check.check_layout(config, layout)
     check.check_importance_cap(importance_cap)
     rollout.check_rollout(interaction, rollout_config, policy.vocab_size)
-    if rollout_config.expert_share:
-        writer = rollout.expert_writer(interaction, rollout_config.expert_share, rollout_config.expert_unit)
+    if rollout_config.expert_fraction:
+        writer = rollout.expert_writer(interaction, rollout_config.expert_fraction, rollout_config.expert_unit)
     roll_out = functools.partial(rollout.roll_out, interaction, policy, rollout_config, writer=writer, axis_name=layout.seed_axis)
     program = _Program(
         interaction,
         policy,
         rollout_config,
         config,
-        estimator=NamedEstimator(estimate) if estimate else ESTIMATORS[config.credit],
+        estimator=NamedEstimator(estimator) if estimator else ESTIMATORS[config.credit],
         optimizer=optimizer or make_optimizer(config),
         roll_out=roll_out if layout.mesh is None else on_each_device(roll_out, layout.mesh),
         curriculum=curriculum,
@@ -179,7 +179,7 @@ class _Program:
     def keeps_lanes(self) -> bool:
         """Whether episodes go on in the next trajectory."""
         # In a warm start they are new, and those of the learner that follows are passed through.
-        is_warm_start = self.rollout_config.expert_share == 1 and "expert.share" not in self.config.schedules
+        is_warm_start = self.rollout_config.expert_fraction == 1 and "expert.fraction" not in self.config.schedules
         return self.rollout_config.restarts and not is_warm_start
 
     @property
@@ -240,7 +240,7 @@ class _Program:
 
     def make_batch(self, state: TrainState, trajectory: Trajectory) -> tuple[Batch, dict[str, jax.Array]]:
         """Returns the batch to learn from: advantages, value targets and log-probs of the reference."""
-        config, decides, old = self.config, is_decision(trajectory), trajectory.log_prob
+        config, old = self.config, trajectory.log_prob
         reward, reference = total_reward(trajectory.reward) * config.reward_scale, jnp.zeros_like(old)
         if self.policy.behaviour:
             old = self.log_probs(state.variables, trajectory)
@@ -253,9 +253,9 @@ class _Program:
         credit = rules.assign(trajectory, reward, config, self.estimator, self.axis_name)
         advantage = credit.advantage
         if self.policy.behaviour:
-            advantage *= objectives.truncated_weight(old, trajectory.log_prob, decides, most=self.importance_cap)
-        is_counted = counts(trajectory, credit.is_kept, config)
-        batch = Batch(trajectory, advantage, credit.target, credit.is_kept, is_counted, old, reference)
+            advantage *= objectives.truncated_weight(old, trajectory.log_prob, is_decision(trajectory), most=self.importance_cap)
+        regularized = regularizer_mask(trajectory, credit.policy_mask, config)
+        batch = Batch(trajectory, advantage, credit.target, credit.policy_mask, regularized, old, reference)
         explained = objectives.explained_variance(trajectory.value, credit.target, trajectory.is_sampled, self.axis_name)
         return batch, {"explained_variance": explained, **jax.tree.map(self.total, credit.metrics)}
 

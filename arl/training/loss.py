@@ -28,8 +28,8 @@ class Batch(NamedTuple):
       trajectory: `[B, T]`.
       advantage: float32 `[B, T]`.
       target: float32 `[B, T]`, targets of the value head.
-      is_kept: bool `[B, T]`, the decisions that the policy learns from.
-      decides: bool `[B, T]`, the decisions over which the means of divergence and entropy are taken.
+      policy_mask: bool `[B, T]`, the decisions that the policy learns from.
+      regularizer_mask: bool `[B, T]`, the decisions over which the means of divergence and entropy are taken.
       old_log_prob: float32 `[B, T]`, nats, of the sampled token under the policy before the update. It is that of the trajectory, up to
         rounding, unless other variables rolled out.
       reference_log_prob: float32 `[B, T]`, nats, of the sampled token under the reference policy; zeros if there is none.
@@ -38,8 +38,8 @@ class Batch(NamedTuple):
     trajectory: Trajectory
     advantage: jax.Array
     target: jax.Array
-    is_kept: jax.Array
-    decides: jax.Array
+    policy_mask: jax.Array
+    regularizer_mask: jax.Array
     old_log_prob: jax.Array
     reference_log_prob: jax.Array
 
@@ -49,23 +49,23 @@ class Totals(NamedTuple):
 
     Attributes:
       policy: float32 `[]`, for the policy loss.
-      decisions: float32 `[]`, for divergence and entropy.
+      regularizer: float32 `[]`, for divergence and entropy.
       values: float32 `[]`, for the value loss.
       imitated: float32 `[]`, for the cross-entropy.
     """
 
     policy: jax.Array
-    decisions: jax.Array
+    regularizer: jax.Array
     values: jax.Array
     imitated: jax.Array
 
 
 def count(batch: Batch, config: LearnerConfig) -> Totals:
     """Returns the totals of a batch, to be added over microbatches and devices."""
-    policy, decisions, imitated = (
-        _weights(which, batch, config)[1] for which in (batch.is_kept, batch.decides, is_imitated(batch.trajectory))
+    policy, regularizer, imitated = (
+        _weights(which, batch, config)[1] for which in (batch.policy_mask, batch.regularizer_mask, is_imitated(batch.trajectory))
     )
-    return Totals(policy, decisions, jnp.sum(batch.trajectory.is_sampled * 1.0), imitated)
+    return Totals(policy, regularizer, jnp.sum(batch.trajectory.is_sampled * 1.0), imitated)
 
 
 def loss(
@@ -78,7 +78,7 @@ def loss(
     variables: Any,
     batch: Batch,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Returns the share of a microbatch in the loss of its minibatch.
+    """Returns a microbatch's part of the loss of its minibatch.
 
     Args:
       policy: the policy.
@@ -95,33 +95,33 @@ def loss(
     """
     trajectory = batch.trajectory
     log_prob, entropy, value = score(policy, grammar, variables, trajectory, temperature)
-    weight, _ = _weights(batch.is_kept, batch, config)
-    weight_all, _ = _weights(batch.decides, batch, config)
+    weight, _ = _weights(batch.policy_mask, batch, config)
+    regularizer_weight, _ = _weights(batch.regularizer_mask, batch, config)
 
-    ratio = objectives.RATIOS[config.ratio](log_prob, batch.old_log_prob, batch.decides, trajectory.ends_episode)
+    ratio = objectives.RATIOS[config.ratio](log_prob, batch.old_log_prob, batch.regularizer_mask, trajectory.ends_episode)
     policy_loss = objectives.POLICY_LOSSES[config.policy_loss]
-    policy_losses, is_clipped = policy_loss(ratio, batch.advantage, batch.is_kept, config.clip_low, config.clip_high)
+    policy_losses, is_clipped = policy_loss(ratio, batch.advantage, batch.policy_mask, config.clip_low, config.clip_high)
     if config.value_clip:
         values, _ = objectives.clipped_value_loss(value, trajectory.value, batch.target, trajectory.is_sampled, clip=config.value_clip)
     else:
         values = objectives.value_loss(value, batch.target, trajectory.is_sampled)
 
     def mean(x):
-        return objectives.weighted_mean(x, weight_all, totals.decisions)
+        return objectives.weighted_mean(x, regularizer_weight, totals.regularizer)
 
     metrics = {
         "policy_loss": objectives.weighted_mean(policy_losses * scales(config, trajectory.kind, "weight"), weight, totals.policy),
         "value_loss": objectives.weighted_mean(values, trajectory.is_sampled * 1.0, totals.values),
         "entropy": mean(entropy),
-        "clip_share": objectives.weighted_mean(is_clipped, weight, totals.policy),
-        "kl_from_behaviour": mean(objectives.kl_k3(jax.lax.stop_gradient(trajectory.log_prob), log_prob, batch.decides)),
+        "clip_fraction": objectives.weighted_mean(is_clipped, weight, totals.policy),
+        "kl_from_behaviour": mean(objectives.kl_k3(jax.lax.stop_gradient(trajectory.log_prob), log_prob, batch.regularizer_mask)),
         "max_log_prob_gap": jnp.max(jnp.where(trajectory.is_sampled, jnp.abs(log_prob - trajectory.log_prob), 0.0)),
     }
     bonus = entropy_weight * mean(entropy * scales(config, trajectory.kind, "entropy"))
     total = metrics["policy_loss"] + config.value_weight * metrics["value_loss"] - bonus
     if config.kl_weight:
         estimator = objectives.KL_ESTIMATORS[config.kl_estimator]
-        metrics["kl_from_reference"] = mean(estimator(log_prob, batch.reference_log_prob, batch.decides))
+        metrics["kl_from_reference"] = mean(estimator(log_prob, batch.reference_log_prob, batch.regularizer_mask))
         if not config.kl_in_reward:
             total += config.kl_weight * metrics["kl_from_reference"]
     if config.imitation_weight:
@@ -131,5 +131,5 @@ def loss(
     return total, {"loss": total, **jax.lax.stop_gradient(metrics)}
 
 
-def _weights(is_kept: jax.Array, batch: Batch, config: LearnerConfig) -> tuple[jax.Array, jax.Array]:
-    return objectives.AGGREGATIONS[config.aggregation](is_kept, batch.trajectory.ends_episode, config.constant_tokens)
+def _weights(mask: jax.Array, batch: Batch, config: LearnerConfig) -> tuple[jax.Array, jax.Array]:
+    return objectives.AGGREGATIONS[config.aggregation](mask, batch.trajectory.ends_episode, config.constant_tokens)

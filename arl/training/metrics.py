@@ -32,12 +32,12 @@ def trajectory_metrics(trajectory: Trajectory, usage: Usage, total: Callable = l
       - `whole_episodes`: count, episodes that ended and began in the same trajectory.
       - `turns`: segments per episode.
       - `sampled`: tokens per episode, sampled ones only.
-      - `illegal_share`: share of segments, those that the grammar rejected.
-      - `unfinished_share`: share of episodes, those that their trajectory cut off.
-      - `useful_share`: share of the tokens computed, those that are not padding.
+      - `illegal_fraction`: fraction of segments, those that the grammar rejected.
+      - `unfinished_fraction`: fraction of episodes, those that their trajectory cut off.
+      - `useful_fraction`: fraction of the tokens computed, those that are not padding.
       - `tokens`: tokens, read in all.
       - `calls`: count, calls of the model.
-      - `tokens/<kind>`: share of the tokens read, those of a kind. What a layer passes on to a later context is read as an observation.
+      - `tokens/<kind>`: fraction of the tokens read, those of a kind. What a layer passes on to a later context is read as an observation.
       - `sampled/<kind>`: sampled tokens in segments of a kind, per token read.
       - `entropy/<kind>`: nats per token, mean negative log-prob of the sampled tokens of a kind; the cross-entropy if an expert writes.
     """
@@ -69,9 +69,9 @@ def trajectory_metrics(trajectory: Trajectory, usage: Usage, total: Callable = l
         "whole_episodes": sums["whole_episodes"],
         "turns": sums["segments"] / episodes,
         "sampled": sums["sampled"] / episodes,
-        "illegal_share": sums["illegal"] / jnp.maximum(sums["segments"], 1.0),
-        "unfinished_share": sums["unfinished"] / jnp.maximum(sums["episodes"] + sums["unfinished"], 1.0),
-        "useful_share": sums["tokens"] / sums["computed"],
+        "illegal_fraction": sums["illegal"] / jnp.maximum(sums["segments"], 1.0),
+        "unfinished_fraction": sums["unfinished"] / jnp.maximum(sums["episodes"] + sums["unfinished"], 1.0),
+        "useful_fraction": sums["tokens"] / sums["computed"],
         "tokens": sums["tokens"],
         "calls": sums["calls"],
         **{name: value / jnp.maximum(sums["tokens"], 1.0) for name, value in sums.items() if name.startswith("tokens/")},
@@ -91,13 +91,13 @@ def size_metrics(trajectory: Trajectory, size: Size, total: Callable = lambda x:
     Returns:
       float32 `[]` by name:
 
-      - `beyond_size_share`: share of lanes, those in which an episode has more than `size.turns` segments or a context more than
+      - `beyond_size_fraction`: fraction of lanes, those in which an episode has more than `size.turns` segments or a context more than
         `size.context` tokens. If it is not 0, `size` is wrong and returns are those of episodes that were cut off.
     """
     position = jnp.arange(trajectory.token.shape[1])
     is_beyond = trajectory.is_sampled & ((trajectory.turn >= size.turns) | (position - trajectory.context_start >= size.context))
     lanes, all_lanes = total(jnp.sum(jnp.any(is_beyond, axis=1) * 1.0)), total(jnp.float32(len(trajectory.token)))
-    return {"beyond_size_share": lanes / all_lanes}
+    return {"beyond_size_fraction": lanes / all_lanes}
 
 
 def imitation_metrics(trajectory: Trajectory, total: Callable = lambda x: x) -> dict[str, jax.Array]:
@@ -112,7 +112,7 @@ def imitation_metrics(trajectory: Trajectory, total: Callable = lambda x: x) -> 
 
       - `negative_log_likelihood`: nats per token, mean over the tokens of other authors that had an alternative.
       - `imitated_tokens`: count of these tokens.
-      - `imitated_share`: share of the sampled tokens, those of other authors.
+      - `imitated_fraction`: fraction of the sampled tokens, those of other authors.
     """
     imitated = is_imitated(trajectory)
     sums = {
@@ -125,7 +125,7 @@ def imitation_metrics(trajectory: Trajectory, total: Callable = lambda x: x) -> 
     return {
         "negative_log_likelihood": sums["surprise"] / jnp.maximum(sums["imitated"], 1.0),
         "imitated_tokens": sums["imitated"],
-        "imitated_share": sums["others"] / jnp.maximum(sums["sampled"], 1.0),
+        "imitated_fraction": sums["others"] / jnp.maximum(sums["sampled"], 1.0),
     }
 
 

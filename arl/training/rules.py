@@ -42,7 +42,7 @@ def assign(
       axis_name: mapped axis of devices over which advantages are standardised.
 
     Returns:
-      The credit: `advantage` and `is_kept` by the rule of each token's kind, `target` by `value_rule`.
+      The credit: `advantage` and `policy_mask` by the rule of each token's kind, `target` by `value_rule`.
 
     Raises:
       ArlError: if an estimator returns something else than a `Credit`.
@@ -57,21 +57,21 @@ def assign(
             credits[estimate] = _run(estimate, trajectory, reward, config, default)
 
     result, metrics = credits[whole], {}
-    advantage, is_kept = jnp.zeros_like(result.advantage), jnp.zeros_like(result.is_kept)
+    advantage, policy_mask = jnp.zeros_like(result.advantage), jnp.zeros_like(result.policy_mask)
     for estimate, credit in credits.items():
         kinds = [kind for kind in Kind if estimate_of[kind] == estimate]
         for group in [[kind] for kind in kinds] if config.normalize_by_kind else [kinds]:
             everything = len(group) == len(Kind)
             is_own = jnp.bool_(True) if everything else jnp.isin(trajectory.kind, jnp.array(group, trajectory.kind.dtype))
             if config.normalize and not _named(estimate, default).compares_groups:
-                own = objectives.standardize(credit.advantage, credit.is_kept & is_own, axis_name)
+                own = objectives.standardize(credit.advantage, credit.policy_mask & is_own, axis_name)
             else:
                 own = credit.advantage
-            advantage, is_kept = jnp.where(is_own, own, advantage), jnp.where(is_own, credit.is_kept, is_kept)
+            advantage, policy_mask = jnp.where(is_own, own, advantage), jnp.where(is_own, credit.policy_mask, policy_mask)
         suffix = "" if estimate == whole else f"/{kinds[0].name.lower()}"
         metrics |= {f"{name}{suffix}": value for name, value in credit.metrics.items()}
     targets = credits[estimate_of[Kind[config.value_rule.upper()]]] if config.value_rule else result
-    return Credit(advantage, targets.target, is_kept, metrics)
+    return Credit(advantage, targets.target, policy_mask, metrics)
 
 
 def scales(config: LearnerConfig, kind: jax.Array, field: str) -> jax.Array:
@@ -110,7 +110,7 @@ def _run(estimate: _Estimate, trajectory: Trajectory, reward: jax.Array, config:
         trajectory = trajectory._replace(is_sampled=is_own, discount=discount)
     credit = _named(estimate, default).estimate(trajectory, reward, config)
     check_credit(credit, trajectory.token.shape)
-    return credit._replace(is_kept=credit.is_kept & (trajectory.author == 0))
+    return credit._replace(policy_mask=credit.policy_mask & (trajectory.author == 0))
 
 
 def _ends_attempt(trajectory: Trajectory) -> jax.Array:

@@ -59,8 +59,8 @@ def run(
         broken = [name for name, value in numbers.items() if not math.isfinite(value)]
         if broken:
             raise _diverged(f"update {step} gave {broken[0]} = {numbers[broken[0]]}", checkpoints, state)
-        if numbers.get("beyond_size_share") and not has_warned:
-            warnings.warn(_beyond_size(step, numbers["beyond_size_share"]), RuntimeWarning, stacklevel=2)
+        if numbers.get("beyond_size_fraction") and not has_warned:
+            warnings.warn(_beyond_size(step, numbers["beyond_size_fraction"]), RuntimeWarning, stacklevel=2)
             has_warned = True
         for observe in observers:
             observe(step, numbers, time.perf_counter() - began)
@@ -75,9 +75,9 @@ def run(
     return state
 
 
-def _beyond_size(step: int, share: float) -> str:
+def _beyond_size(step: int, fraction: float) -> str:
     return (
-        f"in update {step} episodes in {share:.0%} of the lanes exceeded the size that their interaction declares, and were cut off, so "
+        f"in update {step} episodes in {fraction:.0%} of the lanes exceeded the size that their interaction declares, and were cut off, so "
         "returns are wrong; correct its size, which `rollout.check_size` checks"
     )
 

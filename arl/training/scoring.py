@@ -55,7 +55,7 @@ def score(
       Log-prob of the sampled token, nats; entropy of its distribution, nats; and value, in the units of the scaled reward; float32 `[B, T]`
       each. Log-prob and entropy have no meaning where no token was sampled.
     """
-    features = policy.score(variables, trajectory.token, trajectory.context_start)
+    features = policy.forward(variables, trajectory.token, trajectory.context_start)
     slots = Slots(features, trajectory.sampled, trajectory.state, trajectory.support, trajectory.kept)
     score_slots = functools.partial(_score_slots, policy, grammar, temperature)
     if grammar.num_tokens * trajectory.token.size > CHUNK_LOGITS:

@@ -49,7 +49,7 @@ def make_warm_start(
       config: config of the main learner. Batches, optimizer, aggregation and value loss are the same; the learning rate's schedule runs
         over these updates, and other schedules keep their initial values.
       num_updates: number of updates.
-      **options: as `make_learner`; those of the main learner may be given, as `estimate`, `writer` and `first_step` are ignored.
+      **options: as `make_learner`; those of the main learner may be given, as `estimator`, `writer` and `first_step` are ignored.
 
     Returns:
       The learner.
@@ -61,7 +61,7 @@ def make_warm_start(
         raise ArlError(f"num_updates is {num_updates}; set it >= 1, or leave the warm start out")
     if not interaction.has_expert:
         raise ArlError("there is no expert to imitate; give the environment an expert, or leave the warm start out (Config.warm_start=0)")
-    options |= {"estimate": _clone, "first_step": 0, "writer": None}
+    options |= {"estimator": _clone, "first_step": 0, "writer": None}
     imitated = interaction._replace(update_curriculum=None)  # the curriculum must adapt to the agent's outcomes, not the expert's
     cloning = make_learner(imitated, policy, expert_rollout(rollout_config), cloning_config(config, num_updates), **options)
     optimizer = options.get("optimizer") or make_optimizer(config)
@@ -80,18 +80,18 @@ def make_warm_start(
 def _clone(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
     """Returns the value targets of an expert's episodes; nothing is kept, as rewards teach nothing of what the expert leaves open."""
     credit = monte_carlo(trajectory, reward, config)
-    return credit._replace(is_kept=jnp.zeros_like(trajectory.is_sampled))
+    return credit._replace(policy_mask=jnp.zeros_like(trajectory.is_sampled))
 
 
 def expert_rollout(config: RolloutConfig) -> RolloutConfig:
     """Returns the config of a rollout in which the expert writes, with decoding that drops no candidates."""
     decoding = Decoding(temperature=config.decoding.temperature or 1.0, constrained=config.decoding.constrained)
-    return dataclasses.replace(config, expert_share=1.0, expert_unit="episode", decoding=decoding)
+    return dataclasses.replace(config, expert_fraction=1.0, expert_unit="episode", decoding=decoding)
 
 
 def cloning_config(config: LearnerConfig, num_updates: int) -> LearnerConfig:
     """Returns the config for `num_updates` updates of behaviour cloning before a learner of config `config`."""
-    begins = {name: float(schedule(0.0)) for name, schedule in config.schedules.items() if name != "expert.share"}
+    begins = {name: float(schedule(0.0)) for name, schedule in config.schedules.items() if name != "expert.fraction"}
     return dataclasses.replace(
         config,
         num_updates=num_updates,

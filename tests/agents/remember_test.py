@@ -513,7 +513,7 @@ def copying_model() -> Policy:
         init=lambda key, pretrained=None: {},
         empty_cache=lambda num_lanes, num_slots: Ring(jnp.zeros((num_lanes, num_slots), jnp.int32)),
         read=read,
-        score=lambda params, tokens, context_start: tokens[..., None],
+        forward=lambda params, tokens, context_start: tokens[..., None],
         logits=lambda params, features, candidates: 40.0 * (features == jnp.asarray(candidates)),
         heads={"value": lambda params, features: jnp.zeros(features.shape[:-1])},
         vocab_size=len(tiny.TOKENIZER),

@@ -346,7 +346,7 @@ def test_no_loss_stands_on_what_a_tool_says(name):
         init=lambda key, pretrained=None: None,
         empty_cache=lambda *_: None,
         read=lambda *_: (None, None),
-        score=lambda params, tokens, context_start: None,
+        forward=lambda params, tokens, context_start: None,
         logits=lambda params, features, candidates: params["logits"],
         heads={"value": lambda params, features: params["value"]},
         vocab_size=len(tiny.TOKENIZER),

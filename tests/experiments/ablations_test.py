@@ -40,12 +40,12 @@ SUMMARY = {
     "optimal": -2.5,
     "actions": 2.75,
     "ablations": {},
-    "token_shares": {"action": 0.5},
+    "token_fractions": {"action": 0.5},
 }
 
 
 def test_what_some_summaries_tell_stands_in_their_line():
-    asking = SUMMARY | {"bits_per_action": {"agent": 1.25, "expert": 1.5}, "return": 0.5, "token_shares": {"action": 0.1, "tool": 0.25}}
+    asking = SUMMARY | {"bits_per_action": {"agent": 1.25, "expert": 1.5}, "return": 0.5, "token_fractions": {"action": 0.1, "tool": 0.25}}
     line = table({"mastermind": [asking, asking | {"normalised_score": 0.5, "seconds": 9.0}]}).splitlines()[-1]
     assert line == (
         "| `mastermind` | 20: 50% | 2 | 68.8% (50.0%) |  |  | 2.75 questions (optimum 2.50); 1.25 bits per question (expert 1.50); "

@@ -40,7 +40,7 @@ def test_an_accelerators_figures_are_written_as_they_are_found(tmp_path, monkeyp
     words = {name for name, value in figures.items() if isinstance(value, str)}
     assert {"accelerator_device", "accelerator_jaxlib", "accelerator_matmul_precision", "accelerator_layers_0.1M"} < words
     assert all(value > 0 and math.isfinite(value) for name, value in figures.items() if name not in words)
-    of_side = ("tokens_per_second", "lanes", "share_of_peak", "trace_seconds", "compile_seconds")
+    of_side = ("tokens_per_second", "lanes", "fraction_of_peak", "trace_seconds", "compile_seconds")
     wanted = {f"accelerator_{side}_{figure}_0.1M_bfloat16" for side in ("rollout", "learner") for figure in of_side}
     assert wanted | {"accelerator_train_seconds_an_update", "accelerator_matmul_tflops_float32_highest_precision"} < set(figures)
     assert not list(cache.glob("*")) and list(figures)[-1] == "accelerator_learner_compile_seconds_0.1M_bfloat16"
@@ -143,7 +143,7 @@ def test_operations_of_use_are_most_of_those_that_the_compiler_counts():
     trajectory = trajectory._replace(token_kind=everywhere.astype(jnp.int32), is_sampled=everywhere, context_start=context_start)
 
     def scores(params):
-        return model.logits(params, model.score(params, context_start, context_start), jnp.arange(letters))
+        return model.logits(params, model.forward(params, context_start, context_start), jnp.arange(letters))
 
     counted = jax.jit(scores).lower(model.init(jax.random.key(0))).compile().cost_analysis()["flops"]
     assert 0.6 * counted < measure.forward_operations(config, trajectory, letters) < counted

@@ -57,7 +57,7 @@ def line(step: int) -> dict[str, float]:
         "tokens/goal": 0.0,
         "sampled": 4.0 + step,
         "sampled/action": 0.125 + step / 100,
-        "clip_share": 0.0 if step < 6 else 0.5,
+        "clip_fraction": 0.0 if step < 6 else 0.5,
         "policy_loss": -0.5 * step,
         "entropy_weight": 0.06,
     }
@@ -68,12 +68,12 @@ def test_only_what_moves_is_shown_and_that_from_its_beginning(experiment, tmp_pa
     for step in range(6):
         board(step, line(step), 2.0)
     found = shown(tmp_path / "tensorboard")
-    assert not {"tokens/read_share/goal", "return/process", "diagnostics/clip_share"} & set(found)
+    assert not {"tokens/read_fraction/goal", "return/process", "diagnostics/clip_fraction"} & set(found)
     assert found["losses/policy"] == {step: -0.5 * step for step in range(6)}
     board(6, line(6), 2.0)
     found = shown(tmp_path / "tensorboard")
-    assert found["diagnostics/clip_share"] == {step: 0.0 if step < 6 else 0.5 for step in range(7)}
-    assert not {"tokens/read_share/goal", "return/process"} & set(found)
+    assert found["diagnostics/clip_fraction"] == {step: 0.0 if step < 6 else 0.5 for step in range(7)}
+    assert not {"tokens/read_fraction/goal", "return/process"} & set(found)
 
 
 def test_counts_and_shares_have_different_names(experiment, tmp_path):
@@ -82,8 +82,8 @@ def test_counts_and_shares_have_different_names(experiment, tmp_path):
         board(step, line(step), 2.0)
     found = shown(tmp_path / "tensorboard")
     assert found["counts/tokens_read"][1] == 101 and found["time/tokens_per_second"][1] == 50.5
-    assert found["tokens/read_share/action"][1] == pytest.approx(0.26)
-    assert found["episodes/tokens_sampled"][1] == 5 and found["tokens/sampled_share/action"][1] == pytest.approx(0.135)
+    assert found["tokens/read_fraction/action"][1] == pytest.approx(0.26)
+    assert found["episodes/tokens_sampled"][1] == 5 and found["tokens/sampled_fraction/action"][1] == pytest.approx(0.135)
     bounds = experiment.bounds
     assert found["return/normalised_score"][1] == pytest.approx((1.5 - bounds.random) / (bounds.optimal - bounds.random))
     assert json.loads(found["config/text_summary"][0])["preset"] == "reflection"
@@ -138,7 +138,7 @@ def test_what_held_out_episodes_say_is_shown():
         "random": 0.0,
         "optimal": 3.0,
         "return": 1.5,
-        "illegal_share": 0.0,
+        "illegal_fraction": 0.0,
         "max_log_prob_gap": 1e-6,
         "ablations": {"shuffled": 0.0, "reflection by an expert": 1.0},
         "outcome_by_attempt": [0.5, 1.5],

@@ -32,7 +32,7 @@ def test_notes_are_shuffled_blanked_and_written_by_an_expert_that_has_some():
         "notes by an expert (4 of 4)",
     ]
     assert set(evaluated["ablations"]) == {"shuffled", "blanked", "by an expert"} and len(evaluated["bits_by_segment"]["reflection"]) == 1
-    assert set(evaluated["token_shares"]) == {"action", "reflection"} and set(evaluated["ablated_by_attempt"]) == set(
+    assert set(evaluated["token_fractions"]) == {"action", "reflection"} and set(evaluated["ablated_by_attempt"]) == set(
         evaluated["ablations"]
     )
     assert not build(get_preset("reflection")).task.experts(Limits())
@@ -47,7 +47,7 @@ def test_what_questions_tell_is_counted_for_agent_and_expert():
     assert told[-1] == "information of an expert (3 of 3)" and len(told) == 3
     bits = evaluated["bits_per_action"]
     assert 0 < bits["agent"] < bits["expert"] <= math.log2(6) and evaluated["ablations"] == {}
-    assert set(evaluated["token_shares"]) == {"action"} and 0.1 < evaluated["token_shares"]["action"] < 0.5
+    assert set(evaluated["token_fractions"]) == {"action"} and 0.1 < evaluated["token_fractions"]["action"] < 0.5
 
 
 @pytest.mark.parametrize("name", ["shifting_controls", "restless_bandit"])
@@ -128,7 +128,7 @@ def test_shares_of_tokens_are_of_all_that_were_read():
         is_sampled=np.array([[0, 1, 1, 0], [0, 1, 0, 0]], bool),
         token_kind=np.array([[Kind.PROMPT, Kind.ACTION, Kind.ACTION, Kind.PAD], [Kind.PROMPT, Kind.NOTE, Kind.OBSERVATION, Kind.PAD]]),
     )
-    assert evaluations.token_shares(trajectory) == {"action": pytest.approx(2 / 6), "note": pytest.approx(1 / 6)}
+    assert evaluations.token_fractions(trajectory) == {"action": pytest.approx(2 / 6), "note": pytest.approx(1 / 6)}
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_tensorboard_shows_training_and_what_came_of_it(finished):
     assert all(len(curve) == NUM_UPDATES and len(set(curve.values())) > 1 for tag, curve in found.items() if is_curve(tag))
     assert found["return/outcome"] == {line["update"]: pytest.approx(line["return/outcome"]) for line in lines}
     assert found["schedules/entropy_weight"] == {line["update"]: pytest.approx(line["entropy_weight"], abs=1e-8) for line in lines}
-    assert {"schedules/learning_rate", "schedules/attempts.keep", "tokens/sampled_share/reflection", "counts/episodes"} <= set(found)
+    assert {"schedules/learning_rate", "schedules/attempts.keep", "tokens/sampled_fraction/reflection", "counts/episodes"} <= set(found)
     assert not any(kind in tag for tag in found for kind in ("goal", "plan", "think", "tool", "control"))
     assert found["evaluation/normalised_score"] == {NUM_UPDATES: pytest.approx(summary["normalised_score"])}
     assert found["evaluation/normalised_score_with/notes_blanked"] == {NUM_UPDATES: pytest.approx(summary["ablations"]["blanked"])}

@@ -29,7 +29,7 @@ def built(**changes):
 
 def loss(model, params, tokens, begin):
     """A scalar that every parameter has a part in."""
-    features = model.score(params, tokens, begin)
+    features = model.forward(params, tokens, begin)
     logits = model.logits(params, features, np.arange(CONFIG.vocab_size))
     return jnp.mean(jnp.sin(logits)) + jnp.mean(jnp.sin(model.value(params, features)))
 

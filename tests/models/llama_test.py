@@ -41,7 +41,7 @@ def test_logits_are_those_of_transformers(changes):
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (3, 20))
     with torch.no_grad():
         expected = peer(torch.tensor(tokens)).logits.numpy()
-    features = model.score(Variables(params), tokens, np.zeros_like(tokens))
+    features = model.forward(Variables(params), tokens, np.zeros_like(tokens))
     np.testing.assert_allclose(model.logits(Variables(params), features, np.arange(config.vocab_size)), expected, atol=1e-4)
     back = llama.from_llama(config, params, {name: value.numpy() for name, value in peer.state_dict().items()})
     jax.tree.map(np.testing.assert_array_equal, back, params)

@@ -21,7 +21,7 @@ SLOTS = num_slots(CONTEXT, WIDTH)  # half a trajectory: every lane goes round th
 def built(**changes):
     """The model, its parameters, and `read` and `score` compiled."""
     model = make_policy(dataclasses.replace(CONFIG, **changes))
-    return model, model.init(jax.random.key(0)), jax.jit(model.read), jax.jit(model.score)
+    return model, model.init(jax.random.key(0)), jax.jit(model.read), jax.jit(model.forward)
 
 
 def trajectory(seed=0, lanes=LANES, length=LENGTH, context=CONTEXT):
@@ -232,7 +232,7 @@ def test_a_separate_value_trunk_shares_nothing_with_the_policy():
     )
 
     def outputs(params):
-        features = model.score(params, tokens, context_start)
+        features = model.forward(params, tokens, context_start)
         return jnp.sum(jnp.sin(model.logits(params, features, np.arange(5)))), jnp.sum(jnp.sin(model.value(params, features)))
 
     def touched(gradient):
@@ -246,6 +246,6 @@ def test_a_batch_of_parameters_is_a_loop_over_them():
     model, _, _, score = built()
     params = jax.tree.map(lambda *x: jnp.stack(x), built()[1], model.init(jax.random.key(3)))
     tokens, context_start = trajectory()
-    together = jax.jit(jax.vmap(model.score, (0, None, None)))(params, tokens, context_start)
+    together = jax.jit(jax.vmap(model.forward, (0, None, None)))(params, tokens, context_start)
     for i in range(2):
         np.testing.assert_allclose(together[i], score(jax.tree.map(lambda x, i=i: x[i], params), tokens, context_start), atol=1e-5)

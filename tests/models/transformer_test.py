@@ -64,7 +64,7 @@ def test_equals_a_transcription_in_numpy(num_kv_heads, tie_embeddings):
     params = randomised(model.init(jax.random.key(0)), jax.random.key(1))
     tokens = np.asarray(jax.random.randint(jax.random.key(2), (2, 8), 0, config.vocab_size))
     context_start = np.array([[0] * 8, [0, 0, 0, 3, 3, 3, 3, 3]])
-    features = jax.jit(model.score)(params, tokens, context_start)
+    features = jax.jit(model.forward)(params, tokens, context_start)
     wide = jax.tree.map(lambda x: np.asarray(x, np.float64), params.trainable)
     expected = np.stack([forward(config, wide, *row) for row in zip(tokens, context_start)])
     np.testing.assert_allclose(features, expected, atol=2e-5)

@@ -349,17 +349,17 @@ def test_reinforce_by_hand():
 
 
 def test_standardize_by_hand_and_without_variance():
-    advantage, is_kept = jnp.array([[2.0, 1e9, 6.0]]), jnp.array([[True, False, True]])
-    np.testing.assert_allclose(objectives.standardize(advantage, is_kept), [[-1, 0, 1]])
+    advantage, mask = jnp.array([[2.0, 1e9, 6.0]]), jnp.array([[True, False, True]])
+    np.testing.assert_allclose(objectives.standardize(advantage, mask), [[-1, 0, 1]])
     np.testing.assert_array_equal(objectives.standardize(jnp.full((3, 7), 0.1), jnp.ones((3, 7), bool)), np.zeros((3, 7)))
 
 
 @pytest.mark.parametrize("function", [objectives.standardize, objectives.reinforce])
 def test_statistics_go_over_mapped_axes(function):
     rng = np.random.default_rng(0)
-    advantage, is_kept = jnp.array(rng.normal(size=(4, 2, 8)), jnp.float32), jnp.array(rng.random((4, 2, 8)) < 0.5)
-    mapped = jax.vmap(functools.partial(function, axis_name="device"), axis_name="device")(advantage, is_kept)
-    whole = function(advantage.reshape(8, 8), is_kept.reshape(8, 8))
+    advantage, mask = jnp.array(rng.normal(size=(4, 2, 8)), jnp.float32), jnp.array(rng.random((4, 2, 8)) < 0.5)
+    mapped = jax.vmap(functools.partial(function, axis_name="device"), axis_name="device")(advantage, mask)
+    whole = function(advantage.reshape(8, 8), mask.reshape(8, 8))
     np.testing.assert_allclose(mapped.reshape(8, 8), whole, atol=1e-6)
 
 

@@ -22,12 +22,12 @@ def draw(seed):
     return rng.normal(size=(B, T)).astype(np.float32), rng.random((B, T)) < rng.random(), rng.random((B, T)) < 0.3
 
 
-def sequences(loss, is_kept, ends):
+def sequences(loss, mask, ends):
     """The kept losses of each sequence that has any."""
     found = []
     for b in range(B):
         for piece in np.split(np.arange(T), [t + 1 for t in range(T) if ends[b, t]]):
-            found.append([float(loss[b, t]) for t in piece if is_kept[b, t]])
+            found.append([float(loss[b, t]) for t in piece if mask[b, t]])
     return [tokens for tokens in found if tokens]
 
 
@@ -37,30 +37,30 @@ def mean(numbers):
 
 @given(seeds)
 def test_means_are_those_of_lists(seed):
-    loss, is_kept, ends = draw(seed)
+    loss, mask, ends = draw(seed)
     whole = np.zeros_like(ends)
-    tokens = sum(sequences(loss, is_kept, whole), [])
-    weight, count = token_mean_weights(is_kept)
+    tokens = sum(sequences(loss, mask, whole), [])
+    weight, count = token_mean_weights(mask)
     np.testing.assert_allclose(weighted_mean(loss, weight, count), mean(tokens), atol=1e-5)
     for given_ends, cuts in ((None, whole), (ends, ends)):
-        weight, count = sequence_mean_weights(is_kept, given_ends)
-        assert count == len(sequences(loss, is_kept, cuts))
-        expected = mean([mean(x) for x in sequences(loss, is_kept, cuts)])
+        weight, count = sequence_mean_weights(mask, given_ends)
+        assert count == len(sequences(loss, mask, cuts))
+        expected = mean([mean(x) for x in sequences(loss, mask, cuts)])
         np.testing.assert_allclose(weighted_mean(loss, weight, count), expected, atol=1e-5)
-    weight, count = constant_weights(is_kept, 20)
+    weight, count = constant_weights(mask, 20)
     np.testing.assert_allclose(weighted_mean(loss, weight, count), sum(tokens) / 20 / B, atol=1e-5)
 
 
 @given(seeds, st.sampled_from(["token", "lane", "sequence", "constant"]), st.sampled_from([1, 2]))
 def test_parts_add_up_to_the_whole(seed, how, size):
-    loss, is_kept, ends = draw(seed)
+    loss, mask, ends = draw(seed)
 
     def weights(rows):
         if how == "constant":
-            return constant_weights(is_kept[rows], 20)
+            return constant_weights(mask[rows], 20)
         if how == "token":
-            return token_mean_weights(is_kept[rows])
-        return sequence_mean_weights(is_kept[rows], ends[rows] if how == "sequence" else None)
+            return token_mean_weights(mask[rows])
+        return sequence_mean_weights(mask[rows], ends[rows] if how == "sequence" else None)
 
     parts = [slice(i, i + size) for i in range(0, B, size)]
     total = sum(weights(rows)[1] for rows in parts)
@@ -72,16 +72,16 @@ def test_parts_add_up_to_the_whole(seed, how, size):
 
 def test_by_hand():
     loss = jnp.array([[1.0, 2.0, 9.0, 6.0], [5.0, 9.0, 9.0, 9.0]])
-    is_kept = jnp.array([[True, True, False, True], [True, False, False, False]])
+    mask = jnp.array([[True, True, False, True], [True, False, False, False]])
     ends = jnp.array([[False, True, False, True], [False] * 4])
 
     def result(weights):
         return weighted_mean(loss, *weights)
 
-    np.testing.assert_allclose(result(token_mean_weights(is_kept)), 14 / 4)
-    np.testing.assert_allclose(result(sequence_mean_weights(is_kept)), (3 + 5) / 2)
-    np.testing.assert_allclose(result(sequence_mean_weights(is_kept, ends)), (1.5 + 6 + 5) / 3, rtol=1e-6)
-    np.testing.assert_allclose(result(constant_weights(is_kept, 7)), 14 / 14)
+    np.testing.assert_allclose(result(token_mean_weights(mask)), 14 / 4)
+    np.testing.assert_allclose(result(sequence_mean_weights(mask)), (3 + 5) / 2)
+    np.testing.assert_allclose(result(sequence_mean_weights(mask, ends)), (1.5 + 6 + 5) / 3, rtol=1e-6)
+    np.testing.assert_allclose(result(constant_weights(mask, 7)), 14 / 14)
 
 
 def test_nothing_kept_is_no_loss_and_meaningless_losses_do_not_count():
@@ -93,9 +93,9 @@ def test_nothing_kept_is_no_loss_and_meaningless_losses_do_not_count():
 
 
 def test_a_mean_goes_over_mapped_axes():
-    loss, is_kept, _ = draw(3)
-    mapped = jax.vmap(lambda x, m: objectives.masked_mean(x, m, "device"), axis_name="device")(loss, is_kept)
-    np.testing.assert_allclose(mapped, np.full(B, np.mean(np.array(loss)[np.array(is_kept)])), rtol=1e-5)
+    loss, mask, _ = draw(3)
+    mapped = jax.vmap(lambda x, m: objectives.masked_mean(x, m, "device"), axis_name="device")(loss, mask)
+    np.testing.assert_allclose(mapped, np.full(B, np.mean(np.array(loss)[np.array(mask)])), rtol=1e-5)
 
 
 def test_a_lane_of_no_tokens_is_refused():

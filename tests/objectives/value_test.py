@@ -54,23 +54,21 @@ def test_targets_and_old_values_are_held_constant():
 
 
 def test_explained_variance():
-    target, is_kept = jnp.array([[1.0, 3.0, 5.0, 1e6]]), jnp.array([[True, True, True, False]])
+    target, mask = jnp.array([[1.0, 3.0, 5.0, 1e6]]), jnp.array([[True, True, True, False]])
     # Errors 0, 0, 3: variance 2; targets: variance 8/3.
-    np.testing.assert_allclose(
-        objectives.explained_variance(jnp.array([[1.0, 3.0, 2.0, 0.0]]), target, is_kept), 1 - 2 / (8 / 3), rtol=1e-6
-    )
-    assert objectives.explained_variance(target + 2, target, is_kept) == 1
-    np.testing.assert_allclose(objectives.explained_variance(jnp.ones((1, 4)), target, is_kept), 0, atol=1e-6)
-    assert objectives.explained_variance(-target, target, is_kept) < 0
+    np.testing.assert_allclose(objectives.explained_variance(jnp.array([[1.0, 3.0, 2.0, 0.0]]), target, mask), 1 - 2 / (8 / 3), rtol=1e-6)
+    assert objectives.explained_variance(target + 2, target, mask) == 1
+    np.testing.assert_allclose(objectives.explained_variance(jnp.ones((1, 4)), target, mask), 0, atol=1e-6)
+    assert objectives.explained_variance(-target, target, mask) < 0
     # Tenths, whose mean is not quite a tenth.
     assert objectives.explained_variance(jnp.zeros((3, 7)), jnp.full((3, 7), 0.1), jnp.ones((3, 7), bool)) == 0
 
 
 def test_explained_variance_goes_over_mapped_axes():
-    value, _, target, is_kept = draw(5)
+    value, _, target, mask = draw(5)
     function = jax.vmap(lambda *x: objectives.explained_variance(*x, axis_name="device"), axis_name="device")
-    whole = objectives.explained_variance(value, target, is_kept)
-    np.testing.assert_allclose(function(value, target, is_kept), np.full(2, whole), rtol=1e-5)
+    whole = objectives.explained_variance(value, target, mask)
+    np.testing.assert_allclose(function(value, target, mask), np.full(2, whole), rtol=1e-5)
 
 
 def test_a_bound_of_0_is_refused():

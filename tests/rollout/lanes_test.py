@@ -48,7 +48,7 @@ def write(interaction, lane, token):
 def test_an_episode_begins_with_its_prompt():
     lane = open_lane(act(tiny.WORDS))
     assert unread(lane) == say("Move:") and set(kinds(lane)) == {Kind.PROMPT}
-    assert int(lane.position) == int(lane.context_start) == int(lane.turn) == int(lane.episode) == 0 and not lane.is_stopped
+    assert int(lane.position) == int(lane.context_start) == int(lane.turn) == int(lane.episode) == 0
 
 
 def test_what_the_grammar_forces_is_written_without_being_sampled():
@@ -127,7 +127,7 @@ def test_an_episode_that_ends_is_followed_by_another_or_by_nothing(restarts):
     lane, _, own = write(interaction, read(open_lane(interaction)), say(" 2")[0])
     after, event = lane_steps.end_segment(interaction, {}, restarts, lane, own)
     assert event.ends_episode and not event.is_truncated and float(event.discount) == 0
-    assert bool(after.is_stopped) == (not restarts) and unread(after) == (say("Guess:") if restarts else [])
+    assert unread(after) == (say("Guess:") if restarts else [])
     if restarts:
         assert int(after.context_start) == int(after.position) == int(lane.position) and int(after.episode) == 1 and int(after.turn) == 0
         numbers = {
@@ -140,7 +140,7 @@ def test_an_episode_that_ends_is_followed_by_another_or_by_nothing(restarts):
 def test_a_truncated_episode_ends_without_reward_once_it_has_been_read(restarts):
     lane, event = lane_steps.end_truncated(tiny.guess(), {}, restarts, read(open_lane(tiny.guess())))
     assert event.ends_episode and event.is_truncated and not event.ends_segment and tiny.total(event.reward) == 0
-    assert bool(lane.is_stopped) == (not restarts) and float(event.discount) == 0
+    assert bool(unread(lane)) == restarts and float(event.discount) == 0
 
 
 def test_a_live_context_crosses_trajectories_with_what_was_not_read():
@@ -174,7 +174,7 @@ def test_numbers_belong_to_the_lane_and_to_how_much_it_has_sampled():
 
 def test_a_stopped_lane_reads_and_writes_nothing():
     lane = lane_steps.stop(open_lane(act(tiny.WORDS)))
-    assert lane.is_stopped and unread(lane) == [] and int(lane.budget) == 0
+    assert unread(lane) == [] and int(lane.budget) == 0
 
 
 def test_a_batch_of_lanes_is_each_lane():

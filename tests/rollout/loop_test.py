@@ -234,7 +234,7 @@ def test_the_learner_recomputes_the_samplers_log_probs(decoding):
 
 def test_after_forgetting_logits_are_those_of_a_fresh_context():
     _, trajectory, _ = roll("reflection", *tiny.keys(6))
-    score = jax.jit(functools.partial(tiny.model().score, tiny.params()))
+    score = jax.jit(functools.partial(tiny.model().forward, tiny.params()))
     features = score(trajectory.token, trajectory.context_start)
     for lane in range(6):
         (context_start,) = {int(b) for b in trajectory.context_start[lane][trajectory.token_kind[lane] > 0] if b} and [

@@ -71,7 +71,7 @@ def agent(name):
 def _program(name, options):
     interaction = agent(name)
     shape, writer = tiny.config(interaction, **dict(options)), rollout.expert_writer(interaction)
-    rollout.check_rollout(interaction, dataclasses.replace(shape, expert_share=1.0), len(tiny.TOKENIZER))
+    rollout.check_rollout(interaction, dataclasses.replace(shape, expert_fraction=1.0), len(tiny.TOKENIZER))
     model, params = tiny.model(), tiny.params()
     start = jax.jit(lambda *keys: rollout.start_lanes(interaction, tiny.CURRICULUM, shape, *keys, has_writer=True))
     go_on = jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, params, tiny.CURRICULUM, lanes, writer))
@@ -360,7 +360,7 @@ def test_a_share_is_the_experts(unit):
     request = rollout.Request(*[None] * 9)._replace(key=tiny.keys(4)[0], episode_draw=jnp.full(4, 0.3), kind=jnp.zeros(4, jnp.int32))
     nobody = interaction._replace(layers=())
     of = lambda curriculum: rollout.expert_writer(nobody, 0.5).write(None, curriculum, request, None).author
-    assert of({}).tolist() == [1] * 4 and of({"expert": {"share": jnp.float32(0.2)}}).tolist() == [0] * 4
+    assert of({}).tolist() == [1] * 4 and of({"expert": {"fraction": jnp.float32(0.2)}}).tolist() == [0] * 4
 
 
 @pytest.mark.parametrize("has_writer", [False, True])
@@ -402,11 +402,11 @@ def test_without_the_option_there_is_no_expert_in_the_program():
 )
 def test_decoding_that_may_drop_what_an_expert_writes_is_refused(change, words):
     interaction = agent("words")
-    rollout.check_rollout(interaction, tiny.config(interaction, expert_share=1.0), len(tiny.TOKENIZER))
+    rollout.check_rollout(interaction, tiny.config(interaction, expert_fraction=1.0), len(tiny.TOKENIZER))
     with pytest.raises(ValueError, match=words):
-        rollout.check_rollout(interaction, tiny.config(interaction, expert_share=0.5, **change), len(tiny.TOKENIZER))
+        rollout.check_rollout(interaction, tiny.config(interaction, expert_fraction=0.5, **change), len(tiny.TOKENIZER))
 
 
 def test_an_agent_without_expert_is_refused():
-    with pytest.raises(ValueError, match="give the environment an expert, or set RolloutConfig.expert_share=0"):
-        rollout.check_rollout(tiny.agent("act"), tiny.config(tiny.agent("act"), expert_share=1.0), len(tiny.TOKENIZER))
+    with pytest.raises(ValueError, match="give the environment an expert, or set RolloutConfig.expert_fraction=0"):
+        rollout.check_rollout(tiny.agent("act"), tiny.config(tiny.agent("act"), expert_fraction=1.0), len(tiny.TOKENIZER))

@@ -40,7 +40,7 @@ def adapted() -> Policy:
     return base._replace(
         init=init,
         read=on_merged(base.read),
-        score=on_merged(base.score),
+        forward=on_merged(base.forward),
         logits=on_merged(base.logits),
         heads={"value": on_merged(base.value)},
         reference=lambda variables: variables._replace(trainable=jax.tree.map(jnp.zeros_like, variables.trainable)),

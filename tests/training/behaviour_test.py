@@ -51,7 +51,7 @@ def policy() -> Policy:
     def on_weights(function):
         return lambda variables, *rest: function(weights(variables), *rest)
 
-    functions = {name: on_weights(getattr(base, name)) for name in ("read", "score", "logits")}
+    functions = {name: on_weights(getattr(base, name)) for name in ("read", "forward", "logits")}
     return base._replace(**functions, heads={"value": on_weights(base.value)}, behaviour=rounded)
 
 
@@ -128,7 +128,7 @@ def test_both_ratios_are_where_they_belong(most, epochs):
     """Several steps: later ones move PPO's ratio beyond its clip range, and the weight stays."""
     steps = {"epochs": epochs, "rate": 3.0}
     variables, metrics = learned("think", most, **steps)
-    assert (metrics["clip_share"] > 0) == (epochs > 1)
+    assert (metrics["clip_fraction"] > 0) == (epochs > 1)
     assert_equal(moved(variables), moved(descent("think", most, **steps)))
 
 

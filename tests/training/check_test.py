@@ -34,7 +34,7 @@ def good(trajectory, reward, config):
 
 
 def test_a_credit_is_taken():
-    learner = make(estimate=good)
+    learner = make(estimator=good)
     assert "seen" in jax.eval_shape(learner.update, jax.eval_shape(learner.init, jax.random.key(0)))[1]
 
 
@@ -47,26 +47,30 @@ def but(**changes):
 
 EPISODE = SHAPE.trajectory_length
 WRONG = {
-    f"estimate returned an array of shape (8, {EPISODE}); return a Credit(advantage, target, is_kept, metrics), the first three of shape "
-    f"(8, {EPISODE}), as the trajectory is ([B, T])": lambda trajectory, reward, config: reward,
-    "estimate returned None; return a Credit(": lambda trajectory, reward, config: None,
-    "estimate returned a tuple; return a Credit(": lambda trajectory, reward, config: tuple(good(trajectory, reward, config)),
-    "estimate returned an array of shape (8,) as advantage": but(advantage=lambda trajectory, reward: reward.sum(1)),
-    f"estimate returned an array of shape (8, {EPISODE - 1}) as target": but(target=lambda trajectory, reward: reward[:, 1:]),
-    "estimate returned 0.0 as target": but(target=lambda trajectory, reward: 0.0),
-    "estimate returned an array of shape (8, 1) as is_kept": but(is_kept=lambda trajectory, reward: trajectory.is_sampled[:, :1]),
-    "estimate returned float32 as is_kept; return it as bool": but(is_kept=lambda trajectory, reward: trajectory.is_sampled * 1.0),
-    "estimate returned int32 as advantage; return it as float32": but(advantage=lambda trajectory, reward: trajectory.is_sampled * 1),
-    "estimate returned None as metrics; return a dict": but(metrics=lambda trajectory, reward: None),
-    "estimate returned an array of shape (8,) as metrics['sum']": but(metrics=lambda trajectory, reward: {"sum": reward.sum(1)}),
-    "estimate returned a dict as metrics['sums']": but(metrics=lambda trajectory, reward: {"sums": {"sum": reward.sum()}}),
-    "estimate returned 'many' as metrics['sum']": but(metrics=lambda trajectory, reward: {"sum": "many"}),
+    f"the estimator returned an array of shape (8, {EPISODE}); return a Credit(advantage, target, policy_mask, metrics), the first three "
+    f"of shape (8, {EPISODE}), as the trajectory is ([B, T])": lambda trajectory, reward, config: reward,
+    "the estimator returned None; return a Credit(": lambda trajectory, reward, config: None,
+    "the estimator returned a tuple; return a Credit(": lambda trajectory, reward, config: tuple(good(trajectory, reward, config)),
+    "the estimator returned an array of shape (8,) as advantage": but(advantage=lambda trajectory, reward: reward.sum(1)),
+    f"the estimator returned an array of shape (8, {EPISODE - 1}) as target": but(target=lambda trajectory, reward: reward[:, 1:]),
+    "the estimator returned 0.0 as target": but(target=lambda trajectory, reward: 0.0),
+    "the estimator returned an array of shape (8, 1) as policy_mask": but(
+        policy_mask=lambda trajectory, reward: trajectory.is_sampled[:, :1]
+    ),
+    "the estimator returned float32 as policy_mask; return it as bool": but(
+        policy_mask=lambda trajectory, reward: trajectory.is_sampled * 1.0
+    ),
+    "the estimator returned int32 as advantage; return it as float32": but(advantage=lambda trajectory, reward: trajectory.is_sampled * 1),
+    "the estimator returned None as metrics; return a dict": but(metrics=lambda trajectory, reward: None),
+    "the estimator returned an array of shape (8,) as metrics['sum']": but(metrics=lambda trajectory, reward: {"sum": reward.sum(1)}),
+    "the estimator returned a dict as metrics['sums']": but(metrics=lambda trajectory, reward: {"sums": {"sum": reward.sum()}}),
+    "the estimator returned 'many' as metrics['sum']": but(metrics=lambda trajectory, reward: {"sum": "many"}),
 }
 
 
 @pytest.mark.parametrize("words", WRONG)
 def test_what_is_no_credit_is_refused(words):
-    assert words in refusal(make(estimate=WRONG[words]))
+    assert words in refusal(make(estimator=WRONG[words]))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_a_setting_of_another_form_is_refused(adapted, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(estimate="gae"), "estimate is 'gae'; give a function (trajectory, reward, config) -> Credit, or set LearnerConfig.credit"),
+        (dict(estimator="gae"), "estimator is 'gae'; give a function (trajectory, reward, config) -> Credit, or set LearnerConfig.credit"),
         (dict(shape=CONFIG, config=SHAPE), "rollout_config is a LearnerConfig; give a RolloutConfig"),
         (dict(config=dataclasses.asdict(CONFIG)), "config is a dict; give a LearnerConfig"),
         (dict(interaction=tiny.make_walk()), "interaction is an Environment; give an Interaction"),

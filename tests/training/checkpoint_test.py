@@ -94,7 +94,7 @@ def test_empty_folder_says_so(tmp_path):
 
 
 def cut(folder: pathlib.Path, pattern: str, share: float = 0.5) -> None:
-    """Leaves a share of each file in a folder that matches."""
+    """Leaves a fraction of each file in a folder that matches."""
     for path in (path for path in folder.rglob(pattern) if path.is_file()):
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
 

@@ -78,7 +78,7 @@ def gradient(params, trajectory):
 @jax.jit
 @jax.value_and_grad
 def _cross_entropy(params, trajectory, kept, sampled, is_choice, weight):
-    features = tiny.model().score(params, trajectory.token, trajectory.context_start)
+    features = tiny.model().forward(params, trajectory.token, trajectory.context_start)
     logits = jnp.where(kept, tiny.model().logits(params, features, rounds().grammar.candidates), -jnp.inf)
     picked = jnp.take_along_axis(logits, sampled, -1)[..., 0]
     surprise = jnp.where(is_choice, jax.nn.logsumexp(logits, -1) - jnp.where(is_choice, picked, 0.0), 0.0)
@@ -132,9 +132,9 @@ def test_a_mixture_learns_from_rewards_what_it_wrote_and_by_imitation_what_other
     config = LearnerConfig(imitation_weight=0.3, value_weight=0.0, normalize=True, credit="monte_carlo")
     reward = credits.total_reward(trajectory.reward)
     credit = rules.assign(trajectory, reward, config, ESTIMATORS["monte_carlo"])
-    decides = credits.counts(trajectory, credit.is_kept, config)
+    decides = credits.regularizer_mask(trajectory, credit.policy_mask, config)
     old = trajectory.log_prob
-    batch = Batch(trajectory, credit.advantage, credit.target, credit.is_kept, decides, old, jnp.zeros_like(old))
+    batch = Batch(trajectory, credit.advantage, credit.target, credit.policy_mask, decides, old, jnp.zeros_like(old))
     totals = losses.count(batch, config)
     given = lambda params: losses.loss(tiny.model(), interaction.grammar, config, 1.0, jnp.float32(0.0), totals, params, batch)
     (value, metrics), gradient = jax.jit(jax.value_and_grad(given, has_aux=True))(params)
@@ -158,12 +158,12 @@ def test_a_mixture_learns_from_rewards_what_it_wrote_and_by_imitation_what_other
 
 
 def test_a_mixture_trains_and_tells_how_much_of_it_is_imitated():
-    config = dataclasses.replace(CONFIG, imitation_weight=0.5, schedules={**CONFIG.schedules, "expert.share": Schedule(1.0, 0.0)})
-    learner = make_learner(rounds(), config, rollout_options={"expert_share": 0.5}, restarts=True)
+    config = dataclasses.replace(CONFIG, imitation_weight=0.5, schedules={**CONFIG.schedules, "expert.fraction": Schedule(1.0, 0.0)})
+    learner = make_learner(rounds(), config, rollout_options={"expert_fraction": 0.5}, restarts=True)
     update, state, shares = jax.jit(learner.update), jax.jit(learner.init)(jax.random.key(0)), []
     for _ in range(3):
         state, metrics = update(state)
-        shares.append(float(metrics["imitated_share"]))
+        shares.append(float(metrics["imitated_fraction"]))
         assert metrics["max_log_prob_gap"] < 1e-4 and np.isfinite(metrics["loss"])
     assert shares[0] > shares[1] > shares[2], "an expert still writes what it began before"
     assert state.lanes.writing.author.shape == (CONFIG.num_lanes,)
@@ -302,15 +302,15 @@ def test_eight_devices_are_one():
 @pytest.mark.parametrize(
     ("changes", "options", "words"),
     [
-        ({}, {"expert_share": 1.0}, "nothing is learned of what others write; set LearnerConfig.imitation_weight > 0"),
+        ({}, {"expert_fraction": 1.0}, "nothing is learned of what others write; set LearnerConfig.imitation_weight > 0"),
         (
             {"imitation_weight": 1.0},
             {},
             "there is nothing to imitate; set LearnerConfig.imitation_weight > 0",
         ),
-        ({"imitation_weight": 1.0, "group_size": 2}, {"expert_share": 0.5, "expert_unit": "segment"}, "a group has one writer"),
-        ({"imitation_weight": 1.0}, {"expert_share": 1.5}, "set it between 0 and 1"),
-        ({"imitation_weight": 1.0}, {"expert_share": 0.5, "expert_unit": "turn"}, "set it to 'episode' or 'segment'"),
+        ({"imitation_weight": 1.0, "group_size": 2}, {"expert_fraction": 0.5, "expert_unit": "segment"}, "a group has one writer"),
+        ({"imitation_weight": 1.0}, {"expert_fraction": 1.5}, "set it between 0 and 1"),
+        ({"imitation_weight": 1.0}, {"expert_fraction": 0.5, "expert_unit": "turn"}, "set it to 'episode' or 'segment'"),
     ],
 )
 def test_a_learner_that_cannot_use_an_expert_is_refused(changes, options, words):
@@ -321,8 +321,8 @@ def test_a_learner_that_cannot_use_an_expert_is_refused(changes, options, words)
 def test_a_writer_that_is_none_or_one_too_many_is_refused():
     writer, config = rollout.expert_writer(rounds()), dataclasses.replace(CONFIG, imitation_weight=1.0)
     make_learner(rounds(), config, writer=writer)
-    with pytest.raises(ValueError, match="and the experts write too; give a rollout.Writer, with RolloutConfig.expert_share=0"):
-        make_learner(rounds(), config, rollout_options={"expert_share": 1.0}, writer=writer)
+    with pytest.raises(ValueError, match="and the experts write too; give a rollout.Writer, with RolloutConfig.expert_fraction=0"):
+        make_learner(rounds(), config, rollout_options={"expert_fraction": 1.0}, writer=writer)
     with pytest.raises(ValueError, match="which is a function; give a rollout.Writer"):
         make_learner(rounds(), config, writer=writer.write)
     with pytest.raises(ValueError, match="Writer.num_lanes is -1; set it >= 0"):
@@ -357,7 +357,7 @@ def test_rewards_teach_a_warm_start_nothing_of_what_its_expert_leaves_open():
     """The notes of these rounds: the policy writes them, and they are not learned from."""
     learner = make_warm_start(rounds())
     _, metrics = jax.jit(learner.update)(jax.jit(learner.init)(jax.random.key(0)))
-    assert metrics["imitated_share"] < 0.95 and metrics["policy_loss"] == 0 and metrics["clip_share"] == 0
+    assert metrics["imitated_fraction"] < 0.95 and metrics["policy_loss"] == 0 and metrics["clip_fraction"] == 0
 
 
 def test_a_warm_start_fits_before_any_learner():
@@ -365,4 +365,4 @@ def test_a_warm_start_fits_before_any_learner():
     config = dataclasses.replace(CONFIG, credit="grpo", group_size=8, kl_weight=0.1, kl_in_reward=True, normalize=True)
     make_warm_start(rounds(), config, rollout_options={"decoding": rollout.Decoding(top_k=1)})
     shape = training.expert_rollout(tiny.config(rounds(), decoding=rollout.Decoding(temperature=0.0, top_p=0.5)))
-    assert shape.expert_share == 1 and shape.decoding == rollout.Decoding()
+    assert shape.expert_fraction == 1 and shape.decoding == rollout.Decoding()

@@ -71,7 +71,7 @@ def test_a_trajectory_by_hand(name):
     np.testing.assert_allclose(found.advantage[0], advantage, atol=1e-6)
     if target:
         np.testing.assert_allclose(found.target[0], target, atol=1e-6)
-    assert found.is_kept.tolist() == [[True, True, False, False, True, False, False]]
+    assert found.policy_mask.tolist() == [[True, True, False, False, True, False, False]]
 
 
 def test_a_trace_that_counts_tokens_fades_within_a_segment():
@@ -99,7 +99,7 @@ def test_groups_by_hand():
         written = np.array([1, 1, 0, 1, 1, 0, 0])
         np.testing.assert_allclose(found.advantage, np.array([first, -first, 0, 0])[:, None] * written, atol=1e-5)
         assert float(found.metrics["groups_without_variance"]) == 1
-        assert found.is_kept.any(1).tolist() == [True, True, False, False]
+        assert found.policy_mask.any(1).tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize("name", ["grpo", "rloo"])
@@ -111,8 +111,10 @@ def test_groups_without_variance_count_as_chosen(name, choice, kept, counted):
     trajectory, config = by_return([2.0, 6.0, 3.0, 3.0]), LearnerConfig(group_size=2, zero_variance_groups=choice)
     found, decides = estimate(name, trajectory, config), np.asarray(credits.is_decision(trajectory))
     np.testing.assert_array_equal(found.advantage, estimate(name, trajectory).advantage)
-    np.testing.assert_array_equal(found.is_kept, decides & np.array(kept, bool)[:, None])
-    np.testing.assert_array_equal(credits.counts(trajectory, found.is_kept, config), decides & np.array(counted, bool)[:, None])
+    np.testing.assert_array_equal(found.policy_mask, decides & np.array(kept, bool)[:, None])
+    np.testing.assert_array_equal(
+        credits.regularizer_mask(trajectory, found.policy_mask, config), decides & np.array(counted, bool)[:, None]
+    )
 
 
 @pytest.mark.parametrize("choice", ["mask", "keep", "filter"])
@@ -120,7 +122,7 @@ def test_an_episode_that_did_not_end_is_compared_with_nobody(choice):
     trajectory = by_return([2.0, 6.0, 8.0], ends_episode=hand_trajectory(3).ends_episode.at[2].set(False))
     found = estimate("rloo", trajectory, LearnerConfig(group_size=3, zero_variance_groups=choice))
     np.testing.assert_allclose(found.advantage[:, 0], [-2.0, 2.0, 0.0])
-    assert found.is_kept[:2].any(1).all() and not found.is_kept[2].any()
+    assert found.policy_mask[:2].any(1).all() and not found.policy_mask[2].any()
 
 
 def returns_of(trajectory, lane):

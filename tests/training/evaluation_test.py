@@ -72,7 +72,7 @@ def follow(preferred: dict[str, str]) -> Policy:
         init=lambda key, pretrained=None: {},
         empty_cache=lambda num_lanes, num_slots: jnp.zeros((num_lanes, num_slots)),
         read=lambda params, tokens, position, context_start, is_valid, cache, lane=None: (tokens[..., None], cache),
-        score=lambda params, tokens, context_start: tokens[..., None],
+        forward=lambda params, tokens, context_start: tokens[..., None],
         logits=lambda params, features, candidates: logits[features[..., 0]][..., jnp.asarray(candidates)],
         heads={"value": lambda params, features: jnp.zeros(features.shape[:-1])},
         vocab_size=len(tiny.TOKENIZER),
@@ -99,12 +99,12 @@ def test_an_expert_goes_all_the_way():
     episodes, _ = evaluation.play(interaction, expert, tiny.config(interaction), {}, {}, jax.random.key(0), NUM_EPISODES)
     told = evaluation.summarise(episodes, Bounds(random, optimal, success_at=optimal))
     assert told["normalised_score"] == pytest.approx(1.0) and told["interval"] == pytest.approx(0.0, abs=1e-6) and told["success"] == 1.0
-    assert told["turns"] == told["actions"] == 3 and told["unfinished_share"] == 0
+    assert told["turns"] == told["actions"] == 3 and told["unfinished_fraction"] == 0
 
 
 def test_a_sampler_that_disagrees_with_the_learner_is_seen():
     interaction, model = tiny.agent("act"), follow({":": " up"})
-    other = model._replace(score=lambda params, tokens, context_start: jnp.zeros_like(tokens)[..., None])
+    other = model._replace(forward=lambda params, tokens, context_start: jnp.zeros_like(tokens)[..., None])
     for which, gap in ((model, 0.0), (other, np.log(2.0))):  # nats: sure of " up" or of its end, and even between two candidates
         episodes, _ = evaluation.play(interaction, which, tiny.config(interaction), {}, {}, jax.random.key(0), NUM_EPISODES)
         assert float(episodes.gap.max()) == pytest.approx(gap, abs=1e-5)
@@ -184,12 +184,12 @@ def test_a_summary_by_hand():
     told = evaluation.summarise(episodes, Bounds(random=0.5, optimal=2.5, success_at=2.0))
     interval = 1.96 * np.sqrt(5 / 3 / 4)
     wanted = dict(
-        score=1.5, normalised_score=0.5, interval=interval / 2, success=0.5, turns=2.0, actions=1.0, illegal_share=(0.5 + 0.25) / 4
+        score=1.5, normalised_score=0.5, interval=interval / 2, success=0.5, turns=2.0, actions=1.0, illegal_fraction=(0.5 + 0.25) / 4
     )
     wanted |= {
         "return": 1.0,
         "return_interval": interval,
-        "unfinished_share": 0.25,
+        "unfinished_fraction": 0.25,
         "max_log_prob_gap": 2e-6,
         "random": 0.5,
         "optimal": 2.5,

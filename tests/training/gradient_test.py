@@ -206,7 +206,7 @@ def estimated_gradients(found: Enumerated, choices, *, weight=None, num_devices=
                 trajectory,
                 given.advantage * weight[:, None],
                 given.target,
-                given.is_kept,
+                given.policy_mask,
                 credits.is_decision(trajectory),
                 trajectory.log_prob,
                 zero,

@@ -137,7 +137,7 @@ def test_every_objective_learns(options):
 
 
 def test_groups_without_variance_weaken_the_policy_where_they_count_and_the_entropy_goes_over_what_counts():
-    """One guess an episode, so that all are of one length: where it counts, a group without variance takes its share of the gradient."""
+    """One guess an episode, so that all are of one length: where it counts, a group without variance takes its fraction of the gradient."""
     grouped = dict(credit="grpo", group_size=4, epochs=1, minibatches=1, microbatch=32, value_weight=0.0, entropy=Schedule(0.0))
     interaction, found = tiny.guess(), {}
     for choice in ("mask", "keep", "filter"):

@@ -33,7 +33,7 @@ TABLES = Policy(
     },
     empty_cache=no_cache,
     read=no_cache,
-    score=lambda params, tokens, context_start: tokens,
+    forward=lambda params, tokens, context_start: tokens,
     logits=lambda params, features, candidates: params["logits"][features],
     heads={"value": lambda params, features: params["value"][features]},
     vocab_size=len(tiny.TOKENIZER),
@@ -94,7 +94,7 @@ def test_what_was_written_is_scored_under_the_support_that_it_was_sampled_from(t
 def test_each_term_is_what_it_says():
     """Policy, value, entropy and divergence in NumPy; the loss is their weighted sum."""
     whole, (log_prob, entropy) = batch(), scored()
-    trajectory, kept, decides = whole.trajectory, np.asarray(whole.is_kept), np.asarray(whole.decides)
+    trajectory, kept, decides = whole.trajectory, np.asarray(whole.policy_mask), np.asarray(whole.regularizer_mask)
     ratio, advantage = np.exp(log_prob - np.asarray(trajectory.log_prob)), np.asarray(whole.advantage)
     surrogate = np.maximum(-ratio * advantage, -np.clip(ratio, 0.9, 1.3) * advantage)
     policy = surrogate[kept].mean()
@@ -107,7 +107,7 @@ def test_each_term_is_what_it_says():
     for estimator, each in kl.items():
         value, metrics, _ = loss(entropy_weight=0.05, kl_estimator=estimator, **options)
         np.testing.assert_allclose(metrics["policy_loss"], policy, rtol=1e-4)
-        np.testing.assert_allclose(metrics["clip_share"], clipped, rtol=1e-4)
+        np.testing.assert_allclose(metrics["clip_fraction"], clipped, rtol=1e-4)
         np.testing.assert_allclose(metrics["value_loss"], values, rtol=1e-4)
         np.testing.assert_allclose(metrics["entropy"], entropy[decides].mean(), rtol=1e-4)
         np.testing.assert_allclose(metrics["kl_from_reference"], each.mean(), rtol=1e-4)
@@ -138,7 +138,7 @@ def test_groups_without_variance_under_trl_s_formula_dapo_s_and_the_default(aggr
     outcome = jnp.array([1.0, 0.0, 2.0, 2.0, 0.5, 3.0])
     reward = jnp.where(trajectory.ends_episode & (jnp.cumsum(trajectory.ends_episode, axis=1) == 1), outcome[:, None], 0.0)
     advantage = np.array([0.5, -0.5, 0.0, 0.0, -1.25, 1.25])[:, None]  # TRL's with scale_rewards="none"
-    mask, is_in = np.asarray(batch().decides), np.array([True, True, False, False, True, True])
+    mask, is_in = np.asarray(batch().regularizer_mask), np.array([True, True, False, False, True, True])
     ratio, difference = np.exp(log_prob - np.asarray(trajectory.log_prob)), np.asarray(batch().reference_log_prob) - log_prob
     policy = -np.minimum(ratio * advantage, np.clip(ratio, 0.8, 1.2) * advantage)
     rest = 0.04 * (np.exp(difference) - difference - 1) - 0.05 * entropy
@@ -152,8 +152,8 @@ def test_groups_without_variance_under_trl_s_formula_dapo_s_and_the_default(aggr
         options = dict(aggregation=aggregation, policy_loss="ppo", kl_weight=0.04)
         config = dataclasses.replace(PLAIN, **options, group_size=2, normalize=False, zero_variance_groups=choice)
         credit = credits.grpo(trajectory, reward, config)
-        counted = credits.counts(trajectory, credit.is_kept, config)
-        part = batch()._replace(advantage=credit.advantage, is_kept=credit.is_kept, decides=counted)
+        counted = credits.regularizer_mask(trajectory, credit.policy_mask, config)
+        part = batch()._replace(advantage=credit.advantage, policy_mask=credit.policy_mask, regularizer_mask=counted)
         found, _, _ = loss(part=part, entropy_weight=0.05, **options)
         np.testing.assert_allclose(found, value, rtol=1e-4, err_msg=choice)
     assert len({round(float(value), 4) for value in wanted.values()}) == 3
@@ -188,10 +188,10 @@ def test_what_is_not_kept_moves_nothing():
     """Neither what was only read, nor a lane that the policy does not learn from, nor a candidate that was not in the support."""
     whole = batch()
     _, _, gradient = loss(policy_loss="ppo")
-    rows = np.unique(np.asarray(whole.trajectory.token)[np.asarray(whole.is_kept)])
+    rows = np.unique(np.asarray(whole.trajectory.token)[np.asarray(whole.policy_mask)])
     others = np.setdiff1d(np.arange(len(tiny.TOKENIZER)), rows)
     assert not np.asarray(gradient["logits"])[others].any() and np.asarray(gradient["logits"])[rows].any()
-    dirty = whole._replace(advantage=jnp.where(whole.is_kept, whole.advantage, 100.0))
+    dirty = whole._replace(advantage=jnp.where(whole.policy_mask, whole.advantage, 100.0))
     np.testing.assert_array_equal(loss(part=dirty, policy_loss="ppo")[2]["logits"], gradient["logits"])
 
 

@@ -35,8 +35,8 @@ def found_by_loops(trajectory):
         unfinished += is_open
     return {
         "episodes": episodes, "whole_episodes": whole, "tokens": tokens,
-        "turns": segments / episodes, "sampled": written / episodes, "illegal_share": illegal / segments,
-        "return": sum(rewards.values()) / episodes, "unfinished_share": unfinished / (episodes + unfinished),
+        "turns": segments / episodes, "sampled": written / episodes, "illegal_fraction": illegal / segments,
+        "return": sum(rewards.values()) / episodes, "unfinished_fraction": unfinished / (episodes + unfinished),
         **{f"return/{name}": value / episodes for name, value in rewards.items()},
         **{f"entropy/{kind}": surprise[kind] / kinds[kind] for kind in kinds},
         **{f"sampled/{kind}": kinds[kind] / tokens for kind in kinds},
@@ -53,8 +53,8 @@ def test_metrics_are_those_of_a_loop(name, options):
     for key, value in found_by_loops(trajectory).items():
         np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-6, err_msg=key)
     assert float(found["calls"]) == usage.num_calls
-    np.testing.assert_allclose(found["useful_share"], (trajectory.token_kind > 0).sum() / float(usage.num_computed), rtol=1e-6)
-    assert 0 < found["useful_share"] <= 1
+    np.testing.assert_allclose(found["useful_fraction"], (trajectory.token_kind > 0).sum() / float(usage.num_computed), rtol=1e-6)
+    assert 0 < found["useful_fraction"] <= 1
     np.testing.assert_allclose(sum(float(found[f"tokens/{kind.name.lower()}"]) for kind in Kind if kind), 1.0, rtol=1e-5)
     assert all(found[f"entropy/{kind}"] == 0 for kind in WRITTEN_KINDS if kind not in ("action", "think", "reflection"))
 
@@ -78,11 +78,11 @@ def test_lanes_that_run_past_the_size_of_their_agent_are_counted(name):
         trajectory.ends_segment.sum(1),
         (np.arange(trajectory.token.shape[1]) - trajectory.context_start + 1) * trajectory.is_sampled,
     )
-    assert size_metrics(trajectory, size)["beyond_size_share"] == 0
+    assert size_metrics(trajectory, size)["beyond_size_fraction"] == 0
     fewer = size_metrics(trajectory, size._replace(turns=int(segments.max()) - 1))
-    np.testing.assert_allclose(fewer["beyond_size_share"], np.mean(segments == segments.max()))
+    np.testing.assert_allclose(fewer["beyond_size_fraction"], np.mean(segments == segments.max()))
     shorter = size_metrics(trajectory, size._replace(context=int(contexts.max()) - 1))
-    np.testing.assert_allclose(shorter["beyond_size_share"], np.mean(contexts.max(1) == contexts.max()))
+    np.testing.assert_allclose(shorter["beyond_size_fraction"], np.mean(contexts.max(1) == contexts.max()))
 
 
 def test_sums_over_devices_are_those_of_the_whole():

@@ -191,8 +191,8 @@ def test_what_others_wrote_is_not_kept_and_does_not_count_in_the_standardisation
     found = trajectory()
     other = found._replace(author=np.where(found.kind == Kind.THINK, 1, 0).astype(np.int8))
     credit = assign(other, dataclasses.replace(CONFIG, normalize=True))
-    assert not np.asarray(credit.is_kept)[found.kind == Kind.THINK].any()
-    kept = np.asarray(credit.is_kept)
+    assert not np.asarray(credit.policy_mask)[found.kind == Kind.THINK].any()
+    kept = np.asarray(credit.policy_mask)
     np.testing.assert_allclose(np.std(np.asarray(credit.advantage)[kept]), 1.0, atol=1e-5)
     assert kept.sum() == (found.is_sampled & found.has_choice & (found.kind != Kind.THINK)).sum()
 

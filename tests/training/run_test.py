@@ -68,7 +68,7 @@ def test_what_breaks_at_the_end_is_not_saved_either(tmp_path):
 
 def test_episodes_that_run_past_their_size_are_told_of_once(tmp_path):
     def update(state: TrainState):
-        return state._replace(step=state.step + 1), {"return": 1.0, "beyond_size_share": 0.25 * (int(state.step) > 0)}
+        return state._replace(step=state.step + 1), {"return": 1.0, "beyond_size_fraction": 0.25 * (int(state.step) > 0)}
 
     checkpoints = Checkpoints(tmp_path)
     with pytest.warns(RuntimeWarning, match="in update 1 episodes in 25% of the lanes exceeded the size") as caught:

@@ -80,7 +80,7 @@ def test_scores_are_those_of_the_whole_at_once(small_chunks):
     twin, kept = model(), jnp.asarray(tiny.kept(grammar, trajectory))
 
     def at_once(params):
-        features = twin.score(params, trajectory.token, trajectory.context_start)
+        features = twin.forward(params, trajectory.token, trajectory.context_start)
         logits = jnp.where(kept, twin.logits(params, features, grammar.candidates), -jnp.inf)
         log_probs = jax.nn.log_softmax(jnp.where(trajectory.is_sampled[..., None], logits, 0.0))
         entropy = -jnp.sum(jnp.where(kept, jnp.exp(log_probs) * jnp.where(kept, log_probs, 0.0), 0.0), -1)
