@@ -1,17 +1,22 @@
 """The package `arl`: what it needs, and what its extras add."""
 
+import pathlib
+import re
+
 from setuptools import find_packages, setup
 
 URL = ""  # set when the repository is published; `make notebooks` then writes it into the notebooks
 
+VERSION = re.search(r'__version__ = "(.+)"', pathlib.Path(__file__).with_name("arl").joinpath("__init__.py").read_text())[1]
+
 setup(
     name="arl",
-    version="0.1.0",
+    version=VERSION,
     url=URL,
     description="Agents that act, think and reflect in language, trained by reinforcement learning inside one JAX program.",
     license="Apache-2.0",
-    packages=find_packages(".", include=["arl", "arl.*", "experiments", "experiments.*"]),
-    package_dir={"": "."},  # an editable install then finds `experiments` too
+    packages=find_packages(".", include=["arl", "arl.*"]),
+    package_dir={"": "."},  # an editable install, that of a clone, then finds `experiments` too
     package_data={"arl.text": ["small_tokenizer/*"]},
     python_requires=">=3.11",
     install_requires=[

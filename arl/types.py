@@ -225,6 +225,7 @@ class Interaction(NamedTuple):
       experts: experts by kind of segment; empty if there are none.
       update_curriculum: `(curriculum, metrics) -> curriculum`, called once per update; None changes nothing.
       layers: layers of the agent, innermost first; see `arl.agents.Layer`.
+      task: the `arl.task.Task`, with the limits that the layers set; None if there is none.
     """
 
     start: Callable[[jax.Array, Curriculum], tuple[AgentState, Turn]]
@@ -234,6 +235,7 @@ class Interaction(NamedTuple):
     experts: Mapping[Kind, Expert] = {}
     update_curriculum: Callable[[Curriculum, Any], Curriculum] | None = None
     layers: tuple[Any, ...] = ()
+    task: Any = None
 
     @property
     def writes(self) -> tuple[Kind, ...]:
@@ -331,14 +333,7 @@ def make_turn(
 
 
 def check_whole(**numbers: Any) -> None:
-    """Checks that values are whole numbers.
-
-    Args:
-      **numbers: values by name.
-
-    Raises:
-      ArlError: if one is not.
-    """
+    """Raises `ArlError` if one of the `numbers`, values by name, is not a whole number."""
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise ArlError(f"{name} is {value!r}; set it to a whole number")

@@ -25,9 +25,10 @@ OUTPUT = flags.DEFINE_string("output", "runs/ablations", "Folder of all rows.")
 
 def ablate(assignments: list[str]) -> int | None:
     """Trains the missing runs of a row, then writes its table and its curves."""
+    from arl.runs.folder import read_json
+    from arl.runs.plots import arms, around_shift
     from arl.training import read_metrics
     from experiments.fields import nearest
-    from experiments.plots import arms, around_shift
 
     if ROW.value not in ROWS:
         raise main.UsageError(f"there is no row {ROW.value!r}; {nearest(ROW.value, ROWS)}")
@@ -44,7 +45,7 @@ def ablate(assignments: list[str]) -> int | None:
         for seed, output in zip(SEEDS.value, outputs, strict=True):
             if not (output / "summary.json").exists() and (code := _train(preset, seed, output, assignments)):
                 return code
-    summaries = {preset: [main.read_json(output / "summary.json") for output in outputs] for preset, outputs in runs.items()}
+    summaries = {preset: [read_json(output / "summary.json") for output in outputs] for preset, outputs in runs.items()}
     returns = {
         preset: [
             [line["return/outcome"] for line in read_metrics(output / "metrics.jsonl")[summaries[preset][0]["warm_start"] :]]

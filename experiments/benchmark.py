@@ -278,7 +278,7 @@ SECTIONS = {
 
 def benchmark(assignments: list[str]) -> None:
     """Runs the sections, and writes the file after each figure so that none is lost."""
-    from experiments import devices
+    from arl.runs import devices
     from experiments.fields import nearest
 
     if assignments:

@@ -14,12 +14,12 @@ from jax.sharding import Mesh, PartitionSpec
 from arl import agents, envs, models, rollout, text
 from arl.models import Policy
 from arl.rollout import RolloutConfig
+from arl.runs import devices
 from arl.training import LearnerConfig
 from arl.training import credit as credits
 from arl.training import loss as losses
 from arl.training.layout import DATA_AXIS
 from arl.types import Interaction, Trajectory
-from experiments import devices
 
 NUM_ARMS, NUM_TURNS, THOUGHT = 2, 8, 7
 ADVICE = " A 1 or B 1 for 8 steps: A 0: B 1: A 1: B 0: think"  # 22 tokens, as long as a line of advice is

@@ -25,7 +25,7 @@ import trl
 
 from arl import agents, envs, models, rollout, text, training
 from arl.models import llama
-from experiments import devices
+from arl.runs import devices
 
 NUM_NUMBERS, NUM_GUESSES, GROUP = 8, 4, 8
 TASK = f"Number below {NUM_NUMBERS}:"

@@ -11,8 +11,7 @@ from typing import Any
 
 from arl.agents import Act, Layer
 from arl.envs import NumberGuess
-from arl.rollout import RolloutConfig
-from arl.training import LearnerConfig, Schedule
+from arl.runs.config import TrainConfig
 from arl.types import ArlError
 from experiments import parts
 from experiments.fields import example, field_names, nearest
@@ -37,61 +36,24 @@ class ModelSizeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
-    """How an agent is evaluated.
-
-    Attributes:
-      num_episodes: number of held-out episodes, all complete.
-      greedy: whether decoding is greedy; otherwise tokens are sampled.
-    """
-
-    num_episodes: int = 2048
-    greedy: bool = False
-
-    def __post_init__(self):
-        if self.num_episodes < 1:
-            raise ArlError(f"EvaluationConfig.num_episodes is {self.num_episodes}; set it >= 1")
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """The config of a run.
+class Config(TrainConfig):
+    """The config of a run: a `TrainConfig`, an environment, an agent and a model.
 
     Attributes:
       preset: name of the preset.
       environment: environment of `arl.envs`, or another config with `make(tokenizer) -> Task`.
       agent: layers of `arl.agents` or others, from the inside out.
-      model, rollout, learner, evaluation: see their classes.
-      warm_start: updates of behaviour cloning from the expert, before those from rewards.
-      warm_start_learning_rate: learning rate of these updates; their Adam epsilon is the default, not that of `learner`.
-      checkpoint_every: updates between two checkpoints; another is saved after each quarter of the run.
+      model: see its class.
+      warm_start, warm_start_learning_rate, checkpoint_every, evaluate_every: see `arl.runs.config.TrainConfig`.
     """
 
     preset: str = "reflection"
     environment: Any = NumberGuess()
     agent: tuple[Layer, ...] = (Act(),)
     model: ModelSizeConfig = ModelSizeConfig()
-    rollout: RolloutConfig = RolloutConfig()
-    learner: LearnerConfig = dataclasses.field(default_factory=LearnerConfig)
-    evaluation: EvaluationConfig = EvaluationConfig()
-    warm_start: int = 0
-    warm_start_learning_rate: Schedule = Schedule(1e-3, 0.0, since=0.4)
-    checkpoint_every: int = 50
-
-    @property
-    def num_updates(self) -> int:
-        """Updates of the run, warm start included."""
-        return self.warm_start + self.learner.num_updates
 
     def __post_init__(self):
-        if self.checkpoint_every < 1:
-            raise ArlError(f"Config.checkpoint_every is {self.checkpoint_every}; set it >= 1")
-        if self.warm_start < 0:
-            raise ArlError(f"Config.warm_start is {self.warm_start}; set it >= 0")
-        if min(self.warm_start_learning_rate.start, self.warm_start_learning_rate.end) < 0:
-            raise ArlError("Config.warm_start_learning_rate is negative; set its start and end >= 0")
-        if self.evaluation.num_episodes < 2:  # one episode can be watched, but has no spread
-            raise ArlError(f"EvaluationConfig.num_episodes is {self.evaluation.num_episodes}; set it >= 2")
+        super().__post_init__()
         if wrong := [layer for layer in self.agent if not isinstance(layer, Layer)]:
             raise ArlError(f"Config.agent holds {wrong[0]!r}, which is no layer; give layers, as in act(), attempts(2)")
         if not hasattr(self.environment, "make"):
@@ -221,17 +183,3 @@ def _unknown(where: str, field: str, known: Iterable[str]) -> ArlError:
 def fields_called(name: str) -> list[str]:
     """Returns the dotted names of the config fields that end in `name`."""
     return [field for field in field_names(Config()) if f".{field}".endswith(f".{name}")]
-
-
-def first_difference(there: Any, here: Any, name: str = "") -> str:
-    """Returns the dotted name of the first field in which two configs differ, and both values; empty if they are the same.
-
-    Args:
-      there: one config, as nested dicts.
-      here: the other config.
-      name: dotted name of the part of the configs that is compared.
-    """
-    if not isinstance(there, dict) or not isinstance(here, dict):
-        return "" if there == here else f"{name} is {there!r} there and {here!r} here"
-    inner = ((there.get(field), here.get(field), f"{name}.{field}".lstrip(".")) for field in {**here, **there})
-    return next(filter(None, (first_difference(*arguments) for arguments in inner)), "")

@@ -15,6 +15,7 @@ from experiments import main
 RUN = flags.DEFINE_string("run", "runs/reflection", "Folder of the run.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the held-out episodes.", lower_bound=0, upper_bound=2**31 - 1)
 STEP = flags.DEFINE_integer("step", None, "Update of the checkpoint; by default the newest.")
+BEST = flags.DEFINE_bool("best", False, "Whether it is the best policy, by the evaluations on the way.")
 GREEDY = flags.DEFINE_bool("greedy", None, "Whether decoding is greedy; by default as in the run's config.")
 NUM_EPISODES = flags.DEFINE_integer("num_episodes", None, "Number of episodes; by default as in the run's config.", lower_bound=2)
 
@@ -23,11 +24,11 @@ def evaluate(assignments: list[str]) -> None:
     """Prints the evaluation as text, and as one line of JSON."""
     if assignments:
         raise main.UsageError("an evaluation takes its config from the run; leave --config out")
-    from experiments.evaluations import ablation_label, evaluate_agent
-    from experiments.progress import reporting
+    from arl.runs.evaluations import ablation_label, evaluate_agent
+    from arl.runs.progress import reporting
     from experiments.restore import restore
 
-    run = restore(RUN.value, STEP.value)
+    run = restore(RUN.value, STEP.value, BEST.value)
     config = run.experiment.config.evaluation
     if GREEDY.value is not None:
         config = dataclasses.replace(config, greedy=GREEDY.value)
@@ -37,21 +38,18 @@ def evaluate(assignments: list[str]) -> None:
     with reporting("evaluating") as report:
         evaluated = evaluate_agent(run.experiment, run.variables, SEED.value, config, report).summary
     seconds = time.perf_counter() - began
-    print(
-        f"{run.experiment.config.preset}, checkpoint {run.step}, {config.num_episodes} episodes, {'greedy' if config.greedy else 'sampled'}"
-    )
-    print(f"  normalised score {evaluated['normalised_score']:.3f} ± {evaluated['interval']:.3f} (0 is random, 1 is optimal)")
-    print(f"  outcome {evaluated['score']:.3f} (random {evaluated['random']:.3g}, optimal {evaluated['optimal']:.3g})")
+    print(f"{run.experiment.name}, checkpoint {run.step}, {config.num_episodes} episodes, {'greedy' if config.greedy else 'sampled'}")
+    if "normalised_score" in evaluated:
+        print(f"  normalised score {evaluated['normalised_score']:.3f} ± {evaluated['interval']:.3f} (0 is random, 1 is optimal)")
+        print(f"  outcome {evaluated['score']:.3f} (random {evaluated['random']:.3g}, optimal {evaluated['optimal']:.3g})")
+    else:
+        print(f"  outcome {evaluated['score']:.3f} ± {evaluated['score_interval']:.3f}")
     for name in ("return", "success", "turns", "illegal_fraction"):
         if name in evaluated:
             print(f"  {name} {evaluated[name]:.3f} ± {evaluated[f'{name}_interval']:.3f}")
     for name, score in evaluated["ablations"].items():
-        print(f"  normalised score with {ablation_label(name)} {score:.3f}")
-    print(
-        json.dumps(
-            {"preset": run.experiment.config.preset, "seed": SEED.value, "updates": run.step, "seconds": round(seconds, 1), **evaluated}
-        )
-    )
+        print(f"  {'normalised score' if 'normalised_score' in evaluated else 'outcome'} with {ablation_label(name)} {score:.3f}")
+    print(json.dumps({"preset": run.experiment.name, "seed": SEED.value, "updates": run.step, "seconds": round(seconds, 1), **evaluated}))
 
 
 if __name__ == "__main__":

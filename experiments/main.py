@@ -1,13 +1,11 @@
 """What the binaries share: flags, the compilation cache, and errors of one line."""
 
-import json
 import os
 import pathlib
 import signal
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 from absl import flags, logging
 
@@ -74,21 +72,6 @@ def run(body: Callable[[list[str]], int | None], *, takes_config: bool = False) 
         if isinstance(error, (CheckpointError, TrainingError)):
             return _say(as_flags(str(error)), 1)
         raise
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the object in a file.
-
-    Raises:
-      UsageError: if the file holds none.
-    """
-    try:
-        values = json.loads(path.read_bytes())
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} is damaged; restore it, or name another folder")
-    return values
 
 
 def _meant(flag: str) -> str:

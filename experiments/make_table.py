@@ -25,7 +25,7 @@ BENCHMARK = RESULTS / "benchmark.json"
 
 def make_table(assignments: list[str]) -> None:
     """Copies summaries, rewrites the tables in docs/, and draws the rewards of rows around a shift of the rules."""
-    from experiments.plots import around_shift
+    from arl.runs.plots import around_shift
 
     if assignments:
         raise main.UsageError("a table has no config; leave --config out")
@@ -104,9 +104,11 @@ def _read(path: pathlib.Path) -> dict:
     """Returns the summary in a file.
 
     Raises:
-      UsageError: if the file holds none.
+      ArlError: if the file holds none.
     """
-    summary = main.read_json(path)
+    from arl.runs.folder import read_json
+
+    summary = read_json(path)
     if summary.get("preset") not in PRESETS or "normalised_score" not in summary:
         raise main.UsageError(f"{path} is no summary of a run; remove it, or make the run again")
     return summary

@@ -139,7 +139,7 @@ def run_default_job(cache: str, num_updates: int) -> dict[str, float]:
     Returns:
       Seconds to compile `init` and `update`; peak MiB of the process, and MiB of the program's arguments, results and intermediates.
     """
-    from experiments import devices
+    from arl.runs import devices
     from experiments.build import build
     from experiments.presets import get_preset
 

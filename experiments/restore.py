@@ -27,8 +27,8 @@ class Run(NamedTuple):
     variables: Any
 
 
-def restore(folder: str, step: int | None = None) -> Run:
-    """Returns the run in a folder, at checkpoint `step` or at its newest one.
+def restore(folder: str, step: int | None = None, best: bool = False) -> Run:
+    """Returns the run in a folder, at checkpoint `step`, at its newest one, or at the `best` one by the evaluations on the way.
 
     Raises:
       UsageError: if there is no run.
@@ -38,12 +38,17 @@ def restore(folder: str, step: int | None = None) -> Run:
     if not folder or not path.is_file():
         raise main.UsageError(f"there is no run in {folder or 'a folder without a name'}; name the --output of a training with --run")
     config, seed = folder_of_run.read(path)
+    if isinstance(seed, list):
+        raise main.UsageError(
+            f"{folder} holds the runs of several seeds; name one of their folders, such as {path.parent / f'seed-{seed[0]}'}"
+        )
     if not isinstance(seed, int):
         raise main.UsageError(f"{path} names no seed; restore it, or name another folder")
     experiment = build(config)
-    if not (path.parent / "checkpoints").is_dir():
-        raise main.UsageError(f"there is no checkpoint in {folder} yet; train first")
-    checkpoints = training.Checkpoints(path.parent / "checkpoints")
+    which = path.parent / ("best" if best else "checkpoints")
+    if not which.is_dir():
+        raise main.UsageError(f"there is no checkpoint in {which} yet; train first")
+    checkpoints = training.Checkpoints(which)
     try:
         state = checkpoints.restore(jax.eval_shape(experiment.learner.init, jax.random.key(seed)), step)
     finally:

@@ -93,7 +93,7 @@ def make_agent(task: Task, layers: Sequence[Layer]) -> Interaction:
     interaction: Any = None
     for layer in layers:
         interaction = layer.wrap(interaction, task)
-    return interaction
+    return interaction._replace(task=task)
 
 
 def limits_of(layers: Sequence[Layer]) -> Limits:

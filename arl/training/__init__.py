@@ -8,11 +8,12 @@ from arl.training.epoch import make_optimizer
 from arl.training.layout import Layout
 from arl.training.learner import Experience, Learner, TrainState, make_learner
 from arl.training.parallel import jit_update, make_mesh, pmap_update, replicate, shard_map_update, unreplicate
-from arl.training.run import MetricsFile, TrainingError, read_metrics, run, stop_on_signals
+from arl.training.run import Callback, MetricsFile, TrainingError, read_metrics, run, stop_on_signals
 from arl.training.warm_start import cloning_config, expert_rollout, in_turn, make_warm_start
 
 __all__ = [
     "ESTIMATORS",
+    "Callback",
     "CheckpointError",
     "Checkpoints",
     "Credit",

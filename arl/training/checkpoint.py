@@ -70,7 +70,7 @@ class Checkpoints:
           CheckpointError: if the previous checkpoint could not be written.
         """
         self._finish()
-        step = int(state.step)
+        step = state.num_updates
         if step in self._manager.all_steps():
             return
         state = packing.without_frozen(state)

@@ -221,18 +221,19 @@ def normalised_score(outcome: float, bounds: Bounds) -> float:
     return (outcome - bounds.random) / (bounds.optimal - bounds.random)
 
 
-def summarise(episodes: Episodes, bounds: Bounds) -> dict[str, Any]:
+def summarise(episodes: Episodes, bounds: Bounds | None) -> dict[str, Any]:
     """Summarises an evaluation as plain numbers.
 
     Args:
       episodes: measurements of the episodes.
-      bounds: bounds of the outcome of an episode.
+      bounds: bounds of the outcome of an episode; None if they are not known.
 
     Returns:
       Values by name. Intervals are half-widths of 95% confidence intervals.
 
       - `score`: environment's units, mean outcome of an episode.
-      - `normalised_score`: no unit, that outcome on the scale from random (0) to optimal (1).
+      - `score_interval`: environment's units.
+      - `normalised_score`: no unit, that outcome on the scale from random (0) to optimal (1); only with bounds, as the next four.
       - `interval`: no unit, interval of `normalised_score`.
       - `random`, `optimal`, `optimal_is`: as in `Bounds`.
       - `return`: environment's units, mean return.
@@ -240,7 +241,7 @@ def summarise(episodes: Episodes, bounds: Bounds) -> dict[str, Any]:
       - `actions`: ACTION segments per episode; of a vote, every proposal.
       - `illegal_fraction`: mean fraction of illegal segments in an episode.
       - `success`: fraction of episodes in which an attempt has an outcome of at least `success_at`; only if the bounds have one.
-      - `<name>_interval`: interval of each of the five above.
+      - `<name>_interval`: interval of `return`, `turns`, `actions`, `illegal_fraction` and `success`.
       - `outcome_by_attempt`: environment's units, mean outcome of each attempt.
       - `unfinished_fraction`: fraction of episodes that did not end within their trajectory.
       - `max_log_prob_gap`: nats, largest difference between the log-probs of the sampler and of the learner.
@@ -252,18 +253,25 @@ def summarise(episodes: Episodes, bounds: Bounds) -> dict[str, Any]:
         "actions": Estimate.of(np.asarray(episodes.actions)),
         "illegal_fraction": Estimate.of(np.asarray(episodes.illegal) / np.maximum(np.asarray(episodes.turns), 1)),
     }
-    if bounds.success_at is not None:
+    if bounds is not None and bounds.success_at is not None:
         estimates["success"] = Estimate.of(np.any(np.asarray(episodes.outcome_by_attempt) >= bounds.success_at, axis=1))
     return {
         "score": outcome.mean,
-        "interval": outcome.interval / abs(bounds.optimal - bounds.random),
-        "normalised_score": normalised_score(outcome.mean, bounds),
-        "random": bounds.random,
-        "optimal": bounds.optimal,
-        "optimal_is": bounds.optimal_is,
+        "score_interval": outcome.interval,
+        **(_on_scale(outcome, bounds) if bounds else {}),
         **{name: estimate.mean for name, estimate in estimates.items()},
         **{f"{name}_interval": estimate.interval for name, estimate in estimates.items()},
         "outcome_by_attempt": np.asarray(episodes.outcome_by_attempt, np.float64).mean(0).tolist(),
         "unfinished_fraction": float(1.0 - np.asarray(episodes.is_finished).mean()),
         "max_log_prob_gap": float(np.asarray(episodes.gap).max()),
+    }
+
+
+def _on_scale(outcome: Estimate, bounds: Bounds) -> dict[str, Any]:
+    return {
+        "interval": outcome.interval / abs(bounds.optimal - bounds.random),
+        "normalised_score": normalised_score(outcome.mean, bounds),
+        "random": bounds.random,
+        "optimal": bounds.optimal,
+        "optimal_is": bounds.optimal_is,
     }

@@ -49,6 +49,11 @@ class TrainState(NamedTuple):
     key: jax.Array
     step: jax.Array
 
+    @property
+    def num_updates(self) -> int:
+        """The step as a number on the host; under `jax.pmap` and for several seeds there are several, all equal."""
+        return int(jax.device_get(self.step).max())
+
 
 class Experience(NamedTuple):
     """What an update learns from.

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import pathlib
 import signal
 import time
@@ -11,12 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
 from arl.training.checkpoint import Checkpoints, NotFiniteError
 from arl.training.learner import TrainState
 
-Observer = Callable[[int, dict[str, float], float], None]
-"""`(step, metrics, seconds)`, called after every update."""
+Callback = Callable[[int, dict[str, Any], float], None]
+"""`(step, metrics, seconds)`, called after every update; metrics are numbers, or arrays `[num_seeds]` for a state of several seeds."""
 
 
 class TrainingError(Exception):
@@ -30,7 +30,7 @@ def run(
     *,
     checkpoints: Checkpoints,
     checkpoint_every: int,
-    observers: list[Observer],
+    callbacks: list[Callback],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Trains until a number of updates has been taken or it is asked to stop. A run that is resumed gives the same bits.
@@ -41,7 +41,7 @@ def run(
       num_updates: number of updates in all, those before `state` included.
       checkpoints: checkpoints of the run.
       checkpoint_every: number of updates between two checkpoints.
-      observers: functions that are called after every update.
+      callbacks: functions that are called after every update.
       should_stop: called after every update; training stops if it returns True.
 
     Returns:
@@ -52,18 +52,19 @@ def run(
       CheckpointError: if a checkpoint could not be written.
     """
     has_warned = False
-    for step in range(int(state.step), num_updates):
+    for step in range(state.num_updates, num_updates):
         began = time.perf_counter()
         state, metrics = update(state)
-        numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        broken = [name for name, value in numbers.items() if not math.isfinite(value)]
+        numbers = {name: value if np.ndim(value) else float(value) for name, value in jax.device_get(metrics).items()}
+        broken = [name for name, value in numbers.items() if not np.all(np.isfinite(value))]
         if broken:
             raise _diverged(f"update {step} gave {broken[0]} = {numbers[broken[0]]}", checkpoints, state)
-        if numbers.get("beyond_size_fraction") and not has_warned:
-            warnings.warn(_beyond_size(step, numbers["beyond_size_fraction"]), RuntimeWarning, stacklevel=2)
+        beyond = float(np.max(numbers.get("beyond_size_fraction", 0.0)))
+        if beyond and not has_warned:
+            warnings.warn(_beyond_size(step, beyond), RuntimeWarning, stacklevel=2)
             has_warned = True
-        for observe in observers:
-            observe(step, numbers, time.perf_counter() - began)
+        for call in callbacks:
+            call(step, numbers, time.perf_counter() - began)
         stops = should_stop()
         if (step + 1) % checkpoint_every == 0 or step + 1 == num_updates or stops:
             try:
@@ -113,7 +114,7 @@ class MetricsFile:
         self._file = path.open("a")
 
     def __call__(self, step: int, metrics: dict[str, float], seconds: float) -> None:
-        """Writes the line of an update; an `Observer`."""
+        """Writes the line of an update; a `Callback`."""
         del seconds
         self._file.write(json.dumps({"update": step, **metrics}) + "\n")
         self._file.flush()

@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from arl.models import Policy
 from arl.rollout import Decoding, RolloutConfig
@@ -60,7 +59,9 @@ def make_warm_start(
     if num_updates < 1:
         raise ArlError(f"num_updates is {num_updates}; set it >= 1, or leave the warm start out")
     if not interaction.has_expert:
-        raise ArlError("there is no expert to imitate; give the environment an expert, or leave the warm start out (Config.warm_start=0)")
+        raise ArlError(
+            "there is no expert to imitate; give the environment an expert, or leave the warm start out (TrainConfig.warm_start=0)"
+        )
     options |= {"estimator": _clone, "first_step": 0, "writer": None}
     imitated = interaction._replace(update_curriculum=None)  # the curriculum must adapt to the agent's outcomes, not the expert's
     cloning = make_learner(imitated, policy, expert_rollout(rollout_config), cloning_config(config, num_updates), **options)
@@ -119,7 +120,6 @@ def in_turn(num_updates: int, first: Update, then: Update) -> Update:
     """
 
     def update(state: TrainState):
-        step = int(np.max(jax.device_get(state.step)))  # under `pmap` or for several seeds there are several, all equal
-        return first(state) if step < num_updates else then(state)
+        return first(state) if state.num_updates < num_updates else then(state)
 
     return update

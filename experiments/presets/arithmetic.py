@@ -4,7 +4,8 @@ import functools
 
 from arl.agents import Act, Attempts, Nothing, Reflection, Remember, TokenCost, UseTools
 from arl.envs import Arithmetic
-from experiments.config import Config, EvaluationConfig
+from arl.runs.config import EvaluationConfig
+from experiments.config import Config
 from experiments.presets.recipes import refining, whole_episodes
 
 

@@ -3,8 +3,9 @@
 from arl.agents import Act
 from arl.envs import Bandit
 from arl.rollout import RolloutConfig
+from arl.runs.config import EvaluationConfig
 from arl.training import LearnerConfig, Schedule
-from experiments.config import Config, EvaluationConfig
+from experiments.config import Config
 
 
 def bandit() -> Config:

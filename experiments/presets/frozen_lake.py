@@ -5,8 +5,9 @@ import functools
 from arl.agents import Act, Attempts, Nothing, Reflection
 from arl.envs import FrozenLake
 from arl.rollout import RolloutConfig
+from arl.runs.config import EvaluationConfig
 from arl.training import LearnerConfig, Schedule
-from experiments.config import Config, EvaluationConfig
+from experiments.config import Config
 from experiments.presets.recipes import refining, whole_episodes
 
 

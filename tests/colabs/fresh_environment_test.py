@@ -18,7 +18,7 @@ from tests.colabs import notebooks
 # Of whatever a notebook imports; the last line is empty where the package does not stand in the environment itself.
 IMPORTS = """
 import arl
-from experiments import transcript
+from arl.runs import transcript
 print("from", arl.__file__)
 """
 JAX = """
@@ -52,8 +52,7 @@ def python(tmp_path_factory) -> Iterator[pathlib.Path]:
 def repository(tmp_path) -> pathlib.Path:
     """Returns a copy of what is installed, under version control."""
     folder = tmp_path / "repository"
-    for name in ("arl", "experiments"):
-        shutil.copytree(notebooks.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    shutil.copytree(notebooks.ROOT / "arl", folder / "arl", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "pyproject.toml"):
         shutil.copy(notebooks.ROOT / name, folder)
     (folder / "colabs").mkdir()

@@ -6,11 +6,12 @@ import pytest
 
 from arl.agents import Act, Attempts, Reflection, UseTools, Window
 from arl.envs import FrozenLake, bandit, number_guess
+from arl.runs.folder import first_difference
 from arl.training import Rule
 from arl.types import ArlError
 from experiments import parts
 from experiments.build import build
-from experiments.config import first_difference, from_dict, override, to_dict
+from experiments.config import from_dict, override, to_dict
 from experiments.fields import as_flags, field_names
 from experiments.presets import PRESETS, get_preset
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from experiments import folder, main
+from arl.types import ArlError
+from experiments import folder
 from experiments.presets import get_preset
 
 TOLD = folder.record(get_preset("bandit"), 3)
@@ -20,5 +21,5 @@ def test_a_run_from_before_a_field_existed_is_the_same_run(tmp_path):
 def test_another_value_or_seed_is_another_run(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(TOLD))
     for expected in (folder.record(get_preset("bandit"), 4), folder.record(get_preset("history"), 3)):
-        with pytest.raises(main.UsageError, match="another config or seed"):
+        with pytest.raises(ArlError, match="another config or seed"):
             folder.check(tmp_path, expected)

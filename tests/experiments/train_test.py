@@ -15,10 +15,10 @@ import jax
 import numpy as np
 import pytest
 
-from arl.training import Checkpoints
+from arl.training import Checkpoints, read_metrics
 from experiments.build import build
 from experiments.config import from_dict
-from tests.experiments.board_test import shown
+from tests.runs.board_test import shown
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_UPDATES = 40
@@ -126,7 +126,10 @@ def test_tensorboard_shows_training_and_what_came_of_it(finished):
     assert found["schedules/entropy_weight"] == {line["update"]: pytest.approx(line["entropy_weight"], abs=1e-8) for line in lines}
     assert {"schedules/learning_rate", "schedules/attempts.keep", "tokens/sampled_fraction/reflection", "counts/episodes"} <= set(found)
     assert not any(kind in tag for tag in found for kind in ("goal", "plan", "think", "tool", "control"))
-    assert found["evaluation/normalised_score"] == {NUM_UPDATES: pytest.approx(summary["normalised_score"])}
+    evaluated = {line["update"]: line["normalised_score"] for line in read_metrics(finished / "evaluations.jsonl")}
+    assert list(evaluated) == [0, 10, 20, 30, NUM_UPDATES] and summary["best"]["normalised_score"] == max(evaluated.values())
+    evaluated[NUM_UPDATES] = summary["normalised_score"]  # of other episodes
+    assert found["evaluation/normalised_score"] == {step: pytest.approx(score) for step, score in evaluated.items()}
     assert found["evaluation/normalised_score_with/notes_blanked"] == {NUM_UPDATES: pytest.approx(summary["ablations"]["blanked"])}
     assert set(found["transcripts/text_summary"]) == {0, 10, 20, 30, 40}
 
@@ -143,7 +146,7 @@ def test_interrupted_and_resumed_is_never_stopped(finished, tmp_path):
         num_lines = len((folder / "metrics.jsonl").read_bytes().splitlines())  # who is asked to stop saves all that it has told
     code, output, errors = end(start("train", *SMALL, f"--output={folder}"))
     assert code == 0 and "going on from update" in output, errors
-    for name in ("metrics.jsonl", "transcripts.txt"):
+    for name in ("metrics.jsonl", "transcripts.txt", "evaluations.jsonl"):
         assert (folder / name).read_bytes() == (finished / name).read_bytes()
     there, here = (shown(path / "tensorboard") for path in (finished, folder))
     del there["time/tokens_per_second"], here["time/tokens_per_second"]
@@ -211,7 +214,7 @@ def body(_):
     checkpoints = Checkpoints(pathlib.Path(FOLDER))
     try:
         state = TrainState(Variables(weights), None, None, None, None, None, jnp.int32(0))
-        run(update, state, 9, checkpoints=checkpoints, checkpoint_every=2, observers=[])
+        run(update, state, 9, checkpoints=checkpoints, checkpoint_every=2, callbacks=[])
     finally:
         checkpoints.close()
 

@@ -71,7 +71,7 @@ def learned(name, most, *, epochs=1, rate=1.0):
 
     interaction = AGENTS[name][0]()
     shape = config(found.trajectory, policy_loss="ppo", entropy=training.Schedule(), epochs=epochs)
-    options = {"estimate": estimate, "optimizer": optax.sgd(rate), "importance_cap": most}
+    options = {"estimator": estimate, "optimizer": optax.sgd(rate), "importance_cap": most}
     learner = training.make_learner(interaction, policy(), tiny.config(interaction, widths=()), shape, **options)
     state = learner.init(jax.random.key(0))
     state = state._replace(variables=tiny.params(), optimizer_state=optax.sgd(rate).init(tiny.params().trainable))

@@ -348,7 +348,7 @@ def test_a_warm_start_takes_the_options_of_the_learner_that_goes_on():
     def never(trajectory, reward, config):
         raise AssertionError("an expert's tokens are cloned")
 
-    found, wanted = (make_warm_start(rounds(), **options) for options in ({"estimate": never, "first_step": NUM_CLONED}, {}))
+    found, wanted = (make_warm_start(rounds(), **options) for options in ({"estimator": never, "first_step": NUM_CLONED}, {}))
     programs = [jax.jit(learner.update).lower(jax.eval_shape(learner.init, jax.random.key(0))).as_text() for learner in (found, wanted)]
     assert programs[0] == programs[1]
 

@@ -35,7 +35,7 @@ def train(tmp_path, step: int, part: str, every: int = 2, num_updates: int = 20,
             checkpoints.latest()
             (tmp_path / str(saved) / "default" / "manifest.ocdbt").write_bytes(b"")
 
-    options = dict(checkpoints=checkpoints, checkpoint_every=every, observers=[damage])
+    options = dict(checkpoints=checkpoints, checkpoint_every=every, callbacks=[damage])
     with pytest.raises(TrainingError) as caught:
         run(update_that_breaks(step, part), STATE, num_updates, **options)
     latest = checkpoints.latest()
@@ -72,6 +72,6 @@ def test_episodes_that_run_past_their_size_are_told_of_once(tmp_path):
 
     checkpoints = Checkpoints(tmp_path)
     with pytest.warns(RuntimeWarning, match="in update 1 episodes in 25% of the lanes exceeded the size") as caught:
-        run(update, STATE, 4, checkpoints=checkpoints, checkpoint_every=4, observers=[])
+        run(update, STATE, 4, checkpoints=checkpoints, checkpoint_every=4, callbacks=[])
     checkpoints.close()
     assert len([warning for warning in caught if warning.category is RuntimeWarning]) == 1

@@ -25,7 +25,7 @@ def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lan
       Dicts with `who`, `kind` and `attempt`; for a text that was read also `text` and `resets_context`; for a segment also `tokens` (pairs
       of text and probability, None if forced), `is_over`, `reward` and `is_legal`.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     say = lambda token: tokenizer.decode([int(token)], skip_special_tokens=False)
     own_length = 0  # sampled tokens that come next in the trajectory, as the model reads what it wrote
     for slot in np.flatnonzero(np.asarray(trajectory.token_kind[lane]) > 0):
@@ -58,7 +58,7 @@ def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lan
             found[-1]["tokens"].append((say(trajectory.sampled[lane, slot]), probability))
             own_length = 1
             if trajectory.ends_segment[lane, slot]:
-                reward = sum(float(part[lane, slot]) for part in trajectory.reward)
+                reward = sum(float(np.asarray(part)[lane, slot]) for part in trajectory.reward)
                 found[-1] |= {"is_over": True, "reward": reward, "is_legal": bool(trajectory.is_legal[lane, slot])}
     return found
 
@@ -91,7 +91,7 @@ def pieces(event: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def to_text(happened: list[dict[str, Any]]) -> str:
-    """Returns `events` as plain text, with the probability of each sampled token after it."""
+    """Returns what `happened`, as of `events`, as plain text, with the probability of each sampled token after it."""
     return "\n".join("".join(text for _, text in pieces(event)) for event in happened)
 
 

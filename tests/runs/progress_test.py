@@ -7,7 +7,7 @@ import types
 import pytest
 
 from arl.task import Bounds
-from experiments.progress import Progress, reporting
+from arl.runs.progress import Progress, reporting
 
 EXPERIMENT = types.SimpleNamespace(bounds=Bounds(1.0, 3.0), config=types.SimpleNamespace(num_updates=40))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.transcript import add_section, pieces, to_text, typical
+from arl.runs.transcript import add_section, pieces, to_text, typical
 
 READ = {"who": "read", "kind": "OBSERVATION", "attempt": 0, "text": " higher\n note", "resets_context": False}
 WROTE = {

@@ -9,17 +9,18 @@ import jax
 import numpy as np
 
 from arl import agents, training
+from arl.runs.config import EvaluationConfig
+from arl.runs.devices import on_one_device
+from arl.runs.experiment import Experiment
+from arl.runs.transcript import typical_episodes
 from arl.task import Course, Shifts
 from arl.training import adaptation, evaluation
 from arl.types import AgentState, Interaction, Kind, Trajectory
-from experiments.build import Experiment
-from experiments.config import EvaluationConfig
-from experiments.transcript import typical_episodes
 
-HELD_OUT = 2**31  # folded into the key of a run, so that no episode of training has the same key
+HELD_OUT = 2**31  # folded into the key of a run, so that no episode of training has the same key; the next one: evaluations on the way
 BEFORE, AFTER, SETTLED = 5, 8, 4  # steps before and after a shift in its curves, and steps within which an agent should recover
 GAP_EPISODES = 256  # most sampled episodes on which the log-prob gap of a greedy agent is measured
-FEW_EPISODES = 64  # most episodes from which transcripts during training are chosen
+FEW_EPISODES = 512  # most episodes of an evaluation during training
 
 
 class AgentEvaluation(NamedTuple):
@@ -39,11 +40,11 @@ def evaluate_agent(
 ) -> AgentEvaluation:
     """Returns the evaluation of an agent; its summary is that of `evaluation.summarise`, with the fields below.
 
-    `ablations` is name -> normalised score, and `ablated_by_attempt` name -> outcome of each attempt, both with other notes in place of
-    the agent's; `bits_by_segment` is kind -> information about the hidden variable in the first, second, ... segment of that
-    kind; `token_fractions` is kind -> tokens written, as a fraction of all tokens read; `bits_per_action` is the information from an action
-    of the agent and of an expert; for `around_shift`, see `_around_shift`. In greedy decoding sampler and learner both have log-prob 0, so
-    `max_log_prob_gap` is then measured on at most `GAP_EPISODES` sampled episodes.
+    `ablations` is name -> normalised score (or outcome, if the bounds are not known), and `ablated_by_attempt` name -> outcome of each
+    attempt, both with other notes in place of the agent's; `bits_by_segment` is kind -> information about the hidden variable in the first,
+    second, ... segment of that kind; `token_fractions` is kind -> tokens written, as a fraction of all tokens read; `bits_per_action` is
+    the information from an action of the agent and of an expert; for `around_shift`, see `_around_shift`. In greedy decoding sampler and
+    learner both have log-prob 0, so `max_log_prob_gap` is then measured on at most `GAP_EPISODES` sampled episodes.
 
     Args:
       experiment: the run.
@@ -70,7 +71,7 @@ def evaluate_agent(
         for name, (kind, how) in ablations.items()
     }
     summary = summarise(episodes) | {
-        "ablations": {name: summary["normalised_score"] for name, summary in ablated.items()},
+        "ablations": {name: summary.get("normalised_score", summary["score"]) for name, summary in ablated.items()},
         "ablated_by_attempt": {name: summary["outcome_by_attempt"] for name, summary in ablated.items()},
         "bits_by_segment": {},
         "token_fractions": token_fractions(trajectory),
@@ -99,7 +100,7 @@ def _ablations(experiment: Experiment) -> dict[str, tuple[Kind, str]]:
 
 
 def ablation_label(name: str) -> str:
-    """Returns the label of an ablation: "notes shuffled", or "reflections shuffled" if the agent has both kinds."""
+    """Returns the label of an ablation by its `name` in a summary: "notes shuffled", or "reflections shuffled" if the agent has both kinds."""
     kind, _, how = name.partition(" ")
     return f"{kind}s {how}" if kind.upper() in Kind.__members__ else f"notes {name}"
 
@@ -124,23 +125,40 @@ def play(
     interaction: Interaction,
     record: Callable[[AgentState], Any] | None = None,
 ) -> tuple[evaluation.Episodes, Trajectory]:
-    """Returns `config.num_episodes` held-out episodes of an agent in `interaction`, on the host; `record` as in `evaluation.play`."""
+    """Plays held-out episodes of an agent.
+
+    Args:
+      experiment: the run.
+      variables: variables of the policy.
+      seed: seed of the episodes.
+      config: number of episodes, and whether decoding is greedy.
+      interaction: the agent in its environment, or another in its place.
+      record: as in `evaluation.play`.
+
+    Returns:
+      The episodes, and their trajectories `[N, T]`, on the host.
+    """
     episodes = jax.jit(lambda variables, key: _played(experiment, variables, key, config, interaction, record))
     return jax.device_get(episodes(variables, _key(seed)))
 
 
-def make_transcripts(experiment: Experiment, seed: int) -> Callable[[Any], str]:
-    """Returns `variables -> text`, transcripts of typical held-out episodes; it is compiled at the first call.
+def make_evaluator(experiment: Experiment) -> Callable[[Any, int], tuple[dict[str, Any], str]]:
+    """Returns `(variables, seed) -> (summary, transcripts)`, an evaluation on held-out episodes; it is compiled at the first call.
 
-    Schedules are at their end, as in the evaluation.
+    There are at most `FEW_EPISODES`, and they are not those of the final evaluation. Schedules are at their end. The summary is that of
+    `evaluation.summarise`.
 
     Args:
       experiment: the run.
-      seed: seed of the held-out episodes.
     """
-    config = EvaluationConfig(num_episodes=min(experiment.config.evaluation.num_episodes, FEW_EPISODES))
-    trajectory = jax.jit(lambda variables: _played(experiment, variables, _key(seed), config, experiment.interaction)[1])
-    return lambda variables: typical_episodes(experiment.interaction, experiment.tokenizer, jax.device_get(trajectory(variables)))
+    config = dataclasses.replace(experiment.config.evaluation, num_episodes=min(experiment.config.evaluation.num_episodes, FEW_EPISODES))
+    played = jax.jit(lambda variables, key: _played(experiment, variables, key, config, experiment.interaction))
+
+    def evaluate(variables: Any, seed: int) -> tuple[dict[str, Any], str]:
+        episodes, trajectory = jax.device_get(played(on_one_device(variables), _key(seed, HELD_OUT + 1)))
+        return evaluation.summarise(episodes, experiment.bounds), typical_episodes(experiment.interaction, experiment.tokenizer, trajectory)
+
+    return evaluate
 
 
 def _played(experiment: Experiment, variables: Any, key: jax.Array, config: EvaluationConfig, interaction: Interaction, record=None):
@@ -152,8 +170,8 @@ def _played(experiment: Experiment, variables: Any, key: jax.Array, config: Eval
     return evaluation.play(*arguments, config.num_episodes, experiment.task.limits.num_attempts, record)
 
 
-def _key(seed: int) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(seed), HELD_OUT)
+def _key(seed: int, episodes: int = HELD_OUT) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed), np.uint32(episodes))
 
 
 def token_fractions(trajectory: Trajectory) -> dict[str, float]:
@@ -165,7 +183,7 @@ def token_fractions(trajectory: Trajectory) -> dict[str, float]:
 
 def _bits_per_action(experiment: Experiment, play_as: Callable) -> dict[str, float]:
     """Returns the mean information from an action, in bits, of the agent and of an expert in its place."""
-    layers = (layer for layer in experiment.config.agent if not isinstance(layer, agents.ScaleRewards))
+    layers = (layer for layer in experiment.interaction.layers if not isinstance(layer, agents.ScaleRewards))
     layers = [dataclasses.replace(layer, information_bonus=1.0) if isinstance(layer, agents.Act) else layer for layer in layers]
     asking = agents.make_agent(experiment.task, layers)._replace(grammar=experiment.interaction.grammar)
 

@@ -10,7 +10,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from arl.training import Schedule
-from experiments.board import Board, evaluation_scalars, scheduled, tag_of
+from arl.runs.board import Board, evaluation_scalars, scheduled, tag_of
 from experiments.build import build
 from experiments.config import override
 from experiments.presets import get_preset
@@ -64,22 +64,22 @@ def line(step: int) -> dict[str, float]:
 
 
 def test_only_what_moves_is_shown_and_that_from_its_beginning(experiment, tmp_path):
-    board = Board(experiment, tmp_path, [])
+    board = Board(experiment, tmp_path, [], {"preset": "reflection"})
     for step in range(6):
-        board(step, line(step), 2.0)
+        board.update(step, line(step), 2.0)
     found = shown(tmp_path / "tensorboard")
     assert not {"tokens/read_fraction/goal", "return/process", "diagnostics/clip_fraction"} & set(found)
     assert found["losses/policy"] == {step: -0.5 * step for step in range(6)}
-    board(6, line(6), 2.0)
+    board.update(6, line(6), 2.0)
     found = shown(tmp_path / "tensorboard")
     assert found["diagnostics/clip_fraction"] == {step: 0.0 if step < 6 else 0.5 for step in range(7)}
     assert not {"tokens/read_fraction/goal", "return/process"} & set(found)
 
 
 def test_counts_and_shares_have_different_names(experiment, tmp_path):
-    board = Board(experiment, tmp_path, [])
+    board = Board(experiment, tmp_path, [], {"preset": "reflection"})
     for step in range(2):
-        board(step, line(step), 2.0)
+        board.update(step, line(step), 2.0)
     found = shown(tmp_path / "tensorboard")
     assert found["counts/tokens_read"][1] == 101 and found["time/tokens_per_second"][1] == 50.5
     assert found["tokens/read_fraction/action"][1] == pytest.approx(0.26)
@@ -95,15 +95,15 @@ def test_counts_and_shares_have_different_names(experiment, tmp_path):
 @pytest.mark.parametrize("stopped", [5, 8])
 def test_a_run_that_goes_on_shows_the_same_curves(experiment, tmp_path, stopped):
     """Update 4 was saved, update `stopped` was not: before or after a curve that had not moved did."""
-    whole, board = tmp_path / "whole", Board(experiment, tmp_path / "whole", [])
+    whole, board = tmp_path / "whole", Board(experiment, tmp_path / "whole", [], {"preset": "reflection"})
     for step in range(10):
-        board(step, line(step), 2.0)
-    parts, board = tmp_path / "parts", Board(experiment, tmp_path / "parts", [])
+        board.update(step, line(step), 2.0)
+    parts, board = tmp_path / "parts", Board(experiment, tmp_path / "parts", [], {"preset": "reflection"})
     for step in range(stopped):
-        board(step, line(step), 2.0)
-    board = Board(experiment, parts, [line(step) for step in range(4)])
+        board.update(step, line(step), 2.0)
+    board = Board(experiment, parts, [line(step) for step in range(4)], {"preset": "reflection"})
     for step in range(4, 10):
-        board(step, line(step), 2.0)
+        board.update(step, line(step), 2.0)
     assert len(list((parts / "tensorboard").iterdir())) == 2
     assert shown(parts / "tensorboard") == shown(whole / "tensorboard")
 
@@ -149,6 +149,7 @@ def test_what_held_out_episodes_say_is_shown():
         "evaluation/normalised_score": 0.75,
         "evaluation/outcome": 2.0,
         "evaluation/return": 1.5,
+        "evaluation/illegal_fraction": 0.0,
         "evaluation/max_log_prob_gap": 1e-6,
         "evaluation/normalised_score_with/notes_shuffled": 0.0,
         "evaluation/normalised_score_with/reflections_by_an_expert": 1.0,

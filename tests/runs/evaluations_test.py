@@ -10,12 +10,13 @@ import pytest
 
 from arl.task import Limits
 from arl.types import Kind
-from experiments import evaluations
+from arl.runs import evaluations
 from experiments.build import build
-from experiments.config import EvaluationConfig, override
-from experiments.evaluations import ablation_label, evaluate_agent, make_transcripts
+from arl.runs.config import EvaluationConfig
+from experiments.config import override
+from arl.runs.evaluations import ablation_label, evaluate_agent, make_evaluator
 from experiments.presets import get_preset
-from experiments.transcript import typical_episodes
+from arl.runs.transcript import typical_episodes
 
 NARROW = "rollout.widths=()"  # the programs of wider calls take longer to compile
 
@@ -94,9 +95,10 @@ def test_transcripts_during_training_are_compiled_once(guesser, monkeypatch):
     experiment, params = guesser
     traced, play = [], evaluations.evaluation.play
     monkeypatch.setattr(evaluations.evaluation, "play", lambda *arguments: traced.append(1) or play(*arguments))
-    transcripts = make_transcripts(experiment, 0)
-    first, other = transcripts(params), transcripts(experiment.policy.init(jax.random.key(1)))
-    assert transcripts(params) == first != other and len(traced) == 1
+    evaluate = make_evaluator(experiment)
+    (summary, first), (_, other) = evaluate(params, 0), evaluate(experiment.policy.init(jax.random.key(1)), 0)
+    assert evaluate(params, 0)[1] == first not in (other, evaluate(params, 1)[1]) and len(traced) == 1
+    assert summary["score_interval"] > 0 and f"(mean {summary['return']:.2f})" in first
     assert first.startswith("3 of 16 held-out episodes, chosen by their return (mean ") and "of 16: return" in first
     assert first.index("the 10th percentile") < first.index("the median") < first.index("the best")
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from arl.runs.config import TrainConfig
+from arl.runs.evaluations import ablation_label
+from arl.runs.experiment import Experiment
+from arl.runs.observers import Observer
 from arl.training import evaluation
 from arl.training.warm_start import cloning_config
-from experiments.build import Experiment, warm_start_config
-from experiments.config import Config, to_dict
-from experiments.evaluations import ablation_label
 
 FOLDER = "tensorboard"  # in the folder of the run
 
@@ -64,7 +65,7 @@ def tag_of(metric: str) -> tuple[str, str]:
     return metric if "/" in metric else f"other/{metric}", ""
 
 
-def scheduled(config: Config) -> dict[str, np.ndarray]:
+def scheduled(config: TrainConfig) -> dict[str, np.ndarray]:
     """Returns the values of a run's schedules at the start of each update.
 
     Args:
@@ -75,7 +76,7 @@ def scheduled(config: Config) -> dict[str, np.ndarray]:
     """
     parts = [config.learner]
     if config.warm_start:
-        parts = [cloning_config(warm_start_config(config), config.warm_start), config.learner]
+        parts = [cloning_config(config.warm_start_learner, config.warm_start), config.learner]
 
     def curve(schedule_of):
         return np.concatenate([np.asarray(schedule_of(part)(np.arange(part.num_updates) / part.num_updates)) for part in parts])
@@ -88,41 +89,43 @@ def scheduled(config: Config) -> dict[str, np.ndarray]:
 
 
 def evaluation_scalars(summary: dict[str, Any]) -> dict[str, tuple[float, str]]:
-    """Returns value and description by tag of a summary from `experiments.evaluations.evaluate_agent`."""
+    """Returns value and description by tag of a summary from `arl.runs.evaluations.evaluate_agent`."""
     kept = ("return", "success", "turns", "actions", "illegal_fraction", "recovered", "expert_recovered")
     found = {
-        "normalised_score": (summary["normalised_score"], NORMALISED),
         "outcome": (summary["score"], "What the task itself pays in an episode, mean over episodes."),
-        **{name: (summary[name], "") for name in kept if summary.get(name)},
+        **{name: (summary[name], "") for name in kept if name in summary},
         "max_log_prob_gap": (summary["max_log_prob_gap"], TAGS["max_log_prob_gap"][1]),
         **{f"bits_per_action/{who}": (bits, "") for who, bits in summary.get("bits_per_action", {}).items()},
     }
-    for name, score in summary["ablations"].items():
+    if "normalised_score" in summary:
+        found["normalised_score"] = (summary["normalised_score"], NORMALISED)
+    for name, score in summary.get("ablations", {}).items():
         found[f"normalised_score_with/{ablation_label(name)}".replace(" ", "_")] = (score, NORMALISED)
-    series = {f"bits/{kind}": bits for kind, bits in summary["bits_by_segment"].items()}
+    series = {f"bits/{kind}": bits for kind, bits in summary.get("bits_by_segment", {}).items()}
     if len(summary["outcome_by_attempt"]) > 1:
         series["outcome_by_attempt"] = summary["outcome_by_attempt"]
     found |= {f"{name}/{index}": (value, "") for name, values in series.items() for index, value in enumerate(values, 1)}
     return {f"evaluation/{tag}": value for tag, value in found.items()}
 
 
-class Board:
-    """The TensorBoard of a run, an `Observer` of its updates.
+class Board(Observer):
+    """The TensorBoard of a run.
 
     A curve that has been constant since the first update is not shown, since many metrics stay constant in a given run; once it changes, it
     is shown from its start. All is on disk before the next update.
     """
 
-    def __init__(self, experiment: Experiment, output: pathlib.Path, earlier: list[dict[str, float]]):
+    def __init__(self, experiment: Experiment, output: pathlib.Path, earlier: list[dict[str, float]], config: dict[str, Any]):
         """Starts or resumes.
 
         Args:
           experiment: the run.
           output: folder of the run.
           earlier: metrics of the updates before, if the run is resumed.
+          config: content of `config.json`.
         """
         from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import SessionLog
+        from tensorboardX.proto.event_pb2 import SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
         (output / FOLDER).mkdir(parents=True, exist_ok=True)
         # A file is named by the second of its creation; the suffix keeps two of the same second apart.
@@ -135,10 +138,10 @@ class Board:
             for tag, (value, _) in self._scalars(step, metrics).items():
                 self._newly_moved(tag, step, value)
         if not earlier:
-            self.text("config", json.dumps(to_dict(experiment.config), indent=2), 0)
+            self.text("config", json.dumps(config, indent=2), 0)
 
-    def __call__(self, step: int, metrics: dict[str, float], seconds: float) -> None:
-        """Shows an update."""
+    def update(self, step: int, metrics: dict[str, float], seconds: float) -> None:
+        """Shows an update; `step`, `metrics` and `seconds` as `Observer.update`."""
         now = {"time/tokens_per_second": (metrics["tokens"] / seconds, "")}
         for tag, (value, description) in self._scalars(step, metrics).items():
             if tag in self._moved:
@@ -147,9 +150,13 @@ class Board:
                 self._show(earlier, {tag: (its_value, description)}, its_time)
         self._show(step, now)
 
-    def evaluation(self, summary: dict[str, Any], step: int) -> None:
-        """Shows a `summary` from `experiments.evaluations.evaluate_agent` at update `step`."""
+    def evaluation(self, step: int, summary: dict[str, Any]) -> None:
+        """Shows an evaluation; `step` and `summary` as `Observer.evaluation`."""
         self._show(step, evaluation_scalars(summary))
+
+    def transcripts(self, step: int, title: str, text: str) -> None:
+        """Shows transcripts; `step`, `title` and `text` as `Observer.transcripts`."""
+        self.text("transcripts", f"{title}\n\n{text}", step)
 
     def text(self, tag: str, text: str, step: int) -> None:
         """Shows `text` verbatim under `tag` at update `step`."""
@@ -162,7 +169,7 @@ class Board:
         """Returns value and description by tag of the metrics, score and schedules of an update."""
         names = metrics.keys() - {"update", "entropy_weight"}  # the latter is among the schedules
         found = {tag: (metrics[name], description) for name in sorted(names) for tag, description in [tag_of(name)]}
-        if "return/outcome" in metrics:
+        if "return/outcome" in metrics and self._bounds:
             score = evaluation.normalised_score(metrics["return/outcome"], self._bounds)
             found["return/normalised_score"] = (score, NORMALISED)
         said = "What the schedule says at the beginning of an update."
@@ -180,7 +187,7 @@ class Board:
         return self._still.pop(tag)
 
     def _show(self, step: int, scalars: dict[str, tuple[float, str]], at: float | None = None) -> None:
-        from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+        from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata  # pyright: ignore[reportAttributeAccessIssue]
 
         scalar = SummaryMetadata.PluginData(plugin_name="scalars")
         values = [
@@ -194,7 +201,7 @@ class Board:
         self._write(step, at, summary=Summary(value=values))
 
     def _write(self, step: int, at: float | None = None, **what: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
         self._writer.write_event(Event(wall_time=at or time.time(), step=step, **what))
         self._writer.flush()

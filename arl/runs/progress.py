@@ -9,31 +9,8 @@ from collections.abc import Callable, Iterator
 
 from rich import progress as rich_progress
 
-from arl.rollout import RolloutConfig
-from arl.training import TrainingError, evaluation
-from arl.training.run import Observer
-from experiments.build import Experiment
-
-
-def refuse_cut_episodes(rollout: RolloutConfig) -> Observer:
-    """Returns an observer that stops a run if most episodes are cut off by the end of their trajectory, and not continued in the next.
-
-    The returns of such episodes mean nothing. This can be checked only during the run: few episodes are as long as `Size.episode`.
-
-    Args:
-      rollout: rollout config of the run.
-    """
-
-    def observe(step: int, metrics: dict[str, float], seconds: float) -> None:
-        del seconds
-        if not rollout.restarts and metrics["unfinished_fraction"] > 0.5:
-            raise TrainingError(
-                f"a trajectory of {rollout.trajectory_length} tokens cuts {metrics['unfinished_fraction']:.0%} of the episodes of update "
-                f"{step}; set RolloutConfig.trajectory_length=0 for whole episodes, or RolloutConfig.restarts=True so that they go on, "
-                "and name another --output"
-            )
-
-    return observe
+from arl.runs.experiment import Experiment
+from arl.training import evaluation
 
 
 @contextlib.contextmanager
@@ -84,6 +61,10 @@ class Progress:
         """Returns the seconds of training so far, those before a resume included."""
         return self._spent + time.perf_counter() - self._began
 
+    def say(self, text: str) -> None:
+        """Shows `text` above the live line."""
+        print(text, flush=True) if self._bar.disable else self._bar.console.print(text, highlight=False)
+
     @contextlib.contextmanager
     def aside(self, what: str) -> Iterator[None]:
         """Shows what is done between two updates, and does not count its time.
@@ -103,7 +84,7 @@ class Progress:
         self._bar.update(self._row, description="")
 
     def __call__(self, step: int, metrics: dict[str, float], seconds: float) -> None:
-        """Shows an update; an `Observer`."""
+        """Shows an update; an `arl.training.Observer`."""
         now = time.perf_counter()
         if self._after_compilation is None:
             self._after_compilation = now
@@ -114,8 +95,8 @@ class Progress:
         said = f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
         if "return/outcome" in metrics:
             outcome = metrics["return/outcome"]
-            score = evaluation.normalised_score(outcome, self._bounds)
-            said = f"score {score:.2f}, outcome {outcome:.3f}, {said}"
+            score = f"score {evaluation.normalised_score(outcome, self._bounds):.2f}, " if self._bounds else ""
+            said = f"{score}outcome {outcome:.3f}, {said}"
         else:
             said = f"imitating, {metrics['negative_log_likelihood']:.3f} nats a token, {said}"
         self._bar.update(self._row, completed=step + 1, description="", said=said)

@@ -10,7 +10,13 @@ COLORS = ("tab:blue", "tab:orange", "tab:red", "tab:purple", "tab:brown")
 
 
 def learning_curve(
-    path: pathlib.Path, outcomes: list[float], first: int, random: float, optimal: float, title: str, marks: dict[str, float]
+    path: pathlib.Path,
+    outcomes: list[float],
+    first: int,
+    random: float | None,
+    optimal: float | None,
+    title: str,
+    marks: dict[str, float],
 ) -> None:
     """Draws the mean outcome of the episodes of each update, with the random and the optimal outcome.
 
@@ -18,8 +24,8 @@ def learning_curve(
       path: path of the PNG.
       outcomes: mean outcome of each update.
       first: first update after the warm start.
-      random: outcome of random actions.
-      optimal: optimal outcome, or a bound.
+      random: outcome of random actions; None if it is not known.
+      optimal: optimal outcome, or a bound; None if it is not known.
       title: title of the plot.
       marks: names and outcomes of evaluations, drawn at the right edge.
     """
@@ -80,11 +86,12 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return np.convolve(np.pad(values, (window // 2, window - 1 - window // 2), mode="edge"), np.ones(window) / window, mode="valid")
 
 
-def _between(random: float, optimal: float, title: str) -> tuple[Any, Any]:
+def _between(random: float | None, optimal: float | None, title: str) -> tuple[Any, Any]:
     """Returns a figure and its axes, with lines for the random and the optimal outcome."""
     figure, axes = _axes(title, "update", "outcome an episode")
-    axes.axhline(optimal, color="tab:green", linestyle="--", label=f"optimal {optimal:.3g}")
-    axes.axhline(random, color="tab:gray", linestyle="--", label=f"random {random:.3g}")
+    for value, name, color in ((optimal, "optimal", "tab:green"), (random, "random", "tab:gray")):
+        if value is not None:
+            axes.axhline(value, color=color, linestyle="--", label=f"{name} {value:.3g}")
     return figure, axes
 
 

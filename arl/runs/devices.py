@@ -7,7 +7,7 @@ import jax
 from jax.sharding import Mesh
 
 from arl import training
-from experiments import main
+from arl.types import ArlError
 
 
 def claim(wanted: int | None = None, blocks: int = 8) -> None:
@@ -17,6 +17,11 @@ def claim(wanted: int | None = None, blocks: int = 8) -> None:
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", wanted or _largest_divisor(blocks, _num_cores()))  # does not affect accelerators
+
+
+def use_all_cores() -> None:
+    """Makes each core of the CPU a device, so that `arl.train` uses all of them; call it before any computation."""
+    claim()
 
 
 def make_mesh(wanted: int | None = None, blocks: int = 8, fsdp: int = 1, tensor: int = 1) -> Mesh:
@@ -29,15 +34,15 @@ def make_mesh(wanted: int | None = None, blocks: int = 8, fsdp: int = 1, tensor:
       tensor: number of those along the axis "tensor".
 
     Raises:
-      UsageError: if there are fewer devices, or they or the blocks do not divide evenly.
+      ArlError: if there are fewer devices, or they or the blocks do not divide evenly.
     """
     found = jax.device_count()
     if wanted and wanted > found:
-        raise main.UsageError(f"there are {found} devices and not {wanted}; set --devices={found} or fewer")
+        raise ArlError(f"there are {found} devices and not {wanted}; set --devices={found} or fewer")
     if (wanted or found) % (fsdp * tensor):
-        raise main.UsageError(f"{wanted or found} devices cannot be shared by {fsdp} x {tensor}; set --devices to a multiple")
+        raise ArlError(f"{wanted or found} devices cannot be shared by {fsdp} x {tensor}; set --devices to a multiple")
     if wanted and blocks % (wanted // tensor):
-        raise main.UsageError(
+        raise ArlError(
             f"{blocks} blocks of lanes do not divide among {wanted} devices; set --devices="
             f"{_largest_divisor(blocks, wanted // tensor) * tensor if fsdp == 1 else fsdp * tensor}"
         )
