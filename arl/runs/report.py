@@ -1,0 +1,187 @@
+"""What a run says of itself: evaluations, transcripts, the learning curve and the summary."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from arl import training
+from arl.runs import folder
+from arl.runs.evaluations import ablation_label, evaluate_agent
+from arl.runs.experiment import Experiment
+from arl.runs.observers import Observer
+from arl.runs.plots import learning_curve
+from arl.runs.progress import reporting
+from arl.runs.transcript import add_section, typical_episodes
+from arl.training import evaluation
+
+EVALUATIONS = "evaluations.jsonl"
+
+
+def describe(experiment: Experiment, policy: str) -> dict[str, Any]:
+    """Returns the content of a run's `config.json` without the seed: what tells it from other runs.
+
+    Args:
+      experiment: the training.
+      policy: words for the policy, such as the name of its preset.
+    """
+    grammar, digest = experiment.interaction.grammar, hashlib.sha256()
+    for part in (grammar.token, grammar.next_state, grammar.interval, grammar.mask):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return {
+        "name": experiment.name,
+        "agent": [repr(layer) for layer in experiment.interaction.layers],
+        "size": list(experiment.interaction.size),
+        "grammar": digest.hexdigest()[:16],
+        "policy": policy,
+        **json.loads(json.dumps(dataclasses.asdict(experiment.config))),
+    }
+
+
+def optimum(kind: str) -> str:
+    """Returns words for the upper end of the scale; `kind` is `Bounds.optimal_is`."""
+    return {"exact": "optimal", "bound": "a bound that nobody exceeds", "filter": "what a Bayes filter earns"}[kind]
+
+
+def begin(experiment: Experiment, output: pathlib.Path) -> str:
+    """Returns the line with which a training in the folder `output` begins."""
+    bounds = experiment.bounds
+    if bounds is None:
+        return f"{experiment.name}: the bounds of this task are not known, so outcomes are told as they are; writing to {output}"
+    scale = f"score 0 is random ({bounds.random:.3g}), 1 is {optimum(bounds.optimal_is)} ({bounds.optimal:.3g})"
+    return f"{experiment.name}: {scale}; writing to {output}"
+
+
+def line(summary: dict[str, Any], step: int, seed: int, is_best: bool) -> str:
+    """Returns a line about an evaluation on the way.
+
+    Args:
+      summary: its summary.
+      step: number of updates before it.
+      seed: seed of the run.
+      is_best: whether its outcome is the best so far.
+    """
+    score, interval = (summary.get(name, summary[other]) for name, other in (("normalised_score", "score"), ("interval", "score_interval")))
+    what = "normalised score" if "normalised_score" in summary else "outcome"
+    return f"seed {seed}, after {step} updates: held-out {what} {score:.3f} ± {interval:.3f}{', the best so far' if is_best else ''}"
+
+
+def words(summary: dict[str, Any], output: pathlib.Path) -> str:
+    """Returns the summary of a finished run in the folder `output` as sentences."""
+    done = f"{summary['preset']}, seed {summary['seed']}: {summary['updates']} updates in {summary['seconds']:.0f} s."
+    if "normalised_score" in summary:
+        scale = f"0 is random, {summary['random']:.3g}; 1 is {optimum(summary.get('optimal_is', 'exact'))}, {summary['optimal']:.3g}"
+        score = f"the normalised score is {summary['normalised_score']:.3f} ± {summary['interval']:.3f} ({scale})"
+    else:
+        score = f"the mean outcome is {summary['score']:.3f} ± {summary['score_interval']:.3f}"
+    lines = [f"{done} On held-out episodes {score}."]
+    lines += [f"With {ablation_label(name)} it is {value:.3f}." for name, value in summary["ablations"].items()]
+    return "\n".join([*lines, f"See {output / 'curve.png'} and {output / 'transcripts.txt'}."])
+
+
+def add_evaluation(output: pathlib.Path, step: int, summary: dict[str, Any]) -> bool:
+    """Adds an evaluation on the way to a run's file of them; those at and beyond its step, of a killed run, are replaced.
+
+    Args:
+      output: folder of the run.
+      step: number of updates before it.
+      summary: its summary.
+
+    Returns:
+      Whether its outcome is the best so far.
+    """
+    path = output / EVALUATIONS
+    earlier = [line for line in training.read_metrics(path) if line["update"] < step] if path.exists() else []
+    lines = [*earlier, {"update": step, **summary}]
+    part = path.with_suffix(".part")
+    part.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    part.replace(path)
+    return all(summary["score"] > line["score"] for line in earlier)
+
+
+def add_transcripts(output: pathlib.Path, observers: Sequence[Observer], title: str, episodes: str, step: int) -> None:
+    """Adds transcripts to the file of a run, and tells its observers.
+
+    Args:
+      output: folder of the run.
+      observers: observers of the run.
+      title: title of the section.
+      episodes: the transcripts.
+      step: number of updates before them.
+    """
+    add_section(output / "transcripts.txt", title, episodes)
+    for observer in observers:
+        observer.transcripts(step, title, episodes)
+
+
+def finish(
+    experiment: Experiment, output: pathlib.Path, seed: int, variables: Any, observers: Sequence[Observer], about: dict[str, Any]
+) -> dict[str, Any]:
+    """Evaluates a trained agent, draws its learning curve, and adds transcripts of the evaluation.
+
+    Args:
+      experiment: the training.
+      output: folder of the run.
+      seed: seed of the run.
+      variables: variables of the policy, on one device.
+      observers: observers of the run.
+      about: fields of the summary, among them `seconds` and `devices`.
+
+    Returns:
+      The summary of the run, which is written to `summary.json`.
+    """
+    config, began = experiment.config, time.perf_counter()
+    with reporting("evaluating") as report:
+        evaluated = evaluate_agent(experiment, variables, seed, config.evaluation, report)
+    lines = training.read_metrics(output / "metrics.jsonl")
+    on_the_way = training.read_metrics(output / EVALUATIONS)
+    best = max(on_the_way, key=lambda line: line["score"])
+    own = {name: about[name] for name in ("seconds", "devices")}
+    summary = {
+        "preset": experiment.name,
+        "seed": seed,
+        "updates": config.num_updates,
+        "warm_start": config.warm_start,
+        **_after_warm_start(experiment, lines),
+        **own,
+        "seconds_evaluating": round(time.perf_counter() - began, 1),
+        **evaluated.summary,
+        "max_log_prob_gap": max(found["max_log_prob_gap"] for found in (evaluated.summary, *lines)),
+        "best": {name: best[name] for name in ("update", "score", "normalised_score") if name in best},
+        **{name: value for name, value in about.items() if name not in own},
+    }
+    with reporting("writing") as report:
+        report("transcripts")
+        episodes = typical_episodes(experiment.interaction, experiment.tokenizer, evaluated.trajectory)
+        add_transcripts(output, observers, "after training", episodes, config.num_updates)
+        report("the learning curve")
+        for observer in observers:
+            observer.evaluation(config.num_updates, summary)
+        _draw(output, lines, summary)
+    folder.write_json(output / "summary.json", summary)
+    return summary
+
+
+def _after_warm_start(experiment: Experiment, lines: list[dict]) -> dict[str, float]:
+    """Returns the normalised score in the first update after the warm start; empty without one."""
+    if not experiment.warm_start or experiment.bounds is None:
+        return {}
+    outcome = lines[experiment.config.warm_start]["return/outcome"]
+    return {"normalised_score_after_warm_start": evaluation.normalised_score(outcome, experiment.bounds)}
+
+
+def _draw(output: pathlib.Path, lines: list[dict], summary: dict) -> None:
+    """Draws the learning curve, with the evaluations as marks at its end."""
+    random, optimal = summary.get("random"), summary.get("optimal")
+    title, start, scale = f"outcome {summary['score']:.3g}", 0.0, 1.0
+    if random is not None and optimal is not None:
+        title, start, scale = f"normalised score {summary['normalised_score']:.2f}", random, optimal - random
+    title = f"{summary['preset']}, seed {summary['seed']}: {title}"
+    marks = {ablation_label(ablation): start + scale * score for ablation, score in summary["ablations"].items()}
+    outcomes = [line["return/outcome"] for line in lines[summary["warm_start"] :]]
+    learning_curve(output / "curve.png", outcomes, summary["warm_start"], random, optimal, title, {"evaluation": summary["score"], **marks})

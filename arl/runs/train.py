@@ -1,0 +1,271 @@
+"""Training in one call: updates, metrics, checkpoints, evaluation on the way and at the end, curves and transcripts, in one folder."""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from arl import training
+from arl.models import Policy
+from arl.runs import devices, folder, programs, report
+from arl.runs.config import TrainConfig
+from arl.runs.evaluations import make_evaluator
+from arl.runs.experiment import Experiment, check_types, make_experiment
+from arl.runs.observers import Observer
+from arl.runs.progress import Progress, reporting
+from arl.runs.recorder import Recorder
+from arl.training import Layout, TrainState
+from arl.types import ArlError, Interaction
+
+
+def check_foreign(agent: Interaction) -> None:
+    """Checks an agent by `arl.check`, if its environment or a layer is not of `arl`; raises `ArlError` if something is wrong."""
+    parts = [*map(type, agent.layers), *(part for part in agent.task.environment if callable(part))]
+    if any(not part.__module__.startswith("arl.") for part in parts):
+        from arl.runs.checker import check
+
+        with reporting("checking") as report_part:
+            report_part("the environment and the layers")
+            check(agent)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run: a trained agent and what is known of it. As a string, it says how good the agent is, and where to look.
+
+    Attributes:
+      experiment: the training as pure functions.
+      output: folder of the run.
+      seed: seed of all random numbers.
+      num_updates: number of updates taken.
+      variables: variables of the policy after them.
+      summary: the evaluation of the trained agent, as in `summary.json`; empty if the run was stopped before its end.
+    """
+
+    experiment: Experiment
+    output: pathlib.Path
+    seed: int
+    num_updates: int
+    variables: Any
+    summary: dict[str, Any]
+
+    def __str__(self) -> str:
+        if not self.summary:
+            return f"stopped after update {self.num_updates} of {self.experiment.config.num_updates}; run it again to go on from there"
+        return report.words(self.summary, self.output)
+
+    def __repr__(self) -> str:
+        return f"Run({self.experiment.name!r}, seed {self.seed}, {self.output}): {self}"
+
+
+def train(
+    agent: Interaction,
+    policy: Policy | str = "0.1M",
+    config: TrainConfig | None = None,
+    *,
+    output: str | pathlib.Path,
+    seed: int | Sequence[int] = 0,
+    name: str = "agent",
+    layout: Layout | None = None,
+    minutes: float | None = None,
+    observers: Callable[[int], Sequence[Observer]] = lambda seed: (),
+    **options: Any,
+) -> Any:
+    """Trains and evaluates an agent; the same call resumes a run that was stopped, and returns one that is finished.
+
+    It shows progress, and writes to a folder: metrics, checkpoints, transcripts and evaluations on the way, the best policy so far
+    (`best/`, by these evaluations), a learning curve, TensorBoard's curves, and the evaluation of the trained agent (`summary.json`). An
+    environment or a layer that is not of `arl` is checked first, see `arl.check`.
+
+    Args:
+      agent: the agent in its environment, made by `arl.make_agent`.
+      policy: the policy, or the name of a preset of `arl.models`, "0.1M" to "10M", for a transformer of that size.
+      config: config of the training; None for the defaults.
+      output: folder of the run. Of several seeds each has a folder in it.
+      seed: seed of all random numbers; several are trained in one program, each to the result that it has alone, up to rounding.
+      name: name for titles.
+      layout: how lanes and weights are divided among devices; None divides lanes among all devices, or seeds if there are several.
+      minutes: stops in time, with everything saved; None for no limit.
+      observers: `seed -> observers` that follow the training as well, such as a `Tracker`.
+      **options: `writer`, `estimator`, `optimizer` and so on, as `arl.training.make_learner` takes them.
+
+    Returns:
+      The `Run`; a tuple of them for several seeds.
+
+    Raises:
+      ArlError: if the parts do not fit together, or the folder belongs to another run.
+      TrainingError: if the training cannot go on, such as after a metric that is not finite.
+      CheckpointError: if a checkpoint cannot be written or read.
+    """
+    seeds, config = (seed,) if isinstance(seed, int) else tuple(seed), config or TrainConfig()
+    check_types(agent, config)
+    check_foreign(agent)
+    if layout is None:
+        layout = Layout(devices.make_mesh(None, config.learner.blocks)) if len(seeds) == 1 else programs.seeds_layout()
+    experiment = make_experiment(agent, policy, config, name=name, layout=layout, **options)
+    record = report.describe(experiment, policy if isinstance(policy, str) else "given")
+    runs = run(experiment, seeds, pathlib.Path(output), record, minutes=minutes, observers=observers)
+    return runs[0] if isinstance(seed, int) else runs
+
+
+def run(
+    experiment: Experiment,
+    seeds: Sequence[int],
+    output: pathlib.Path,
+    record: dict[str, Any],
+    *,
+    minutes: float | None = None,
+    observers: Callable[[int], Sequence[Observer]] = lambda seed: (),
+    about: dict[str, Any] | None = None,
+) -> tuple[Run, ...]:
+    """Trains and evaluates an experiment, as `train`.
+
+    Args:
+      experiment: the training, with `programs.seeds_layout()` for several seeds.
+      seeds: the seeds.
+      output: folder of the run.
+      record: content of its `config.json` without seeds: by it a run is told from others.
+      minutes: as `train`.
+      observers: as `train`.
+      about: fields to add to the summary, such as the command.
+
+    Returns:
+      The run of each seed.
+    """
+    began = time.monotonic()
+    seeds = tuple(seeds)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ArlError(f"the seeds are {list(seeds)}; give at least one, and each once")
+    record = {"seed": seeds[0] if len(seeds) == 1 else list(seeds), **record}
+    folder.check(output, record)
+    outputs = [output] if len(seeds) == 1 else [output / f"seed-{seed}" for seed in seeds]
+    made, is_finished = programs.make_programs(experiment, seeds), all((each / "summary.json").exists() for each in outputs)
+    traced = [] if is_finished else made.trace()  # whatever cannot be traced fails before anything is written
+    lock = folder.claim(output, record)
+    try:
+        if is_finished:
+            print(f"{output} holds a finished run; remove it, or name another output, to train anew.", flush=True)
+            state, summaries = _restore(made, output), [folder.read_json(each / "summary.json") for each in outputs]
+        else:
+            evaluator = make_evaluator(experiment)
+            recorders = [Recorder(experiment, seed, each, record, evaluator, observers) for seed, each in zip(seeds, outputs, strict=True)]
+            about = {"devices": programs.num_devices(made), **(about or {})}
+            state, summaries = _train(experiment, made, traced, output, recorders, _deadline(began, minutes), about)
+        alone = [devices.on_one_device(programs.of_seed(state, index, len(seeds)).variables) for index in range(len(seeds))]
+        parts = zip(outputs, seeds, alone, summaries, strict=True)
+        return tuple(Run(experiment, each, seed, state.num_updates, *rest) for each, seed, *rest in parts)
+    finally:
+        lock.close()
+
+
+def _train(
+    experiment: Experiment,
+    made: programs.Programs,
+    traced: list[Any],
+    output: pathlib.Path,
+    recorders: list[Recorder],
+    is_late: Callable[[], bool],
+    about: dict[str, Any],
+) -> tuple[TrainState, list[dict[str, Any]]]:
+    """Trains until the run is done or stopped, and evaluates if it is done; returns the last state and a summary for each seed."""
+    checkpoints = training.Checkpoints(output / "checkpoints")
+    try:
+        state, seconds = _learn(experiment, made, traced, output, recorders, is_late, checkpoints)
+        if state.num_updates < experiment.config.num_updates:
+            return state, [{} for _ in recorders]
+        about |= {"seconds": round(seconds, 1)}
+        summaries = []
+        for index, each in enumerate(recorders):
+            variables = devices.on_one_device(programs.of_seed(state, index, len(recorders)).variables)
+            summaries.append(report.finish(experiment, each.output, each.seed, variables, each.observers, about))
+            if len(recorders) > 1:
+                each.save(programs.of_seed(state, index, len(recorders)))
+        return state, summaries
+    finally:
+        for each in recorders:
+            each.close()
+        checkpoints.close()
+
+
+def _learn(
+    experiment: Experiment,
+    made: programs.Programs,
+    traced: list[Any],
+    output: pathlib.Path,
+    recorders: list[Recorder],
+    is_late: Callable[[], bool],
+    checkpoints: training.Checkpoints,
+) -> tuple[TrainState, float]:
+    """Trains from the first update, or from the newest checkpoint; returns the last state, and the seconds of training in all."""
+    config = experiment.config
+    print(report.begin(experiment, output), flush=True)
+    resumed = checkpoints.latest() is not None
+    state = checkpoints.restore(made.like) if resumed else made.init(made.keys)
+    first = state.num_updates
+    if resumed:
+        print(f"going on from update {first}", flush=True)
+    with training.stop_on_signals() as is_asked, Progress(experiment, output, first) as progress:
+        for each in recorders:
+            each.begin(first)
+        compiled = [part.lower().compile() for part in traced]
+        should_stop = lambda: is_asked() or is_late()
+        update = functools.partial(
+            training.run,
+            training.in_turn(config.warm_start, compiled[0], compiled[-1]),
+            checkpoints=checkpoints,
+            checkpoint_every=config.checkpoint_every,
+            callbacks=[_split(recorders), _mean(progress)],
+            should_stop=should_stop,
+        )
+        for until in config.evaluation_updates:
+            state = update(state, until)  # does nothing if the run was resumed after that update
+            if state.num_updates < until or is_asked():
+                break
+            if state.num_updates == until:
+                with progress.aside("evaluating"):
+                    found = [each.evaluate(programs.of_seed(state, index, len(recorders))) for index, each in enumerate(recorders)]
+                for said in found:
+                    progress.say(said)
+        return state, progress.seconds()
+
+
+def _split(recorders: list[Recorder]) -> training.Callback:
+    """Returns an observer that gives each seed its own metrics."""
+    if len(recorders) == 1:
+        return recorders[0].update
+
+    def observe(step: int, metrics: dict[str, Any], seconds: float) -> None:
+        for index, each in enumerate(recorders):
+            each.update(step, {name: float(values[index]) for name, values in metrics.items()}, seconds)
+
+    return observe
+
+
+def _mean(progress: Progress) -> training.Callback:
+    """Returns an observer that shows the means over the seeds."""
+    return lambda step, metrics, seconds: progress(step, {name: float(np.mean(x)) for name, x in metrics.items()}, seconds)
+
+
+def _restore(made: programs.Programs, output: pathlib.Path) -> TrainState:
+    checkpoints = training.Checkpoints(output / "checkpoints")
+    try:
+        return checkpoints.restore(made.like)
+    finally:
+        checkpoints.close()
+
+
+def _deadline(began: float, minutes: float | None) -> Callable[[], bool]:
+    """Returns a function, called after each update, that says whether another one would end too late; `began` is a monotonic time."""
+    last: list[float] = []
+
+    def is_late() -> bool:
+        now = time.monotonic()
+        taken = now - last[-1] if last else 0.0
+        last[:] = [now]
+        return minutes is not None and now + 1.5 * taken > began + 60.0 * minutes
+
+    return is_late

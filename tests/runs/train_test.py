@@ -1,0 +1,205 @@
+"""Training in one call: what it leaves, that it goes on where it stopped, several seeds at once, and who is told."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+
+import arl
+from arl.agents import Act, Attempts
+from arl.runs import programs
+from arl.runs.train import check_foreign
+from arl.training import read_metrics
+from tests import tiny
+
+CONFIG = arl.TrainConfig(
+    rollout=arl.RolloutConfig(widths=()),
+    learner=dataclasses.replace(tiny.LEARNER, num_updates=6, epochs=1),
+    evaluation=arl.EvaluationConfig(num_episodes=16),
+    evaluate_every=3,
+    checkpoint_every=2,
+)
+TASK = arl.envs.NumberGuess(num_numbers=3).make(tiny.TOKENIZER)
+
+
+def agent() -> arl.Interaction:
+    return arl.make_agent(TASK, [Act(), Attempts(2)])
+
+
+def train(output: pathlib.Path, config: arl.TrainConfig = CONFIG, **options):
+    return arl.train(agent(), tiny.model(), config, output=output, layout=arl.Layout(arl.training.make_mesh(1)), **options)
+
+
+def in_one_program(output: pathlib.Path, seeds: tuple[int, ...], **options):
+    return arl.train(agent(), tiny.model(), CONFIG, output=output, seed=seeds, **options)
+
+
+def same(first, second) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> arl.Run:
+    return train(tmp_path_factory.mktemp("runs") / "whole", name="guesser")
+
+
+def test_a_call_trains_and_tells_how_good_the_agent_is(finished):
+    assert finished.num_updates == 6 and len(read_metrics(finished.output / "metrics.jsonl")) == 6
+    assert [line["update"] for line in read_metrics(finished.output / "evaluations.jsonl")] == [0, 3, 6]
+    assert "===== after 3 of 6 updates" in (finished.output / "transcripts.txt").read_text()
+    assert (finished.output / "curve.png").stat().st_size > 1000
+    assert json.loads((finished.output / "summary.json").read_text()) == json.loads(json.dumps(finished.summary))
+    assert str(finished).startswith("guesser, seed 0: 6 updates in ") and "the normalised score is" in str(finished)
+    assert len(repr(finished)) < 500, "no arrays"
+
+
+def test_the_best_policy_by_the_evaluations_is_kept(finished):
+    best = max(read_metrics(finished.output / "evaluations.jsonl"), key=lambda line: line["score"])
+    assert finished.summary["best"]["update"] == best["update"]
+    assert [path.name for path in (finished.output / "best").iterdir() if path.name.isdigit()] == [str(best["update"])]
+
+
+def test_the_same_call_returns_a_finished_run(finished, capsys):
+    again = train(finished.output, name="guesser")
+    assert "holds a finished run" in capsys.readouterr().out
+    assert same(again.variables, finished.variables) and again.summary == json.loads(json.dumps(finished.summary))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict(seed=1), dict(config=dataclasses.replace(CONFIG, checkpoint_every=3)), dict(name="other")],
+    ids=["seed", "config", "name"],
+)
+def test_another_call_is_refused_its_folder(finished, change):
+    with pytest.raises(arl.ArlError, match="holds a run of another config or seed"):
+        train(finished.output, **{"name": "guesser", **change})
+
+
+def test_another_agent_is_refused_its_folder(finished):
+    for task, layers in ((TASK, [Act(), Attempts(3)]), (arl.envs.NumberGuess(num_numbers=4).make(tiny.TOKENIZER), [Act(), Attempts(2)])):
+        with pytest.raises(arl.ArlError, match="holds a run of another config or seed"):
+            arl.train(arl.make_agent(task, layers), tiny.model(), CONFIG, output=finished.output, name="guesser")
+
+
+def test_a_run_that_is_out_of_time_goes_on_as_if_it_had_not_been_stopped(finished, tmp_path):
+    stopped = train(tmp_path, name="guesser", minutes=0.0)
+    assert stopped.num_updates == 1 and stopped.summary == {} and "run it again to go on from there" in str(stopped)
+    whole = train(tmp_path, name="guesser", minutes=60.0)
+    assert same(whole.variables, finished.variables)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (finished.output / "metrics.jsonl").read_bytes()
+
+
+def test_observers_are_told(tmp_path):
+    told = []
+
+    class Watch(arl.Observer):
+        def update(self, step, metrics, seconds):
+            told.append((step, metrics["return/outcome"] >= 0))
+
+        def evaluation(self, step, summary):
+            told.append(("evaluation", step, "score" in summary))
+
+        def transcripts(self, step, title, text):
+            told.append((title, "episode" in text))
+
+        def close(self):
+            told.append("closed")
+
+    train(tmp_path, dataclasses.replace(CONFIG, learner=dataclasses.replace(CONFIG.learner, num_updates=2)), observers=lambda seed: [Watch()])
+    assert told == [
+        ("before training", True),
+        ("evaluation", 0, True),
+        (0, True),
+        (1, True),
+        ("after training", True),
+        ("evaluation", 2, True),
+        "closed",
+    ]
+
+
+def test_a_tracker_sends_what_it_is_told(monkeypatch):
+    sent = []
+    package = types.SimpleNamespace(
+        init=lambda **options: sent.append(options), log=lambda values, step: sent.append((step, values)), finish=lambda: sent.append("end")
+    )
+    monkeypatch.setitem(sys.modules, "trackio", package)
+    tracker = arl.Tracker("trackio", project="mine")
+    tracker.update(3, {"loss": 1.0}, 0.5)
+    tracker.evaluation(4, {"score": 2.0, "outcome_by_attempt": [1.0]})
+    tracker.close()
+    assert sent == [{"project": "mine"}, (3, {"loss": 1.0, "seconds": 0.5}), (4, {"evaluation/score": 2.0}), "end"]
+    with pytest.raises(arl.ArlError, match="no_such_tracker is not installed; install it by pip install no_such_tracker"):
+        arl.Tracker("no_such_tracker")
+
+
+def test_a_task_without_bounds_is_trained_and_its_outcome_told(tmp_path):
+    task = TASK._replace(bounds=None)
+    run = arl.train(
+        arl.make_agent(task, [Act(), Attempts(2)]),
+        tiny.model(),
+        dataclasses.replace(CONFIG, learner=dataclasses.replace(CONFIG.learner, num_updates=1)),
+        output=tmp_path,
+    )
+    assert "the mean outcome is" in str(run) and "normalised_score" not in run.summary and run.summary["score_interval"] > 0
+
+
+class TestSeveralSeeds:
+    """In one program, two of which are on each of two devices."""
+
+    @pytest.fixture(scope="class")
+    def runs(self, tmp_path_factory) -> tuple[arl.Run, ...]:
+        folder = tmp_path_factory.mktemp("runs") / "seeds"
+        assert in_one_program(folder, (0, 1, 2), minutes=0.0)[2].num_updates == 1
+        return in_one_program(folder, (0, 1, 2))
+
+    def test_each_comes_to_what_it_comes_to_alone(self, runs, finished):
+        assert [run.seed for run in runs] == [0, 1, 2] and runs[1].output.name == "seed-1"
+        for name in ("return/outcome", "entropy", "loss"):
+            alone, together = ([line[name] for line in read_metrics(run.output / "metrics.jsonl")] for run in (finished, runs[0]))
+            np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+        assert runs[0].summary["score"] == pytest.approx(finished.summary["score"])
+        assert not same(runs[0].variables, runs[1].variables)
+
+    def test_each_has_its_summary_its_files_and_a_checkpoint_of_its_own(self, runs):
+        for run in runs:
+            assert json.loads((run.output / "config.json").read_text())["seed"] == run.seed == run.summary["seed"]
+            names = {path.name for path in run.output.iterdir()}
+            assert names >= {"metrics.jsonl", "curve.png", "transcripts.txt", "summary.json", "best", "checkpoints", "tensorboard"}
+
+    def test_devices_have_whole_seeds(self, runs):
+        made = programs.make_programs(runs[0].experiment, (0, 1, 2))
+        assert programs.num_devices(made) == 3
+
+    def test_a_seed_stands_once(self, tmp_path):
+        with pytest.raises(arl.ArlError, match=r"the seeds are \[1, 1\]; give at least one, and each once"):
+            in_one_program(tmp_path / "run", (1, 1))
+
+
+def test_what_is_of_others_is_checked_before_it_is_trained(monkeypatch):
+    checked = []
+    monkeypatch.setattr("arl.runs.checker.check", checked.append)
+    check_foreign(agent())
+    assert checked == []
+    foreign = tiny.agent("act")
+    check_foreign(foreign)
+    assert checked == [foreign], "its environment is of these tests"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (lambda: (agent()._replace(task=None),), "the agent has no task; make it by arl.make_agent"),
+        (lambda: (Act(),), "the agent has no task; make it by arl.make_agent"),
+        (lambda: (agent(), "7B"), "there is no model preset '7B'"),
+        (lambda: (agent(), "0.1M", arl.LearnerConfig()), "the config is a LearnerConfig; give an arl.TrainConfig"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence_and_leave_nothing(tmp_path, arguments, said):
+    with pytest.raises(arl.ArlError, match=said):
+        arl.train(*arguments(), output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
