@@ -24,7 +24,6 @@ UNTRACKED_FOLDERS = {
     ".ruff_cache",
     "build",
     "dist",
-    "runs",
 }
 
 
@@ -261,7 +260,7 @@ def test_no_file_names_a_machine():
         relative = path.relative_to(ROOT)
         if (
             UNTRACKED_FOLDERS & set(relative.parts)
-            or relative.parts[0].startswith(".venv")
+            or relative.parts[0].startswith((".venv", "runs"))
             or path == pathlib.Path(__file__)
             or path.suffix not in TEXT_SUFFIXES
             or not path.is_file()

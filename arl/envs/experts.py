@@ -20,6 +20,8 @@ def planned(
 ) -> dict[Kind, TaskExpert]:
     """Returns experts of actions and of reflections, from tables by hidden case.
 
+    They play whole episodes. Where the policy has acted before them, their next action may be illegal, and is then left to the policy.
+
     Args:
       environment: environment of the actions.
       plans: int `[cases, attempts, steps]`, actions of each attempt.

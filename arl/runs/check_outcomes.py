@@ -82,8 +82,8 @@ def check_bounds(task: Task, random: np.ndarray, expert: np.ndarray) -> None:
         raise ArlError(f"Task.bounds are {low:g} for random and {high:g} for optimal actions; make both finite numbers")
     if bounds.optimal_is not in ("exact", "bound", "filter"):
         raise ArlError(f"Bounds.optimal_is is {bounds.optimal_is!r}; set it to 'exact', 'bound' or 'filter'")
-    if low > high + 1e-6 * max(1.0, abs(high)):
-        raise ArlError(f"Bounds.random is {low:g} and Bounds.optimal {high:g}; an optimal agent earns no less than a random one")
+    if not low < high and not _differ_in_two_attempts(task):
+        raise ArlError(f"Bounds.random is {low:g} and Bounds.optimal {high:g}; make an optimal agent earn more than a random one")
     mean, margin = float(np.mean(random)), _margin(random, low, high)
     if abs(mean - low) > margin:
         raise ArlError(
@@ -99,6 +99,19 @@ def check_bounds(task: Task, random: np.ndarray, expert: np.ndarray) -> None:
                 f"Bounds.optimal is {high:g}, and {len(outcomes)} episodes of {who} earned {mean:g} on average; set it to the largest mean "
                 "outcome, or to a bound of it"
             )
+
+
+def _differ_in_two_attempts(task: Task) -> bool:
+    """Returns whether a task of one attempt, in which nobody can know better, has something to learn if there is another one."""
+    bounds: Any = task.bounds
+    one, limits = bounds(task.limits), task.limits._replace(num_attempts=2)
+    if task.limits.num_attempts > 1 or one.random > one.optimal:
+        return False
+    try:
+        two = bounds(limits)
+    except ArlError:
+        return False
+    return two.random < two.optimal
 
 
 def _margin(outcomes: np.ndarray, expected: float, optimal: float) -> float:

@@ -46,14 +46,13 @@ def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lan
             own_length = 0
         elif own_length:
             own_length -= 1
-        elif found and found[-1]["who"] == WROTE:
+        else:  # forced by the grammar, at the beginning of a segment or after a token that was sampled
+            if not found or found[-1]["who"] != WROTE or found[-1]["kind"] != kind.name:
+                found.append(_segment(kind, trajectory.attempt[lane, slot]))
             found[-1]["tokens"].append((say(trajectory.token[lane, slot]), None))
         if trajectory.is_sampled[lane, slot]:
             if not found or found[-1]["who"] != WROTE or found[-1]["is_over"]:
-                attempt, kind = int(trajectory.attempt[lane, slot]), Kind(int(trajectory.kind[lane, slot])).name
-                found.append(
-                    {"who": WROTE, "kind": kind, "attempt": attempt, "tokens": [], "is_over": False, "reward": 0.0, "is_legal": True}
-                )
+                found.append(_segment(Kind(int(trajectory.kind[lane, slot])), trajectory.attempt[lane, slot]))
             probability = float(np.exp(trajectory.log_prob[lane, slot]))
             found[-1]["tokens"].append((say(trajectory.sampled[lane, slot]), probability))
             own_length = 1
@@ -61,6 +60,10 @@ def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lan
                 reward = sum(float(np.asarray(part)[lane, slot]) for part in trajectory.reward)
                 found[-1] |= {"is_over": True, "reward": reward, "is_legal": bool(trajectory.is_legal[lane, slot])}
     return found
+
+
+def _segment(kind: Kind, attempt: Any) -> dict[str, Any]:
+    return {"who": WROTE, "kind": kind.name, "attempt": int(attempt), "tokens": [], "is_over": False, "reward": 0.0, "is_legal": True}
 
 
 def pieces(event: dict[str, Any]) -> list[tuple[str, str]]:

@@ -110,7 +110,9 @@ def test_observers_are_told(tmp_path):
         def close(self):
             told.append("closed")
 
-    train(tmp_path, dataclasses.replace(CONFIG, learner=dataclasses.replace(CONFIG.learner, num_updates=2)), observers=lambda seed: [Watch()])
+    train(
+        tmp_path, dataclasses.replace(CONFIG, learner=dataclasses.replace(CONFIG.learner, num_updates=2)), observers=lambda seed: [Watch()]
+    )
     assert told == [
         ("before training", True),
         ("evaluation", 0, True),

@@ -1,8 +1,13 @@
 """Transcripts: text as a person reads it, and which episodes are shown of many."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from arl.runs.transcript import add_section, pieces, to_text, typical
+from arl import rollout, text
+from arl.agents import Act, Think
+from arl.runs.transcript import add_section, events, pieces, to_text, typical
+from tests import tiny
 
 READ = {"who": "read", "kind": "OBSERVATION", "attempt": 0, "text": " higher\n note", "resets_context": False}
 WROTE = {
@@ -38,6 +43,21 @@ def test_a_context_that_begins_anew_and_an_illegal_text_are_told():
 def test_line_breaks_that_were_written_are_seen():
     told = to_text([{**WROTE, "tokens": [(" so", 0.5), ("\n", 0.5), (" left", 0.5), ("\n", 0.5)], "reward": 0.0}])
     assert told.splitlines() == [">      action so(0.50)↵", "              (0.50) left(0.50)↵(0.50)"]
+
+
+def test_tokens_that_the_grammar_forces_at_the_beginning_are_told():
+    words = [" up left:", " up right:"]
+    walk = tiny.make_walk(2)._replace(grammar=text.legal_strings(tiny.TOKENIZER, words), legal=lambda state: jnp.ones(2, bool))
+    agent = tiny.make(walk, Act(), Think(2, tiny.SYMBOLS, stop=False))
+    shape = tiny.config(agent)
+    lanes = rollout.start_lanes(agent, {}, shape, *tiny.keys(2))
+    _, trajectory, _ = jax.jit(lambda lanes: rollout.roll_out(agent, tiny.model(), shape, tiny.params(), {}, lanes))(lanes)
+    wrote = [event for event in events(agent, tiny.TOKENIZER, jax.device_get(trajectory), 0) if event["who"] == "wrote"]
+    assert [event["kind"] for event in wrote] == ["THINK", "ACTION"] * 2
+    for event in wrote[1::2]:
+        (first, forced), (_, drawn), *_ = event["tokens"]
+        assert first == " up" and forced is None and 0 < drawn < 1
+    assert wrote[1]["tokens"][2:] == [(":", None)], "after the last action nothing is read any more"
 
 
 def test_roles_tell_how_sure_the_model_was():
