@@ -142,9 +142,9 @@ def _write(here: "Live", strings: list[str]) -> "Live | None":
 
 def _mean_return(step: int) -> str:
     """Returns the mean return of held-out episodes as words, if the run was evaluated at this checkpoint; empty otherwise."""
-    path = pathlib.Path(RUN.value) / "summary.json"
     from arl.runs.folder import read_json
 
+    path = pathlib.Path(RUN.value) / "summary.json"
     summary = read_json(path) if path.exists() else {}
     if summary.get("updates") != step:
         return ""

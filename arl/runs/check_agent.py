@@ -31,7 +31,7 @@ def check_agent(agent: Interaction, key: jax.Array, num_episodes: int) -> None:
     curricula = curricula_of(agent)
     check_forms(agent, curricula[0])
     told = live(agent, curricula, key, num_episodes)
-    for sentence in (*broken_laws(agent, told, vocab_size_of(agent)), *exceeded_sizes(agent, told)):
+    for sentence in (*broken_laws(agent, told), *exceeded_sizes(agent, told)):
         raise ArlError(sentence)
     check_rewards(agent, curricula[0], key, num_episodes)
 
@@ -166,15 +166,6 @@ def _check_turn(agent: Interaction, turn: Turn, name: str) -> None:
         check_array(f"the {component} reward of the turn of {name}", value, jnp.floating)
 
 
-def vocab_size_of(agent: Interaction) -> int:
-    """Returns the number of token ids of an agent: that of its tokenizer, or else as many as its grammar knows.
-
-    Args:
-      agent: the agent.
-    """
-    return len(agent.task.tokenizer) if agent.task else int(agent.grammar.candidates.max()) + 1
-
-
 def live(agent: Interaction, curricula: list, key: jax.Array, num_episodes: int) -> Told:
     """Plays episodes in each way to write, under each curriculum, twice with the same keys.
 
@@ -203,12 +194,11 @@ def live(agent: Interaction, curricula: list, key: jax.Array, num_episodes: int)
 
 def _live_lane(agent: Interaction, curriculum: Curriculum, key: jax.Array, way: jax.Array, stops: jax.Array) -> Told:
     key_start, key_turns = jax.random.split(key)
-    vocab_size = vocab_size_of(agent)
 
     def turn(carry, key):
         state, turn = carry
         key_write, key_advance = jax.random.split(key)
-        written = texts.write(agent, vocab_size, key_write, way, stops, state, turn, with_experts=True)
+        written = texts.write(agent, key_write, way, stops, state, turn, with_experts=True)
         told = _tell(agent, turn, written)
         following = agent.advance(key_advance, curriculum, state, written.segment)
         return select(turn.terminated | turn.truncated, carry, following), told

@@ -16,7 +16,7 @@ from arl.task import Environment, Step, Task, TaskExpert
 from arl.types import ArlError, Grammar, Kind, State, Text
 
 MOST_STEPS = 1000  # of an attempt that is played
-_LANES = 4  # lanes of each way to play, a number of episodes each: means need more episodes than single faults
+_RANDOM, _EXPERT = 16, 4  # times as many episodes as asked for: means need more of them than single faults
 
 
 class Moment(NamedTuple):
@@ -125,7 +125,9 @@ def check_functions(task: Task) -> None:
     legal = trace("the environment's legal", environment.legal, state)
     check_array("what the environment's legal returns", legal, jnp.bool_, (environment.grammar.num_choices,))
     if environment.expert:
-        check_array("the action of the environment's expert", trace("the environment's expert", environment.expert, key, state), jnp.integer)
+        check_array(
+            "the action of the environment's expert", trace("the environment's expert", environment.expert, key, state), jnp.integer
+        )
     if environment.state_hash:
         check_array("the environment's state_hash", trace("the environment's state_hash", environment.state_hash, state), jnp.uint32)
     if task.information_gain:
@@ -160,8 +162,7 @@ def play(task: Task, key: jax.Array, num_episodes: int) -> tuple[np.ndarray, Mom
       ArlError: if something else happens the second time.
     """
     expert = experts_of(task).get(Kind.ACTION)
-    num_lanes = _LANES * num_episodes
-    is_expert = np.arange(2 * num_lanes if expert else num_lanes) >= num_lanes
+    is_expert = np.repeat([False, True], [_RANDOM * num_episodes, _EXPERT * num_episodes if expert else 0])
     run = compiled(jax.vmap(functools.partial(_play_lane, task, expert)))
     arguments = jax.random.split(key, len(is_expert)), jnp.asarray(is_expert)
     first, second = (jax.tree.map(np.asarray, run(*arguments)) for _ in range(2))
@@ -256,8 +257,8 @@ def check_moments(task: Task, moment: Moment) -> None:
         )
     if len(in_play(fault := ~moment.is_legal)):
         raise ArlError(
-            f"the environment's legal is False for all actions before step {at(moment.num_steps, fault)} of an attempt; allow at least one, "
-            "or end the attempt before"
+            f"the environment's legal is False for all actions before step {at(moment.num_steps, fault)} of an attempt; allow at least "
+            "one, or end the attempt before"
         )
     if len(in_play(moment.expert_errs)):
         raise ArlError("the environment's expert takes an action that is not legal; let it choose among the legal ones")

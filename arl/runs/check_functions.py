@@ -150,7 +150,7 @@ def _same(first: Any, second: Any) -> bool:
     """Returns whether two programs are the same, their constants included."""
     if _ADDRESS.sub("", str(first)) != _ADDRESS.sub("", str(second)):
         return False
-    return all(np.array_equal(a, b) for a, b in zip(_constants(first), _constants(second), strict=True))
+    return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(_constants(first), _constants(second), strict=True))
 
 
 def _constants(program: Any) -> Iterator[np.ndarray]:

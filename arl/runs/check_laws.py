@@ -53,17 +53,16 @@ class Told(NamedTuple):
         return np.concatenate([np.ones_like(self.is_live[:, :1]), self.is_live[:, :-1]], axis=1)
 
 
-def broken_laws(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
+def broken_laws(agent: Interaction, told: Told) -> Iterator[str]:
     """Yields a sentence for each law that some turn breaks.
 
     Args:
       agent: the agent.
       told: the turns.
-      vocab_size: number of token ids.
     """
     laws = (_starts, _ends, _reads, _reads_ids, _asks, _can_be_answered, _pays, _discounts, _counts_attempts, _does_not_pay_illegal)
     for law in (*laws, _has_experts):
-        yield from law(agent, told, vocab_size)
+        yield from law(agent, told)
 
 
 def _first(values: np.ndarray, fault: np.ndarray):
@@ -71,7 +70,7 @@ def _first(values: np.ndarray, fault: np.ndarray):
     return values[fault][0]
 
 
-def _starts(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
+def _starts(agent: Interaction, told: Told) -> Iterator[str]:
     """An episode starts with a turn that is answered, and without a reward, which no segment would get."""
     if (told.terminated | told.truncated)[:, 0].any():
         yield "start returns a turn that ends the episode; ask for a segment first"
@@ -79,7 +78,7 @@ def _starts(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
         yield f"start returns a turn with a reward of {_first(told.reward, told.reward != 0):g}, which no segment earns; pay it later"
 
 
-def _ends(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
+def _ends(agent: Interaction, told: Told) -> Iterator[str]:
     """An episode ends in one way; nothing is written where it is truncated, and something in each turn before."""
     new = told.is_new
     if (told.terminated & told.truncated & new).any():
@@ -93,7 +92,7 @@ def _ends(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
         )
 
 
-def _reads(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
+def _reads(agent: Interaction, told: Told) -> Iterator[str]:
     """A text fits into its capacity, and a new context has one."""
     is_read = told.is_new & ~told.terminated
     if (fault := is_read & ((told.read < 0) | (told.read > told.capacity))).any():
@@ -105,14 +104,15 @@ def _reads(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
         yield "a turn resets the context and reads nothing; give it a text, or set reset_context to False"
 
 
-def _reads_ids(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
-    """Texts have ids of the tokenizer."""
-    if (fault := told.is_new & ~told.terminated & ((told.lowest < 0) | (told.highest >= vocab_size))).any():
+def _reads_ids(agent: Interaction, told: Told) -> Iterator[str]:
+    """Texts have ids of the tokenizer, if it is known."""
+    num_tokens = len(agent.task.tokenizer) if agent.task else 2**31
+    if (fault := told.is_new & ~told.terminated & ((told.lowest < 0) | (told.highest >= num_tokens))).any():
         found = _first(np.where(told.lowest < 0, told.lowest, told.highest), fault)
-        yield f"a turn reads token {found}, and there are tokens 0 to {vocab_size - 1}; make texts with the task's tokenizer"
+        yield f"a turn reads token {found}, and there are tokens 0 to {num_tokens - 1}; make texts with the task's tokenizer"
 
 
-def _asks(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
+def _asks(agent: Interaction, told: Told) -> Iterator[str]:
     """Segments are of the kinds that the layers declare."""
     writes = np.asarray([int(kind) for kind in agent.writes])
     if agent.layers and (fault := told.is_live & ~np.isin(told.kind, writes)).any():
@@ -123,7 +123,7 @@ def _asks(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
         )
 
 
-def _can_be_answered(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
+def _can_be_answered(agent: Interaction, told: Told) -> Iterator[str]:
     """Something can be written where something is asked for."""
     if (fault := told.is_live & ~told.can_write).any():
         yield (
@@ -132,20 +132,20 @@ def _can_be_answered(agent: Interaction, told: Told, vocab_size: int) -> Iterato
         )
 
 
-def _pays(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
+def _pays(agent: Interaction, told: Told) -> Iterator[str]:
     """Rewards are finite."""
     if (fault := ~np.isfinite(told.reward) & told.is_new[..., None]).any():
         component = Reward._fields[np.argwhere(fault)[0][-1]]
         yield f"the {component} reward of a turn is {_first(told.reward, fault)}; make every reward a finite number"
 
 
-def _discounts(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
+def _discounts(agent: Interaction, told: Told) -> Iterator[str]:
     """A discount is a weight."""
     if (fault := told.is_new & ~((told.discount >= 0) & (told.discount <= 1))).any():
         yield f"the discount of a turn is {_first(told.discount, fault):g}; set it between 0 and 1"
 
 
-def _counts_attempts(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
+def _counts_attempts(agent: Interaction, told: Told) -> Iterator[str]:
     """The index of the attempt does not fall, and stays below the number of attempts."""
     falls = np.zeros_like(told.is_live)
     falls[:, 1:] = (told.attempt[:, 1:] < told.attempt[:, :-1]) & told.is_new[:, 1:]
@@ -160,7 +160,7 @@ def _counts_attempts(agent: Interaction, told: Told, vocab_size: int) -> Iterato
         )
 
 
-def _does_not_pay_illegal(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
+def _does_not_pay_illegal(agent: Interaction, told: Told) -> Iterator[str]:
     """Whoever has never acted legally has earned nothing: a layer may combine an illegal text with legal ones."""
     is_legal_act = told.is_live & told.is_legal & (told.kind == Kind.ACTION)
     has_acted = np.cumsum(is_legal_act, axis=1) > 0
@@ -172,7 +172,7 @@ def _does_not_pay_illegal(agent: Interaction, told: Told, vocab_size: int) -> It
         )
 
 
-def _has_experts(agent: Interaction, told: Told, vocab_size: int) -> Iterator[str]:
+def _has_experts(agent: Interaction, told: Told) -> Iterator[str]:
     """What an expert writes can be written."""
     if (fault := told.is_live & (told.verdict == TOO_LONG)).any():
         kind = _name(_first(told.kind, fault))

@@ -48,8 +48,8 @@ def check_hidden(task: Task, key: jax.Array) -> None:
         found, noise = mutual_information(part, values), _noise(part, values)
         if found > 0.02 + 6 * noise:
             raise ArlError(
-                f"the first text of an attempt tells about {found:.2f} bits of Task.hidden; take them out of the environment's describe, or "
-                "leave Task.hidden out"
+                f"the first text of an attempt tells about {found:.2f} bits of Task.hidden; take them out of the environment's describe, "
+                "or leave Task.hidden out"
             )
 
 
@@ -93,7 +93,7 @@ def check_bounds(task: Task, random: np.ndarray, expert: np.ndarray) -> None:
     for who, outcomes in (("random actions", random), ("the expert", expert)):
         if bounds.optimal_is == "filter" or not len(outcomes):
             continue
-        mean, margin = float(np.mean(outcomes)), _margin(outcomes, high, high)
+        mean, margin = float(np.mean(outcomes)), _margin(outcomes, low, high)
         if mean > high + margin:
             raise ArlError(
                 f"Bounds.optimal is {high:g}, and {len(outcomes)} episodes of {who} earned {mean:g} on average; set it to the largest mean "
@@ -114,9 +114,12 @@ def _differ_in_two_attempts(task: Task) -> bool:
     return two.random < two.optimal
 
 
-def _margin(outcomes: np.ndarray, expected: float, optimal: float) -> float:
-    """Returns by how far a mean may miss its expected value: 6 standard errors, and what rare outcomes add (Bernstein's inequality)."""
-    lowest, highest = min(float(outcomes.min()), expected), max(float(outcomes.max()), expected, optimal)
-    variance = max(float(np.var(outcomes)), (expected - lowest) * (highest - expected))  # at most, for that mean and range
+def _margin(outcomes: np.ndarray, low: float, high: float) -> float:
+    """Returns by how far a mean may miss its expected value: 6 standard errors, and what is too rare to be seen.
+
+    `N` episodes do not show an outcome of probability `9 / N` with probability `exp(-9)`; it is at most as far away as the bounds `low` and
+    `high`, or the outcomes seen.
+    """
+    lowest, highest = min(float(outcomes.min()), low), max(float(outcomes.max()), high)
     rounding = 1e-4 * max(1.0, abs(lowest), abs(highest))
-    return 6 * math.sqrt(variance / len(outcomes)) + 12 * (highest - lowest) / len(outcomes) + rounding
+    return 6 * float(np.std(outcomes)) / math.sqrt(len(outcomes)) + 9 * (highest - lowest) / len(outcomes) + rounding

@@ -82,12 +82,11 @@ def _live_lane(
     """Plays an episode; returns what step `step` paid, what was credited, float32 `[]`, and whether the former is known, bool `[]`."""
     key_start, key_turns = jax.random.split(key)
     curriculum = {**curriculum, _PROBE: {"step": step}}
-    vocab_size = len(agent.task.tokenizer) if agent.task else int(agent.grammar.candidates.max()) + 1
 
     def turn(carry, key):
         (state, turn), (paid, credited, is_known) = carry
         key_write, key_advance = jax.random.split(key)
-        written = texts.write(agent, vocab_size, key_write, way, jnp.bool_(True), state, turn, with_experts=False)
+        written = texts.write(agent, key_write, way, jnp.bool_(True), state, turn, with_experts=False)
         after, following = agent.advance(key_advance, curriculum, state, written.segment)
         is_paid, is_clear = _paid(num_steps, step, state, turn, after, following)
         ledger = (paid + is_paid, credited + following.reward.outcome, is_known & is_clear)

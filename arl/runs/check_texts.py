@@ -30,14 +30,11 @@ class Written(NamedTuple):
     verdict: jax.Array
 
 
-def write(
-    agent: Interaction, vocab_size: int, key: jax.Array, way: jax.Array, stops: jax.Array, state: State, turn: Turn, *, with_experts: bool
-) -> Written:
+def write(agent: Interaction, key: jax.Array, way: jax.Array, stops: jax.Array, state: State, turn: Turn, *, with_experts: bool) -> Written:
     """Writes the segment of a turn, for one lane.
 
     Args:
       agent: the agent.
-      vocab_size: number of token ids.
       key: random key.
       way: int32 `[]`, `LEGAL`, `MIXED`, `ILLEGAL` or `EXPERT`.
       stops: bool `[]`, whether free text may stop before its budget is used up.
@@ -50,7 +47,7 @@ def write(
     """
     key_legal, key_any, key_coin, key_expert = jax.random.split(key, 4)
     legal, num_tokens, num_last = _legal_text(agent.grammar, agent.size.written, key_legal, stops, turn)
-    anything = _any_text(agent.size.written, vocab_size, key_any, turn)
+    anything = _any_text(agent.size.written, vocab_size_of(agent), key_any, turn)
     is_any = (way == ILLEGAL) | ((way == MIXED) & (jax.random.uniform(key_coin) < 0.5))
     said = select(is_any, anything, legal)
     num_tokens = jnp.where(is_any, said.length, num_tokens)
@@ -64,6 +61,15 @@ def write(
         num_tokens = jnp.where(is_by_expert, said.length, num_tokens)
         num_last = jnp.where(is_by_expert, said.length, num_last)
     return Written(_parse(agent.grammar, turn, said), num_tokens, num_last, verdict)
+
+
+def vocab_size_of(agent: Interaction) -> int:
+    """Returns the number of token ids of an agent: that of its tokenizer, or else as many as its grammar knows.
+
+    Args:
+      agent: the agent.
+    """
+    return len(agent.task.tokenizer) if agent.task else int(agent.grammar.candidates.max()) + 1
 
 
 def can_write(grammar: Grammar, turn: Turn) -> jax.Array:
@@ -82,9 +88,7 @@ def _parse(grammar: Grammar, turn: Turn, said: Text) -> Segment:
     return Segment(said, jnp.where(is_legal, jnp.asarray(grammar.choice)[end], -1), is_legal)
 
 
-def _legal_text(
-    grammar: Grammar, capacity: int, key: jax.Array, stops: jax.Array, turn: Turn
-) -> tuple[Text, jax.Array, jax.Array]:
+def _legal_text(grammar: Grammar, capacity: int, key: jax.Array, stops: jax.Array, turn: Turn) -> tuple[Text, jax.Array, jax.Array]:
     """Returns a random text, of uniform legal tokens, and `num_tokens` and `num_last` as in `Written`."""
     free_ids, num_free = _free_tokens(grammar)
 

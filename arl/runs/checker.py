@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from arl import text
-from arl.agents import Act, Attempts, limits_of, make_agent
+from arl.agents import Act, limits_of, make_agent
 from arl.runs.check_agent import check_agent
 from arl.runs.check_environment import check_environment
 from arl.task import Task
@@ -46,16 +46,17 @@ def check(checked: Any, *, key: jax.Array | None = None, num_episodes: int = 64)
 
 def _make(config: Any) -> Task:
     """Returns the task of an environment's config."""
-    if isinstance(config, type) or not callable(getattr(config, "make", None)):
+    kind, make = type(config), getattr(config, "make", None)
+    if isinstance(config, type) or not callable(make):
         raise ArlError(
             f"{config!r} cannot be checked; give the config of an environment, with make(tokenizer) -> Task, a Task, or an agent made by "
             "arl.agents.make_agent"
         )
-    if not dataclasses.is_dataclass(config) or not getattr(config, "__dataclass_params__").frozen:
-        raise ArlError(f"{type(config).__name__} is no frozen dataclass; put @dataclasses.dataclass(frozen=True) above it")
-    task = config.make(text.load_tokenizer())
+    if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:
+        raise ArlError(f"{kind.__name__} is no frozen dataclass; put @dataclasses.dataclass(frozen=True) above it")
+    task = make(text.load_tokenizer())
     if not isinstance(task, Task):
-        raise ArlError(f"make of {type(config).__name__} returns a {type(task).__name__}; return an arl.task.Task")
+        raise ArlError(f"make of {kind.__name__} returns a {type(task).__name__}; return an arl.task.Task")
     return task
 
 

@@ -44,7 +44,7 @@ def make_programs(experiment: Experiment, seeds: Sequence[int]) -> Programs:
 
     Args:
       experiment: the training; for several seeds, with the layout `seeds_layout()`.
-      seeds: the seeds.    """
+      seeds: the seeds."""
     parts = [part for part in (experiment.warm_start, experiment.learner) if part]
     if len(seeds) == 1:
         keys, learner = jax.random.key(seeds[0]), experiment.learner
@@ -81,5 +81,3 @@ def of_seed(state: TrainState, index: int, num_seeds: int) -> TrainState:
 def num_devices(programs: Programs) -> int:
     """Returns the number of devices that hold the state."""
     return max(len(x.sharding.device_set) for x in jax.tree.leaves(programs.like))
-
-

@@ -48,10 +48,12 @@ class Recorder:
         self._metrics = training.MetricsFile(self.output / "metrics.jsonl", step)
         self._best = training.Checkpoints(self.output / "best", keep=1)
         board = Board(self._experiment, self.output, training.read_metrics(self.output / "metrics.jsonl"), config)
-        self.observers = [CutEpisodes(rollout.trajectory_length, rollout.restarts), board, *self._observers_of(self.seed)]
+        self._cut = CutEpisodes(rollout.trajectory_length, rollout.restarts)
+        self.observers = [board, *self._observers_of(self.seed)]
 
     def update(self, step: int, metrics: dict[str, float], seconds: float) -> None:
         """Records an update, and tells the observers; `step`, `metrics` and `seconds` as `Observer.update`."""
+        self._cut.update(step, metrics, seconds)  # first, so that nothing is written of an update that ends the run
         self._metrics(step, metrics, seconds)
         for observer in self.observers:
             observer.update(step, metrics, seconds)

@@ -67,6 +67,15 @@ def check_estimator(rollout_config: RolloutConfig, config: LearnerConfig, estima
                 f"{rule.estimator or config.credit!r} compares whole episodes; set LearnerConfig.rules.{kind}.span='episode', or another "
                 "estimator"
             )
+        if (
+            rule.gae_lambda is not None
+            and (rule.estimator or not estimator)
+            and not ESTIMATORS[rule.estimator or config.credit].uses_lambda
+        ):
+            raise ArlError(
+                f"{rule.estimator or config.credit!r} has no lambda; leave LearnerConfig.rules.{kind}.gae_lambda out, or set its estimator "
+                "to 'gae'"
+            )
     compares_groups = any(ESTIMATORS[name].compares_groups for name in by_name.values())
     if (compares_groups or config.group_size > 1) and rollout_config.restarts:
         raise ArlError(

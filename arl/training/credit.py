@@ -124,16 +124,18 @@ class NamedEstimator(NamedTuple):
       compares_groups: whether it compares the lanes of a group: several lanes of a group play whole episodes that begin together, and it
         standardises their advantages itself.
       uses_values: whether it subtracts the values of the model, which a value loss has to train.
+      uses_lambda: whether it depends on `gae_lambda`.
     """
 
     estimate: Estimator
     compares_groups: bool = False
     uses_values: bool = False
+    uses_lambda: bool = False
 
 
 ESTIMATORS: dict[str, NamedEstimator] = {
-    "gae": NamedEstimator(gae, uses_values=True),
-    "segment_gae": NamedEstimator(segment_gae, uses_values=True),
+    "gae": NamedEstimator(gae, uses_values=True, uses_lambda=True),
+    "segment_gae": NamedEstimator(segment_gae, uses_values=True, uses_lambda=True),
     "reinforce": NamedEstimator(reinforce, uses_values=True),
     "monte_carlo": NamedEstimator(monte_carlo),
     "grpo": NamedEstimator(grpo, compares_groups=True),

@@ -51,22 +51,14 @@ def run(
       TrainingError: if a metric, the parameters, optimizer state or reference are not finite; that update is not saved.
       CheckpointError: if a checkpoint could not be written.
     """
-    has_warned = False
+    report, waiting, began = _Report(callbacks, checkpoints), None, time.perf_counter()
     for step in range(state.num_updates, num_updates):
-        began = time.perf_counter()
         state, metrics = update(state)
-        numbers = {name: value if np.ndim(value) else float(value) for name, value in jax.device_get(metrics).items()}
-        broken = [name for name, value in numbers.items() if not np.all(np.isfinite(value))]
-        if broken:
-            raise _diverged(f"update {step} gave {broken[0]} = {numbers[broken[0]]}", checkpoints, state)
-        beyond = float(np.max(numbers.get("beyond_size_fraction", 0.0)))
-        if beyond and not has_warned:
-            warnings.warn(_beyond_size(step, beyond), RuntimeWarning, stacklevel=2)
-            has_warned = True
-        for call in callbacks:
-            call(step, numbers, time.perf_counter() - began)
-        stops = should_stop()
+        if waiting:  # while this update runs, what the last one gave is fetched and told
+            began = report(*waiting, began, state)
+        waiting, stops = (step, metrics), should_stop()
         if (step + 1) % checkpoint_every == 0 or step + 1 == num_updates or stops:
+            began, waiting = report(*waiting, began, state), None
             try:
                 checkpoints.save(state)
             except NotFiniteError as error:  # the last step of the update made them so; its metrics, measured before, were finite
@@ -74,6 +66,28 @@ def run(
         if stops:
             break
     return state
+
+
+class _Report:
+    """Tells the callbacks of a run what an update gave, after a look at it."""
+
+    def __init__(self, callbacks: list[Callback], checkpoints: Checkpoints):
+        self._callbacks, self._checkpoints, self._has_warned = callbacks, checkpoints, False
+
+    def __call__(self, step: int, metrics: dict[str, Any], began: float, like: TrainState) -> float:
+        """Tells of an update that began at a time, and returns the time at which it was known; raises `TrainingError`."""
+        numbers = {name: value if np.ndim(value) else float(value) for name, value in jax.device_get(metrics).items()}
+        ended = time.perf_counter()
+        broken = [name for name, value in numbers.items() if not np.all(np.isfinite(value))]
+        if broken:
+            raise _diverged(f"update {step} gave {broken[0]} = {numbers[broken[0]]}", self._checkpoints, like)
+        beyond = float(np.max(numbers.get("beyond_size_fraction", 0.0)))
+        if beyond and not self._has_warned:
+            warnings.warn(_beyond_size(step, beyond), RuntimeWarning, stacklevel=3)
+            self._has_warned = True
+        for call in self._callbacks:
+            call(step, numbers, ended - began)
+        return ended
 
 
 def _beyond_size(step: int, fraction: float) -> str:

@@ -210,6 +210,7 @@ def test_each_kind_has_its_factors():
         ({"think": Rule(estimator="gea")}, "LearnerConfig.rules.think.estimator is 'gea'; set it to one of gae"),
         ({"think": Rule(estimator="grpo")}, "LearnerConfig.rules.think.estimator='grpo' compares the lanes of a group"),
         ({"think": Rule(estimator="segment_gae")}, "subtracts values that nothing trains"),
+        ({"think": Rule(gae_lambda=0.5)}, "'monte_carlo' has no lambda; leave LearnerConfig.rules.think.gae_lambda out"),
     ],
 )
 def test_a_rule_that_lacks_what_it_needs_is_refused(table, words):

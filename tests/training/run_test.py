@@ -75,3 +75,19 @@ def test_episodes_that_run_past_their_size_are_told_of_once(tmp_path):
         run(update, STATE, 4, checkpoints=checkpoints, checkpoint_every=4, callbacks=[])
     checkpoints.close()
     assert len([warning for warning in caught if warning.category is RuntimeWarning]) == 1
+
+
+def test_what_an_update_gave_is_told_while_the_next_one_runs(tmp_path):
+    told = []
+
+    def update(state: TrainState):
+        told.append(f"update {int(state.step)}")
+        return state._replace(step=state.step + 1), {"loss": 1.0}
+
+    checkpoints = Checkpoints(tmp_path)
+    options = dict(checkpoints=checkpoints, checkpoint_every=3, callbacks=[lambda step, metrics, seconds: told.append((step, seconds > 0))])
+    run(update, STATE, 5, **options)
+    told.append(checkpoints.latest())
+    checkpoints.close()
+    first = ["update 0", "update 1", (0, True), "update 2", (1, True), (2, True)]  # all is known before a checkpoint is written
+    assert told == [*first, "update 3", "update 4", (3, True), (4, True), 5]
