@@ -100,7 +100,7 @@ def _ablations(experiment: Experiment) -> dict[str, tuple[Kind, str]]:
 
 
 def ablation_label(name: str) -> str:
-    """Returns the label of an ablation by its `name` in a summary: "notes shuffled", or "reflections shuffled" if the agent has both kinds."""
+    """Returns the label of an ablation by its `name` in a summary, such as "notes shuffled", or "reflections shuffled" beside notes."""
     kind, _, how = name.partition(" ")
     return f"{kind}s {how}" if kind.upper() in Kind.__members__ else f"notes {name}"
 

@@ -12,6 +12,7 @@ import numpy as np
 from arl import training
 from arl.models import Policy
 from arl.runs import devices, folder, programs, report
+from arl.runs.checker import check
 from arl.runs.config import TrainConfig
 from arl.runs.evaluations import make_evaluator
 from arl.runs.experiment import Experiment, check_types, make_experiment
@@ -26,8 +27,6 @@ def check_foreign(agent: Interaction) -> None:
     """Checks an agent by `arl.check`, if its environment or a layer is not of `arl`; raises `ArlError` if something is wrong."""
     parts = [*map(type, agent.layers), *(part for part in agent.task.environment if callable(part))]
     if any(not part.__module__.startswith("arl.") for part in parts):
-        from arl.runs.checker import check
-
         with reporting("checking") as report_part:
             report_part("the environment and the layers")
             check(agent)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from arl.training import Schedule
 from arl.runs.board import Board, evaluation_scalars, scheduled, tag_of
+from arl.training import Schedule
 from experiments.build import build
 from experiments.config import override
 from experiments.presets import get_preset

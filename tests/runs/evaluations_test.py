@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from arl.runs import evaluations
+from arl.runs.config import EvaluationConfig
+from arl.runs.evaluations import ablation_label, evaluate_agent, make_evaluator
+from arl.runs.transcript import typical_episodes
 from arl.task import Limits
 from arl.types import Kind
-from arl.runs import evaluations
 from experiments.build import build
-from arl.runs.config import EvaluationConfig
 from experiments.config import override
-from arl.runs.evaluations import ablation_label, evaluate_agent, make_evaluator
 from experiments.presets import get_preset
-from arl.runs.transcript import typical_episodes
 
 NARROW = "rollout.widths=()"  # the programs of wider calls take longer to compile
 

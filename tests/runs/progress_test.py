@@ -6,8 +6,8 @@ import types
 
 import pytest
 
-from arl.task import Bounds
 from arl.runs.progress import Progress, reporting
+from arl.task import Bounds
 
 EXPERIMENT = types.SimpleNamespace(bounds=Bounds(1.0, 3.0), config=types.SimpleNamespace(num_updates=40))
 

@@ -184,7 +184,7 @@ class TestSeveralSeeds:
 
 def test_what_is_of_others_is_checked_before_it_is_trained(monkeypatch):
     checked = []
-    monkeypatch.setattr("arl.runs.checker.check", checked.append)
+    monkeypatch.setattr("arl.runs.train.check", checked.append)
     check_foreign(agent())
     assert checked == []
     foreign = tiny.agent("act")

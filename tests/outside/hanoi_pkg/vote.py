@@ -11,7 +11,7 @@ from arl.types import Kind, Segment, select
 
 @dataclasses.dataclass(frozen=True)
 class Vote(Layer):
-    """Each action is proposed `num_votes` times. The layer's own state is the turn that asks, and the votes for each action."""
+    """Each action is proposed `num_votes` times. Own state: the turn that asks, and the votes for each action, illegal ones last."""
 
     num_votes: int = 3
 
@@ -24,13 +24,13 @@ class Vote(Layer):
 
         def ask(state, turn):
             turn = turn._replace(read=text.pad(turn.read, read))
-            return state.push((turn, jnp.zeros(grammar.num_choices, jnp.int32))), turn
+            return state.push((turn, jnp.zeros(grammar.num_choices + 1, jnp.int32))), turn
 
         def advance(key, curriculum, state, segment):
             inner_state, (turn, votes) = state.pop()
-            votes, is_action = votes.at[jnp.maximum(segment.choice, 0)].add(1), turn.kind == Kind.ACTION
-            winner = jnp.argmax(votes).astype(jnp.int32)
-            elected = Segment(text.pad(text.say_choice(grammar, winner), written), winner, turn.legal[winner])
+            votes, is_action = votes.at[jnp.where(segment.is_legal, segment.choice, -1)].add(1), turn.kind == Kind.ACTION
+            winner = jnp.argmax(votes[:-1]).astype(jnp.int32)
+            elected = Segment(text.pad(text.say_choice(grammar, winner), written), winner, votes[winner] > 0)
             goes_on = ask(*inner.advance(key, curriculum, inner_state, select(is_action, elected, segment)))
             asked = without_reward(turn)._replace(read=text.pad(again, read), reset_context=jnp.bool_(False))
             return select(is_action & (votes.sum() <= more), (inner_state.push((turn, votes)), asked), goes_on)
