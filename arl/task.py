@@ -69,8 +69,8 @@ class Bounds(NamedTuple):
     Attributes:
       random: expected outcome of random actions.
       optimal: largest expected outcome of an agent that remembers the whole episode.
-      success_at: smallest outcome of an attempt that counts as a success, half-way to the next smaller outcome because outcomes are rounded
-        sums; None if the task has no success.
+      success_at: outcome from which an attempt counts as a success, set half-way to the next smaller outcome to allow for rounding; None if
+        the task has no success.
       optimal_is: what `optimal` is: "exact"; "bound", an upper bound that may not be reached; or "filter", the estimated outcome of a Bayes
         filter.
     """
@@ -128,7 +128,7 @@ class Shifts(NamedTuple):
 
 
 TaskExpert = Callable[[jax.Array, State, jax.Array], Text]
-"""`(key, environment's state, attempt int32 []) -> Text`: what an expert writes, who remembers `attempt` earlier attempts of its own."""
+"""`(key, environment's state, attempt int32 []) -> Text`: what an expert writes in that attempt; it remembers those before."""
 
 
 class Task(NamedTuple):
@@ -181,11 +181,11 @@ def whole_attempt_cost(limits: Limits, num_steps: int) -> float:
 def bounds_of_search(least: Callable[[int | None], float], random: Callable[[int | None], float], limits: Limits) -> Bounds:
     """Returns the bounds of a search, in which every action costs 1 until the hidden variable is found.
 
-    Once found, it takes one action in each later attempt. An attempt is a success if it ends before its last action.
+    Once found, it takes one action in each later attempt. An attempt is a success if it takes fewer actions than the time limit.
 
     Args:
-      least: smallest expected number of actions of the first attempt, from the time limit.
-      random: expected number of random actions of an attempt, from the time limit.
+      least: `time limit -> smallest expected number of actions of the first attempt`.
+      random: `time limit -> expected number of random actions of an attempt`.
       limits: limits of an episode.
 
     Returns:

@@ -74,7 +74,7 @@ class Turn(NamedTuple):
     Attributes:
       read: text to read; not empty if the context is reset.
       kind: int32 `[]`, `Kind` of the segment to write.
-      budget: int32 `[]`, most tokens of that segment, forced ones included; 0 only if `truncated`.
+      budget: int32 `[]`, token limit of that segment, forced tokens included; 0 only if `truncated`.
       grammar: int32 `[]`, state of the interaction's grammar in which the segment begins.
       legal: bool `[A]`, the strings of the grammar that are legal in this turn.
       reset_context: bool `[]`, whether a new context starts with `read`.
@@ -115,21 +115,21 @@ class Segment(NamedTuple):
 class Grammar(NamedTuple):
     """A token automaton of `S` states that defines which texts are legal. It is built on the host and constant in a compiled program.
 
-      A state has up to `E` edges, one for each token that can follow. A *free* state has a mask of tokens as well, all of which lead to the
-    same state; where a token has an edge, the edge counts. State 0 is dead: nothing can follow. The strings that can be completed from a
-    state are an interval of their ranks, so that a prefix sum finds the legal edges; nothing is of size `S x V`.
+    A state has up to `E` edges, one for each token that can follow. A *free* state has a mask of tokens as well, all of which lead to the
+    same state; where a token has an edge, the edge takes precedence. State 0 is dead: nothing can follow. Strings are ranked so that those
+    reachable from a state form an interval: a prefix sum finds the legal edges, and nothing has size `S x V`.
 
     Attributes:
       token: int32 `[S, E]`, token ids of the edges of a state, ascending; beyond the last one a number that is no id.
       next_state: int32 `[S, E]`, state after an edge; 0 beyond the last one.
-      interval: int32 `[S, 2]`, half-open range of the ranks of the strings that can be completed from a state.
+      interval: int32 `[S, 2]`, half-open range of the ranks of the strings that are reachable from a state.
       order: int32 `[R]`, index of the legal string of each rank.
       mask: uint32 `[F, ceil(V / 32)]`, bits of the tokens of the free states' masks, for `V = num_tokens`.
       mask_index: int32 `[S]`, row of `mask` of a free state; -1 for any other.
       mask_state: int32 `[S]`, state after a token of the mask.
       choice: int32 `[S]`, index of the legal string that ends in a state; -1 for none.
       is_accepting: bool `[S]`, whether a text may end in a state.
-      is_final: bool `[S]`, whether a text must end in a state, because nothing can follow.
+      must_end: bool `[S]`, whether a text must end in a state, because nothing can follow.
       forced: int32 `[S, N]`, token ids of the only path that leads on from a state.
       forced_length: int32 `[S]`, number of those tokens.
       forced_state: int32 `[S]`, state after them.
@@ -148,7 +148,7 @@ class Grammar(NamedTuple):
     mask_state: np.ndarray
     choice: np.ndarray
     is_accepting: np.ndarray
-    is_final: np.ndarray
+    must_end: np.ndarray
     forced: np.ndarray
     forced_length: np.ndarray
     forced_state: np.ndarray

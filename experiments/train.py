@@ -37,7 +37,7 @@ def train(assignments: list[str]) -> int | None:
     """Trains, evaluates, and writes config.json, metrics.jsonl, curve.png, transcripts.txt, checkpoints/ and summary.json."""
     seeds = _seeds()
     from arl.runs import devices, programs
-    from arl.runs.train import check_foreign, run
+    from arl.runs.train import check_custom, run
     from arl.training import Layout
     from experiments import config as configs
     from experiments import folder
@@ -56,7 +56,7 @@ def train(assignments: list[str]) -> int | None:
     experiment = build(config, layout)
     output = pathlib.Path(OUTPUT.value or f"runs/{config.preset}")
     folder.check(output, folder.record(config, seeds[0] if len(seeds) == 1 else seeds))
-    check_foreign(experiment.interaction)
+    check_custom(experiment.interaction)
     record = {name: value for name, value in folder.record(config, None).items() if name != "seed"}
     about = {"command": _command(preset, assignments)}
     found = run(experiment, seeds, output, record, minutes=MINUTES.value, about=about)

@@ -104,7 +104,7 @@ def any_writing(draw: random.Random, grammar: Grammar, turn: Turn) -> list[int]:
     written, state, budget = [], int(turn.grammar), int(turn.budget)
     if draw.random() < 0.15:
         return [draw.choice(grammar.candidates.tolist()) for _ in range(draw.randint(1, budget))]
-    while len(written) < budget and not grammar.is_final[state]:
+    while len(written) < budget and not grammar.must_end[state]:
         token, after = draw.choice(list(tiny.edges(grammar, state).items()))
         if token == grammar.stop_id:
             break

@@ -207,7 +207,7 @@ def retell(name: str, trajectory: Trajectory, lane: int, lane_key: jax.Array, ta
     while not turn.terminated and not turn.truncated:
         written, automaton = [], int(turn.grammar)
         forced = ids(Text(grammar.forced[automaton], grammar.forced_length[automaton]))
-        if forced and not grammar.is_final[grammar.forced_state[automaton]]:
+        if forced and not grammar.must_end[grammar.forced_state[automaton]]:
             read(forced, turn.kind)
             written, automaton = written + forced, int(grammar.forced_state[automaton])
         while True:
@@ -219,7 +219,7 @@ def retell(name: str, trajectory: Trajectory, lane: int, lane_key: jax.Array, ta
             automaton = int(grammar.forced_state[automaton])
             unread = [token, *run]
             written += [] if token == grammar.stop_id else unread
-            if grammar.is_final[automaton] or len(written) >= int(turn.budget):
+            if grammar.must_end[automaton] or len(written) >= int(turn.budget):
                 break
         said = np.zeros(interaction.size.written, np.int32)
         said[: len(written)] = written

@@ -166,7 +166,7 @@ def _take_step(environment: Environment, key: jax.Array, state: State, action: j
     """Returns the state after an action, int32 `[]`, and its `Step`; raises `ArlError` if either is malformed."""
     result = environment.step(key, state, action)
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Step)):
-        raise ArlError("the environment's step returns something else than (state, Step); return these two")
+        raise ArlError("the environment's step returns anything but (state, Step); return these two")
     before, after = (_form(part) for part in (state, result[0]))
     if before != after:
         lost, new = min(before - after, default="nothing"), min(after - before, default="nothing")

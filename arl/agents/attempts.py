@@ -130,11 +130,11 @@ class Attempts(Layer):
             raise ArlError(f"Attempts.memory is {self.memory!r}; set it to Nothing(), Window(16), History() or Reflection(3)")
         check_whole(**{"Attempts.num_attempts": self.num_attempts})
         if self.num_attempts < 1:
-            raise ArlError(f"an episode of {self.num_attempts} attempts is none; set Attempts.num_attempts >= 1")
+            raise ArlError(f"Attempts.num_attempts is {self.num_attempts}; set it >= 1")
         if isinstance(self.memory, Reflection) and self.num_attempts < 2:
             raise ArlError("a reflection needs a next attempt to be of use; set Attempts.num_attempts >= 2, or memory=Nothing()")
         if not 0 <= self.discount <= 1:
-            raise ArlError(f"Attempts.discount is {self.discount}, which is no weight of the next attempt; set it between 0 and 1")
+            raise ArlError(f"Attempts.discount is {self.discount}; set it between 0 and 1")
 
     @property
     def writes(self) -> tuple[Kind, ...]:
@@ -160,7 +160,7 @@ class Attempts(Layer):
         if self.num_attempts > 1 and (paid := [layer.one_time_reward for layer in inner.layers if layer.one_time_reward]):
             raise ArlError(f"{paid[0]} would be paid for again in every attempt; put that layer around Attempts, or set num_attempts=1")
         if not self.memory.resets_context and inner.size.context_resets:
-            raise ArlError("a history is lost where the context begins anew within; set Attempts.memory to a Window or a Reflection")
+            raise ArlError("History keeps the whole context, but an inner layer resets it; set Attempts.memory to a Window or a Reflection")
         return _Attempts(self, inner, task).interaction()
 
 

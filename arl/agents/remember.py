@@ -47,9 +47,9 @@ class Remember(Layer):
     choice is thus a decision with its own grammar and credit, and a note holds only its content, so that interventions can replace it by
     another episode's or blank it. A note's name is the text before it when it was written: `ask`, and the string that chose it.
 
-    A turn is a segment: around `Think`, where every action takes two, an even `every` resets the context between an action and the next
-    thought. `size.context` is the length of `every` turns and the notes, however long the episode. The expert writes the note of the task's
-    expert or, without one, the shortest note, of the first symbol; it overwrites its notes in turn.
+    `every` counts segments: around `Think`, where each action takes two, an even `every` resets the context between an action and the next
+    thought. `size.context` is the length of `every` turns and the notes, however long the episode. The expert writes the task expert's note
+    or, without one, the shortest note, of the first symbol; it overwrites its notes round-robin.
 
     Attributes:
       num_notes: number of notes.
@@ -77,7 +77,7 @@ class Remember(Layer):
         if self.budget < 1:
             raise ArlError(f"a note of {self.budget} tokens cannot be written; set Remember.budget >= 1, or leave the layer out")
         if not self.ask:
-            raise ArlError("a note that nothing asks for has no place in a context; set Remember.ask to a word or more")
+            raise ArlError("Remember.ask is empty; set it to a word or more")
 
     @property
     def writes(self) -> tuple[Kind, ...]:
@@ -99,10 +99,7 @@ class Remember(Layer):
         if inner.size.turns < 2:
             raise ArlError("an episode of one turn has nothing to remember; leave Remember out")
         if not 1 <= self.every < inner.size.turns:
-            raise ArlError(
-                f"an episode of {inner.size.turns} turns has no note after every {self.every}; set Remember.every to at least 1 and below "
-                f"{inner.size.turns}"
-            )
+            raise ArlError(f"Remember.every is {self.every}; set it to at least 1 and below {inner.size.turns}, the turns of an episode")
         return _Remember(self, inner, task).interaction()
 
 

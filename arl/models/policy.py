@@ -42,7 +42,7 @@ class Policy(NamedTuple):
       context_length: tokens of the longest context that it can read; None for any.
       axes: `variables -> variables` with tuples of names in the place of arrays, the logical axes by which they may be divided among
         devices ("vocab", "embed", "heads", "mlp", None); see `arl.training.layout`. None divides nothing.
-      reference: `variables -> variables` of the reference policy of the divergence, such as those without an adapter. None: a learner keeps
+      reference: `variables -> variables` of the reference policy of the KL, such as those without an adapter. None: a learner keeps
         a copy of the initial trainable variables.
       behaviour: `variables -> variables` with which lanes are rolled out, such as weights rounded to int8; computed once per update. They
         may have any form that the other functions take. None for the same variables.

@@ -12,22 +12,22 @@ from arl.objectives.aggregate import sequence_index, sum_by_index
 from arl.types import ArlError
 
 
-def token_ratio(log_prob: jax.Array, behaviour_log_prob: jax.Array, is_sampled: jax.Array) -> jax.Array:
+def token_ratio(log_prob: jax.Array, old_log_prob: jax.Array, is_sampled: jax.Array) -> jax.Array:
     """Computes the importance ratio of each token (PPO, arXiv:1707.06347, section 3).
 
     Args:
       log_prob: float `[B, T]`, nats, of the sampled token under the policy.
-      behaviour_log_prob: float `[B, T]`, nats, under the behaviour policy.
+      old_log_prob: float `[B, T]`, nats, under the policy before the update.
       is_sampled: bool `[B, T]`, where a token was sampled.
 
     Returns:
       float32 `[B, T]`, 1 where no token was sampled.
     """
-    return jnp.exp(_log_ratio(log_prob, behaviour_log_prob, is_sampled))
+    return jnp.exp(_log_ratio(log_prob, old_log_prob, is_sampled))
 
 
 def sequence_ratio(
-    log_prob: jax.Array, behaviour_log_prob: jax.Array, is_sampled: jax.Array, ends_sequence: jax.Array | None = None
+    log_prob: jax.Array, old_log_prob: jax.Array, is_sampled: jax.Array, ends_sequence: jax.Array | None = None
 ) -> jax.Array:
     """Computes the geometric mean of the token ratios of each sequence, at each of its tokens (GSPO, arXiv:2507.18071, "GSPO-token").
 
@@ -36,7 +36,7 @@ def sequence_ratio(
 
     Args:
       log_prob: float `[B, T]`, nats, of the sampled token under the policy.
-      behaviour_log_prob: float `[B, T]`, nats, under the behaviour policy.
+      old_log_prob: float `[B, T]`, nats, under the policy before the update.
       is_sampled: bool `[B, T]`, where a token was sampled.
       ends_sequence: bool `[B, T]`, the last position of each sequence (`ends_episode` or `ends_segment` of a trajectory); None makes each
         lane one sequence.
@@ -44,7 +44,7 @@ def sequence_ratio(
     Returns:
       float32 `[B, T]`, the same at all tokens of a sequence, 1 where no token was sampled.
     """
-    log_ratio = _log_ratio(log_prob, behaviour_log_prob, is_sampled)
+    log_ratio = _log_ratio(log_prob, old_log_prob, is_sampled)
     index = sequence_index(is_sampled, ends_sequence)
     length = sum_by_index(is_sampled.astype(jnp.float32), index)
     mean = sum_by_index(jax.lax.stop_gradient(log_ratio), index) / jnp.maximum(length, 1.0)
@@ -52,7 +52,7 @@ def sequence_ratio(
     return jnp.exp(of_sequence) * jnp.exp(log_ratio - jax.lax.stop_gradient(log_ratio))
 
 
-def truncated_weight(old_log_prob: jax.Array, log_prob: jax.Array, is_sampled: jax.Array, *, most: float) -> jax.Array:
+def truncated_weight(old_log_prob: jax.Array, behaviour_log_prob: jax.Array, is_sampled: jax.Array, *, cap: float) -> jax.Array:
     """Computes the truncated importance weight of each token, where other weights sampled it than those that are trained.
 
     The advantage is multiplied by it, and the ratio of PPO remains that of the policy after and before a step. (Truncation: IMPALA,
@@ -61,14 +61,14 @@ def truncated_weight(old_log_prob: jax.Array, log_prob: jax.Array, is_sampled: j
 
     Args:
       old_log_prob: float `[B, T]`, nats, of the sampled token under the policy before the update.
-      log_prob: float `[B, T]`, nats, under the weights that sampled it.
+      behaviour_log_prob: float `[B, T]`, nats, under the weights that sampled it.
       is_sampled: bool `[B, T]`, where a token was sampled.
-      most: largest weight; infinite for no truncation, which is unbiased.
+      cap: largest weight; infinite for no truncation, which is unbiased.
 
     Returns:
       float32 `[B, T]`, 1 where no token was sampled.
     """
-    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(_log_ratio(old_log_prob, log_prob, is_sampled)), most))
+    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(_log_ratio(old_log_prob, behaviour_log_prob, is_sampled)), cap))
 
 
 def ppo_clip(
@@ -128,7 +128,7 @@ RATIOS: dict[str, Callable[..., jax.Array]] = {
     "token": lambda log_prob, behaviour, is_sampled, ends_sequence: token_ratio(log_prob, behaviour, is_sampled),
     "sequence": sequence_ratio,
 }
-"""Importance ratios by name: `(log_prob, behaviour_log_prob, is_sampled, ends_sequence) -> ratio`."""
+"""Importance ratios by name: `(log_prob, old_log_prob, is_sampled, ends_sequence) -> ratio`."""
 
 POLICY_LOSSES: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
     "ppo": lambda ratio, advantage, mask, low, high: ppo_clip(ratio, advantage, mask, low=low, high=high),
@@ -140,7 +140,7 @@ POLICY_LOSSES: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
 """Policy losses by name: `(ratio, advantage, mask, low, high) -> (loss, is_clipped)`, all `[B, T]` but the bounds."""
 
 
-def _log_ratio(log_prob, behaviour_log_prob, is_sampled):
+def _log_ratio(log_prob, old_log_prob, is_sampled):
     # Masked before the exponential, which could otherwise overflow where no token was sampled and give a gradient of 0 * inf.
-    behaviour = jax.lax.stop_gradient(behaviour_log_prob.astype(jnp.float32))
-    return jnp.where(is_sampled, log_prob.astype(jnp.float32) - behaviour, 0.0)
+    old = jax.lax.stop_gradient(old_log_prob.astype(jnp.float32))
+    return jnp.where(is_sampled, log_prob.astype(jnp.float32) - old, 0.0)

@@ -172,7 +172,7 @@ def _take_turn(interaction: Interaction, lane: Lane, state: State, turn: Turn, o
     grammar = interaction.grammar
     prefix, after_prefix = text.forced_run(grammar, turn.grammar)
     # Each segment has a sampled token: where a whole string is forced, or forced tokens exceed the budget, they are sampled instead.
-    takes = ~jnp.asarray(grammar.is_final)[after_prefix] & (prefix.length < turn.budget)
+    takes = ~jnp.asarray(grammar.must_end)[after_prefix] & (prefix.length < turn.budget)
     prefix = text.only_if(takes, prefix)
     inbox = text.concatenate(own, turn.read, prefix, capacity=lane.inbox.shape[0])
     index = jnp.arange(lane.inbox.shape[0])
@@ -212,12 +212,12 @@ def _key(lane: Lane, purpose: int) -> jax.Array:
 
 
 def draw(lane: Lane) -> jax.Array:
-    """Returns the uniform number, float32 `[]` in [0, 1), that the lane's next token is sampled by."""
+    """Returns the uniform number, float32 `[]` in [0, 1), from which the lane's next token is sampled."""
     return jax.random.uniform(_key(lane, _SAMPLE))
 
 
 def draw_author(key: jax.Array) -> jax.Array:
-    """Returns the random number, float32 `[]` in [0, 1), by which it is drawn who writes an episode or a segment that begins with a key."""
+    """Returns the number, float32 `[]` in [0, 1), that decides who writes the episode or segment that begins with `key`."""
     return jax.random.uniform(jax.random.fold_in(key, 2**31 - 1))
 
 
@@ -248,7 +248,7 @@ def write(interaction: Interaction, lane: Lane, token: jax.Array) -> tuple[Lane,
     said = Text(own.ids, jnp.where(is_stop, 0, own.length))
     written = text.concatenate(lane.written, said, capacity=lane.written.ids.shape[0])
     budget = lane.budget - own.length
-    ends = jnp.asarray(grammar.is_final)[state] | is_stop | (budget <= 0)
+    ends = jnp.asarray(grammar.must_end)[state] | is_stop | (budget <= 0)
     inbox = text.pad(own, lane.inbox.shape[0])
     lane = lane._replace(
         inbox=inbox.ids,

@@ -1,6 +1,6 @@
 """The rollout: calls the model in a loop until every lane has stopped or filled its trajectory.
 
-In each call a lane reads up to `width` tokens of its inbox. When it has read them all, the model samples one token (see
+In each call a lane reads up to `width` tokens of its inbox (chunked prefill). When it has read them all, the model samples one token (see
 `arl.rollout.lanes`). Lanes need not be in step: one may think while another acts, reflects or begins its next episode. The loop knows only
 turns, no environment and no layer of an agent.
 """

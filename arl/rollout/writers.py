@@ -1,7 +1,7 @@
 """Writers write whole segments in the policy's place: an expert, a search, another model, or a mixture of them with the policy.
 
 A writer is asked for every segment that begins. Where it leaves a segment to the policy, or its text cannot be written there, the policy
-writes. Each token's author is recorded: the policy learns from rewards what it wrote, and from others by imitation.
+writes. The author of each token is recorded: the policy learns its own tokens from rewards, those of others by imitation.
 """
 
 import functools
@@ -191,5 +191,5 @@ def _fits(grammar: Grammar, capacity: int, request: Request, said: Text) -> jax.
     begins = (num_left >= 0) & jnp.all((said.ids == forced) | (index >= begun.length))
     end = text.reach(grammar, request.grammar, Text(jnp.roll(said.ids, -begun.length), num_left))
     can_stop = text.follow(grammar, end, jnp.int32(grammar.stop_id)) > 0
-    ends = jnp.asarray(grammar.is_final)[end] | (num_left == request.budget) | can_stop
+    ends = jnp.asarray(grammar.must_end)[end] | (num_left == request.budget) | can_stop
     return begins & (num_left <= request.budget) & (said.length <= capacity) & ends & text.accepts(grammar, end, request.legal)

@@ -67,7 +67,7 @@ def check_forms(agent: Interaction, curriculum: Curriculum) -> None:
       curriculum: a curriculum with all declared schedules.
 
     Raises:
-      ArlError: if one cannot be traced, is not pure, reads what no schedule declares, or returns something else than it should.
+      ArlError: if one cannot be traced, is not pure, reads what no schedule declares, or returns anything but it should.
     """
     key, size = jax.random.key(0), agent.size
     said = Text(jax.ShapeDtypeStruct((size.written,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32))
@@ -139,7 +139,7 @@ def undeclared(agent: Interaction, curriculum: Curriculum, segment: Segment) -> 
 
 def _pair(result: Any, name: str) -> tuple[Any, Turn]:
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Turn)):
-        raise ArlError(f"{name} returns something else than (state, Turn); return these two")
+        raise ArlError(f"{name} returns anything but (state, Turn); return these two")
     return result
 
 

@@ -105,13 +105,13 @@ def check_functions(task: Task) -> None:
       task: the task.
 
     Raises:
-      ArlError: if one cannot be traced, is not pure, or returns something else than its contract says.
+      ArlError: if one cannot be traced, is not pure, or returns anything but its contract says.
     """
     environment, key, action = task.environment, jax.random.key(0), jax.ShapeDtypeStruct((), jnp.int32)
     state = trace("the environment's reset", environment.reset, key)
     result = trace("the environment's step", environment.step, key, state, action)
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Step)):
-        raise ArlError("the environment's step returns something else than (state, Step); return these two")
+        raise ArlError("the environment's step returns anything but (state, Step); return these two")
     check_form("the environment's step", result[0], state, "reset")
     check_array("the reward of the environment's step", result[1].reward, jnp.floating)
     check_array("`terminated` of the environment's step", result[1].terminated, jnp.bool_)

@@ -197,7 +197,7 @@ class Live:
 
     def _check_written(self, wanted: Sequence[int], written: tuple[int, ...], lane: Lane) -> None:
         """Raises `ArlError` if something else was written than `wanted`, or its beginning where the budget did not end it."""
-        is_cut = int(lane.budget[0]) <= 0 and not self.agent.grammar.is_final[int(lane.grammar[0])]
+        is_cut = int(lane.budget[0]) <= 0 and not self.agent.grammar.must_end[int(lane.grammar[0])]
         if tuple(wanted[: len(written)]) != written or not (is_cut or len(written) == len(wanted)):
             string, found = (text.to_string(self.tokenizer, ids) for ids in (wanted, written))
             raise ArlError(f"{string!r} cannot be written here, because the grammar makes {found!r} of it; write {self.hint(string)}")

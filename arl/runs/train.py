@@ -23,7 +23,7 @@ from arl.training import Layout, TrainState
 from arl.types import ArlError, Interaction
 
 
-def check_foreign(agent: Interaction) -> None:
+def check_custom(agent: Interaction) -> None:
     """Checks an agent by `arl.check`, if its environment or a layer is not of `arl`; raises `ArlError` if something is wrong."""
     parts = [*map(type, agent.layers), *(part for part in agent.task.environment if callable(part))]
     if any(not part.__module__.startswith("arl.") for part in parts):
@@ -34,7 +34,7 @@ def check_foreign(agent: Interaction) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run: a trained agent and what is known of it. As a string, it says how good the agent is, and where to look.
+    """A trained agent and its results; `str(run)` says how good it is and where to look.
 
     Attributes:
       experiment: the training as pure functions.
@@ -84,11 +84,11 @@ def train(
       agent: the agent in its environment, made by `arl.make_agent`.
       policy: the policy, or the name of a preset of `arl.models`, "0.1M" to "10M", for a transformer of that size.
       config: config of the training; None for the defaults.
-      output: folder of the run. Of several seeds each has a folder in it.
-      seed: seed of all random numbers; several are trained in one program, each to the result that it has alone, up to rounding.
+      output: folder of the run; each of several seeds has a subfolder.
+      seed: seed of all random numbers; several are trained in one program, with the results of training alone, up to rounding.
       name: name for titles.
       layout: how lanes and weights are divided among devices; None divides lanes among all devices, or seeds if there are several.
-      minutes: stops in time, with everything saved; None for no limit.
+      minutes: time limit, at which it stops with everything saved; None for none.
       observers: `seed -> observers` that follow the training as well, such as a `Tracker`.
       **options: `writer`, `estimator`, `optimizer` and so on, as `arl.training.make_learner` takes them.
 
@@ -102,7 +102,7 @@ def train(
     """
     seeds, config = (seed,) if isinstance(seed, int) else tuple(seed), config or TrainConfig()
     check_types(agent, config)
-    check_foreign(agent)
+    check_custom(agent)
     if layout is None:
         layout = Layout(devices.make_mesh(None, config.learner.blocks)) if len(seeds) == 1 else programs.seeds_layout()
     experiment = make_experiment(agent, policy, config, name=name, layout=layout, **options)
@@ -127,7 +127,7 @@ def run(
       experiment: the training, with `programs.seeds_layout()` for several seeds.
       seeds: the seeds.
       output: folder of the run.
-      record: content of its `config.json` without seeds: by it a run is told from others.
+      record: content of its `config.json` without seeds, which identifies the run.
       minutes: as `train`.
       observers: as `train`.
       about: fields to add to the summary, such as the command.
@@ -207,11 +207,11 @@ def _learn(
     first = state.num_updates
     if resumed:
         print(f"going on from update {first}", flush=True)
-    with training.stop_on_signals() as is_asked, Progress(experiment, output, first) as progress:
+    with training.stop_on_signals() as stop_requested, Progress(experiment, output, first) as progress:
         for each in recorders:
             each.begin(first)
         compiled = [part.lower().compile() for part in traced]
-        should_stop = lambda: is_asked() or is_late()
+        should_stop = lambda: stop_requested() or is_late()
         update = functools.partial(
             training.run,
             training.in_turn(config.warm_start, compiled[0], compiled[-1]),
@@ -222,7 +222,7 @@ def _learn(
         )
         for until in config.evaluation_updates:
             state = update(state, until)  # does nothing if the run was resumed after that update
-            if state.num_updates < until or is_asked():
+            if state.num_updates < until or stop_requested():
                 break
             if state.num_updates == until:
                 with progress.aside("evaluating"):

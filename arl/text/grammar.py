@@ -122,7 +122,7 @@ def automaton(
       The grammar.
 
     Raises:
-      ArlError: if the strings that can be completed from a state are not an interval in the order in which the edges lead to them.
+      ArlError: if the strings reachable from a state are not contiguous in depth-first order.
     """
     is_accepting = np.asarray(choice) >= 0
     has_next = np.asarray([bool(row) or state in masks for state, row in enumerate(edges)])
@@ -152,7 +152,7 @@ def automaton(
         mask_state=np.asarray([masks[state][1] if state in masks else 0 for state in range(len(edges))], np.int32),
         choice=np.asarray(choice, np.int32),
         is_accepting=is_accepting,
-        is_final=is_accepting & ~has_next,
+        must_end=is_accepting & ~has_next,
         forced=np.asarray([run + [0] * (width - len(run)) for run in forced], np.int32),
         forced_length=np.asarray([len(run) for run in forced], np.int32),
         forced_state=np.asarray(forced_state, np.int32),
@@ -198,7 +198,7 @@ def join(first: Grammar, second: Grammar) -> Grammar:
         mask_state=stack(first.mask_state, moved(second.mask_state)),
         choice=stack(first.choice, second.choice),
         is_accepting=stack(first.is_accepting, second.is_accepting),
-        is_final=stack(first.is_final, second.is_final),
+        must_end=stack(first.must_end, second.must_end),
         forced=stack(*wide(first.forced, second.forced)),
         forced_length=stack(first.forced_length, second.forced_length),
         forced_state=stack(first.forced_state, moved(second.forced_state)),
@@ -296,7 +296,7 @@ def _mask(ids: Sequence[int], num_tokens: int) -> np.ndarray:
 
 
 def _intervals(edges: Sequence[Mapping[int, int]], choice: Sequence[int], root: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the strings in the order in which the edges lead to them from the root, and the interval of each state in it."""
+    """Returns the strings in depth-first order from the root, and the interval of each state in it."""
     rank: dict[int, int] = {}
     seen: set[int] = set()
     waiting = [*reversed(range(len(edges))), root]
@@ -317,8 +317,7 @@ def _intervals(edges: Sequence[Mapping[int, int]], choice: Sequence[int], root: 
             begin, end = interval[state]
             if end and first > end:
                 raise ArlError(
-                    f"the strings that can be completed from state {state} are not neighbours; give strings with a common rest states of "
-                    "their own"
+                    f"the strings reachable from state {state} are not contiguous; do not share states between strings with a common suffix"
                 )
             interval[state] = (begin if end else first), max(end, last)
     return np.asarray(list(rank), np.int32), interval

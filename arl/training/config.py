@@ -97,14 +97,14 @@ class LearnerConfig:
       constant_tokens: tokens that a lane counts for under "constant".
       zero_variance_groups: which means count the groups of "grpo" and "rloo" whose returns are equal, and whose advantages are 0. "keep":
         all means, as in GRPO (arXiv:2402.03300, equation 3) and TRL. "filter": none, as under DAPO's dynamic sampling (arXiv:2503.14476),
-        but without sampling others in their place. "mask": those of divergence and entropy but not of the policy loss; the more such
-        groups there are, the less the divergence of a token weighs against the policy loss.
+        but without sampling others in their place. "mask": those of KL and entropy but not of the policy loss; the more such
+        groups there are, the less the KL of a token weighs against the policy loss.
       value_weight: weight of the value loss.
       value_clip: clip range of the value loss, in the reward's units; 0 for none.
       entropy: weight of the entropy bonus.
-      kl_weight: weight of the divergence from the reference, the initial policy; 0 for none.
-      kl_estimator: estimator of that divergence: "k1", "k2" or "k3".
-      kl_in_reward: whether the divergence is subtracted from the reward instead of added to the loss.
+      kl_weight: weight of the KL from the reference, the initial policy; 0 for none.
+      kl_estimator: estimator of that KL: "k1", "k2" or "k3".
+      kl_in_reward: whether the KL is subtracted from the reward instead of added to the loss.
       learning_rate: learning rate of AdamW.
       adam_b1: decay rate of AdamW's first moment.
       adam_b2: decay rate of AdamW's second moment.

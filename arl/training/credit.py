@@ -54,7 +54,7 @@ def is_imitated(trajectory: Trajectory) -> jax.Array:
 
 
 def regularizer_mask(trajectory: Trajectory, policy_mask: jax.Array, config: LearnerConfig) -> jax.Array:
-    """Returns the decisions, all of the policy's own, over which the means of divergence and entropy are taken.
+    """Returns the decisions, all of the policy's own, over which the means of KL and entropy are taken.
 
     Args:
       trajectory: `[B, T]`.
@@ -121,8 +121,8 @@ class NamedEstimator(NamedTuple):
 
     Attributes:
       estimate: the estimator.
-      compares_groups: whether it compares the lanes of a group: several lanes of a group play whole episodes that begin together, and it
-        standardises their advantages itself.
+      compares_groups: whether it compares the lanes of a group: these play whole episodes that begin together, and the learner does not
+        standardise its advantages.
       uses_values: whether it subtracts the values of the model, which a value loss has to train.
       uses_lambda: whether it depends on `gae_lambda`.
     """

@@ -34,7 +34,7 @@ class TrainState(NamedTuple):
     Attributes:
       variables: `Variables` of the policy.
       optimizer_state: state of the optax optimizer, of the trainable variables.
-      reference: trainable variables of the reference policy; None without a divergence, or where the policy knows its reference.
+      reference: trainable variables of the reference policy; None without a KL, or where the policy knows its reference.
       lanes: `Lane` `[B]`, whose episodes continue in the next trajectory; None if every trajectory begins new episodes.
       curriculum: the learned part of the curriculum, see `Interaction.update_curriculum`; its schedules are computed from `step`.
       key: typed random key of the run.
@@ -183,7 +183,7 @@ class _Program:
     @property
     def keeps_lanes(self) -> bool:
         """Whether episodes go on in the next trajectory."""
-        # In a warm start they are new, and those of the learner that follows are passed through.
+        # A warm start begins new episodes, and passes `state.lanes` through to the learner that follows.
         is_warm_start = self.rollout_config.expert_fraction == 1 and "expert.fraction" not in self.config.schedules
         return self.rollout_config.restarts and not is_warm_start
 
@@ -258,7 +258,7 @@ class _Program:
         credit = rules.assign(trajectory, reward, config, self.estimator, self.axis_name)
         advantage = credit.advantage
         if self.policy.behaviour:
-            advantage *= objectives.truncated_weight(old, trajectory.log_prob, is_decision(trajectory), most=self.importance_cap)
+            advantage *= objectives.truncated_weight(old, trajectory.log_prob, is_decision(trajectory), cap=self.importance_cap)
         regularized = regularizer_mask(trajectory, credit.policy_mask, config)
         batch = Batch(trajectory, advantage, credit.target, credit.policy_mask, regularized, old, reference)
         explained = objectives.explained_variance(trajectory.value, credit.target, trajectory.is_sampled, self.axis_name)

@@ -1,9 +1,9 @@
 """The loss of a learner, computed per microbatch.
 
-    loss = policy loss + value_weight * value loss - entropy_weight * entropy + kl_weight * divergence from the reference
+    loss = policy loss + value_weight * value loss - entropy_weight * entropy + kl_weight * KL from the reference
            + imitation_weight * cross-entropy of what others wrote
 
-Each term is a weighted sum over tokens, divided by a total over the whole minibatch, of all microbatches and devices. The losses of the
+Each term is a weighted sum over tokens, divided by the total weight of its minibatch across microbatches and devices. The losses of the
 microbatches, and their gradients, therefore add up to those of the minibatch.
 """
 
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
       advantage: float32 `[B, T]`.
       target: float32 `[B, T]`, targets of the value head.
       policy_mask: bool `[B, T]`, the decisions that the policy learns from.
-      regularizer_mask: bool `[B, T]`, the decisions over which the means of divergence and entropy are taken.
+      regularizer_mask: bool `[B, T]`, the policy's own decisions, over which ratios, KL and entropy are taken.
       old_log_prob: float32 `[B, T]`, nats, of the sampled token under the policy before the update. It is that of the trajectory, up to
         rounding, unless other variables rolled out.
       reference_log_prob: float32 `[B, T]`, nats, of the sampled token under the reference policy; zeros if there is none.
@@ -49,7 +49,7 @@ class Totals(NamedTuple):
 
     Attributes:
       policy: float32 `[]`, for the policy loss.
-      regularizer: float32 `[]`, for divergence and entropy.
+      regularizer: float32 `[]`, for KL and entropy.
       values: float32 `[]`, for the value loss.
       imitated: float32 `[]`, for the cross-entropy.
     """

@@ -45,7 +45,7 @@ def assign(
       The credit: `advantage` and `policy_mask` by the rule of each token's kind, `target` by `value_rule`.
 
     Raises:
-      ArlError: if an estimator returns something else than a `Credit`.
+      ArlError: if an estimator returns anything but a `Credit`.
     """
     rules = {Kind[name.upper()]: rule for name, rule in config.rules.items()}
     named = config.credit if default == ESTIMATORS.get(config.credit) else ""

@@ -38,7 +38,7 @@ def make_warm_start(
 
     It updates the states of the main learner, the one that follows, but leaves their lanes and learned curricula unchanged. Its lanes are
     new in every update, so only the start of an episode that is longer than a trajectory is cloned. Its last update resets the optimizer,
-    and makes the parameters the reference of a divergence. Its metrics report the expert's return as `expert/return`,
+    and makes the parameters the reference of the KL. Its metrics report the expert's return as `expert/return`,
     `expert/return/outcome` and so on.
 
     Args:

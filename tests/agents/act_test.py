@@ -169,7 +169,7 @@ def lived(environment):
             "state.low float32.* in place of state.low int32",
         ),
         (lambda game: stepping(game, state=tuple), "another form of state"),
-        (lambda game: stepping(game, step=tuple), r"something else than \(state, Step\)"),
+        (lambda game: stepping(game, step=tuple), r"anything but \(state, Step\)"),
         (lambda game: stepping(game, step=lambda step: step._replace(reward=jnp.ones(1))), "no scalar"),
     ],
 )

@@ -97,10 +97,10 @@ def account(recipe):
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
     """The shared account of episodes knows these notes, and that one digit ends a choice of a place."""
-    is_final = plain._is_final
+    must_end = plain._is_final
     monkeypatch.setattr(plain, "plain", account)
     monkeypatch.setattr(
-        plain, "_is_final", lambda turn, written: written in turn.legal if turn.kind == Kind.CONTROL else is_final(turn, written)
+        plain, "_is_final", lambda turn, written: written in turn.legal if turn.kind == Kind.CONTROL else must_end(turn, written)
     )
 
 

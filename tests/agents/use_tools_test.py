@@ -159,7 +159,7 @@ def test_the_language_is_that_of_all_its_strings():
             continue
         seen.add(pair)
         assert edges(wanted, a).keys() == edges(found, b).keys() and all(after > b for after in edges(found, b).values())
-        assert (wanted.is_accepting[a], wanted.is_final[a]) == (found.is_accepting[b], found.is_final[b])
+        assert (wanted.is_accepting[a], wanted.must_end[a]) == (found.is_accepting[b], found.must_end[b])
         run = wanted.forced[a, : wanted.forced_length[a]].tolist()
         assert found.forced[b, : found.forced_length[b]].tolist() == run
         state = b

@@ -99,7 +99,7 @@ def dictate(grammar, root, budget, ids):
     state, place, left, sampled = root, 0, budget, []
     forced = lambda: grammar.forced[state][: grammar.forced_length[state]].tolist()
     run = forced()
-    if run and not grammar.is_final[grammar.forced_state[state]] and len(run) < left:
+    if run and not grammar.must_end[grammar.forced_state[state]] and len(run) < left:
         assert ids[: len(run)] == run
         state, place, left = int(grammar.forced_state[state]), len(run), left - len(run)
     while True:
@@ -112,7 +112,7 @@ def dictate(grammar, root, budget, ids):
         if len(run) <= left:
             assert ids[place : place + len(run)] == run
             state, place, left = int(grammar.forced_state[state]), place + len(run), left - len(run)
-        if token == grammar.stop_id or grammar.is_final[state] or left <= 0:
+        if token == grammar.stop_id or grammar.must_end[state] or left <= 0:
             return sampled
 
 

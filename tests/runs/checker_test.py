@@ -157,7 +157,7 @@ ENVIRONMENTS = {
     ),
     "no step": (
         with_environment(step=lambda environment: lambda *arguments: environment.step(*arguments)[0]),
-        r"the environment's step returns something else than \(state, Step\); return these two",
+        r"the environment's step returns anything but \(state, Step\); return these two",
     ),
     "nothing is legal": (
         with_environment(legal=lambda environment: lambda state: jnp.arange(4) < 4 - 4 * (state.answer == 2)),

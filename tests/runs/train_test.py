@@ -13,7 +13,7 @@ import pytest
 import arl
 from arl.agents import Act, Attempts
 from arl.runs import programs
-from arl.runs.train import check_foreign
+from arl.runs.train import check_custom
 from arl.training import read_metrics
 from tests import tiny
 
@@ -185,10 +185,10 @@ class TestSeveralSeeds:
 def test_what_is_of_others_is_checked_before_it_is_trained(monkeypatch):
     checked = []
     monkeypatch.setattr("arl.runs.train.check", checked.append)
-    check_foreign(agent())
+    check_custom(agent())
     assert checked == []
     foreign = tiny.agent("act")
-    check_foreign(foreign)
+    check_custom(foreign)
     assert checked == [foreign], "its environment is of these tests"
 
 

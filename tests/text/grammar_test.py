@@ -135,7 +135,7 @@ def test_a_walk_over_the_support_ends_in_a_legal_choice(strings):
         legal = generator.random(len(strings)) < 0.5
         legal[generator.integers(len(strings))] = True
         state, ids = grammar.root, []
-        while not grammar.is_final[state]:
+        while not grammar.must_end[state]:
             ids.append(int(grammar.candidates[generator.choice(np.flatnonzero(follows(state, legal)))]))
             state = text.edges_of(grammar)[state][ids[-1]]
         assert len(ids) <= budget and legal[grammar.choice[state]] and accepts(state, legal)
@@ -190,7 +190,7 @@ def test_forced_runs_by_hand():
     after_2 = text.edges_of(grammar)[int(state)][ids("2")[0]]
     run, state = text.forced_run(grammar, after_2)
     assert np.asarray(run.ids)[: int(run.length)].tolist() == ids("a"), "it may end or go on: a choice"
-    assert grammar.is_accepting[state] and not grammar.is_final[state]
+    assert grammar.is_accepting[state] and not grammar.must_end[state]
     assert text.longest(grammar) == 6 and text.longest(text.legal_strings(SMALL, ["abc"])) == 3
 
 
@@ -202,7 +202,7 @@ def test_free_text_with_a_stop():
     assert grammar.candidates.tolist() == sorted([SMALL.eos_token_id, *(text.token_ids(SMALL, x)[0] for x in (" left", " 7", "a"))])
     yes, no = jnp.ones(1, bool), jnp.zeros(1, bool)
     assert support(grammar, grammar.root, yes).all() and not support(grammar, grammar.root, no).any()
-    assert grammar.is_accepting[grammar.root] and not grammar.is_final[grammar.root] and grammar.forced_length.tolist() == [0, 0, 0]
+    assert grammar.is_accepting[grammar.root] and not grammar.must_end[grammar.root] and grammar.forced_length.tolist() == [0, 0, 0]
     for string in ("", " left", "aa 7 left", "aa 7<|end|>"):
         assert text.parse(grammar, grammar.root, as_text(text.token_ids(SMALL, string))) == (0, True)
     for string in ("b", "a<|end|>a", "a<|end|><|end|>"):
@@ -214,7 +214,7 @@ def test_free_text_with_a_stop():
 def test_free_text_that_only_its_budget_ends():
     grammar = text.any_text(SMALL, ["a"], stop=False)
     assert STOP not in grammar.candidates and grammar.forced_length.tolist() == [0, 0], "one symbol again and again is not forced"
-    assert grammar.is_accepting[grammar.root] and not grammar.is_final.any()
+    assert grammar.is_accepting[grammar.root] and not grammar.must_end.any()
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -275,7 +275,7 @@ def test_free_is_the_same_automaton_without_a_mask():
         assert found.tolist() == [edges.get(token, 0) for token in everything.tolist()], "an illegal token leads to the dead state"
     assert text.follow(unmasked, unmasked.root, jnp.int32(10**6)) == text.follow(unmasked, unmasked.root, jnp.int32(-1)) == 0
     assert not unmasked.forced_length.any() and (unmasked.forced_state == np.arange(len(grammar.choice))).all()
-    np.testing.assert_array_equal(unmasked.is_final, grammar.is_final)
+    np.testing.assert_array_equal(unmasked.must_end, grammar.must_end)
     for string in SETS[4]:
         t = as_text(text.token_ids(SMALL, string))
         assert text.parse(unmasked, grammar.root, t) == text.parse(grammar, grammar.root, t) == (SETS[4].index(string), True)
