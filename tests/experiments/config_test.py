@@ -84,7 +84,7 @@ WRONG = [
     ("ledger", "environment.num_hops=2", "agent.use_tools.max_calls"),
     ("mastermind", "agent=act(time_limit=8, information_bonus=1.0), attempts(2)", "paid for again in every attempt"),
     ("corridor", "agent.remember.budget=0", "agent.remember.budget >= 1"),
-    ("corridor", "agent=act(), remember(), attempts(2, memory=history())", "History keeps the whole context"),
+    ("corridor", "agent=act(), remember(), attempts(2, memory=history())", "history keeps the whole context"),
     ("number_guess", "agent.act.information_bonus=1.0", "agent.act.information_bonus=0"),
     ("number_guess", "agent=act(time_limit=10), token_cost(thinking=1.0)", "did you mean think?"),
     ("number_guess", "agent=act(time_limit=10), token_cost()", "give a kind of segment a cost"),
