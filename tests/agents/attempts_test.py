@@ -216,10 +216,10 @@ def test_adapt_passes_through():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Attempts(0), r"set Attempts\.num_attempts >= 1"),
+        (lambda: Attempts(0), r"Attempts\.num_attempts is 0; set it >= 1"),
         (lambda: Attempts(2.0), r"Attempts\.num_attempts is 2\.0; set it to a whole number"),
         (lambda: Attempts(1, tiny.NOTE), r"set Attempts\.num_attempts >= 2, or memory=Nothing\(\)"),
-        (lambda: Attempts(2, discount=1.5), r"Attempts\.discount is 1\.5, .* between 0 and 1"),
+        (lambda: Attempts(2, discount=1.5), r"Attempts\.discount is 1\.5; set it between 0 and 1"),
         (lambda: Attempts(2, "history"), r"Attempts\.memory is 'history'; set it to Nothing\(\)"),
         (lambda: Attempts(2, History), r"Attempts\.memory is .*; set it to Nothing\(\)"),
         (lambda: Window(0), r"set Window\.num_tokens >= 1"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -276,8 +277,11 @@ def test_a_run_that_is_stopped_anywhere_goes_on_as_if_it_had_not_been(tmp_path, 
         checkpoints = Checkpoints(tmp_path)
         like = jax.eval_shape(then.init, jax.random.key(0))
         state = wanted[0] if stops else checkpoints.restore(like)
-        options = {"checkpoints": checkpoints, "checkpoint_every": 100, "observers": [observe]}
-        state = training.run(update, state, total, should_stop=lambda stops=stops: stops and len(told) == stopped_at, **options)
+        options = {"checkpoints": checkpoints, "checkpoint_every": 100, "callbacks": [observe]}
+        asked = itertools.count(1)  # after each update
+        state = training.run(
+            update, state, total, should_stop=lambda stops=stops, asked=asked: stops and next(asked) == stopped_at, **options
+        )
         checkpoints.close()
         assert int(state.step) == (stopped_at if stops else total)
     assert bits(state) == bits(wanted[-1])
