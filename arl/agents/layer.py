@@ -80,6 +80,11 @@ def make_agent(task: Task, layers: Sequence[Layer]) -> Interaction:
     Raises:
       ArlError: if the layers do not fit each other or the task.
     """
+    if not isinstance(task, Task):
+        do = "give its task, config.make(arl.load_tokenizer())" if hasattr(task, "make") else "give an arl.Task"
+        raise ArlError(f"{type(task).__name__} is no task; {do}")
+    if not isinstance(layers, Sequence):
+        raise ArlError(f"layers is {layers!r}; give a list of layers, such as [Act(), Attempts(4)]")
     layers = tuple(layers)
     for layer in layers:
         if not isinstance(layer, Layer):
@@ -93,6 +98,10 @@ def make_agent(task: Task, layers: Sequence[Layer]) -> Interaction:
     interaction: Any = None
     for layer in layers:
         interaction = layer.wrap(interaction, task)
+        if not isinstance(interaction, Interaction):
+            raise ArlError(
+                f"wrap of the layer {layer.label} returns a {type(interaction).__name__}; return agents.extend(inner, self, ...)"
+            )
     return interaction._replace(task=task)
 
 

@@ -6,6 +6,9 @@ from arl.types import Size
 def insert_before_turn(size: Size, *, segments: int, tokens: int, read: int, written: int) -> Size:
     """Returns the size of an episode in which other segments come before each turn.
 
+    Nothing comes before the text of a truncated turn, with which an episode ends: a layer that makes that longer too adds its tokens once
+    more to `Size.episode`.
+
     Args:
       size: size of the inner interaction.
       segments: most segments before a turn.

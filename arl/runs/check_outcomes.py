@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl.runs.check_functions import compiled
-from arl.task import Task
+from arl.task import Bounds, Task
 from arl.training.evaluation import mutual_information
 from arl.types import ArlError
 
@@ -77,6 +77,8 @@ def check_bounds(task: Task, random: np.ndarray, expert: np.ndarray) -> None:
     if task.bounds is None:
         return
     bounds: Any = task.bounds(task.limits)
+    if not isinstance(bounds, Bounds):
+        raise ArlError(f"Task.bounds returns a {type(bounds).__name__}; return an arl.Bounds(random, optimal)")
     low, high = float(bounds.random), float(bounds.optimal)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ArlError(f"Task.bounds are {low:g} for random and {high:g} for optimal actions; make both finite numbers")

@@ -30,6 +30,8 @@ def check(checked: Any, *, key: jax.Array | None = None, num_episodes: int = 64)
     Raises:
       ArlError: if something is broken.
     """
+    if key is not None and not (isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise ArlError(f"the key is {key!r}; give a random key, such as jax.random.key(1)")
     key_task, key_agent = jax.random.split(jax.random.key(0) if key is None else key)
     if num_episodes < 8:
         raise ArlError(f"{num_episodes} episodes show too little; set num_episodes >= 8")

@@ -88,6 +88,11 @@ def make_experiment(
     rollout.check_rollout(agent, filled, vocab_size)
     if isinstance(policy, str):
         policy = models.make_policy(models.preset(policy, vocab_size, **{"context_length": filled.context_length, **(model or {})}))
+    elif isinstance(policy, Policy) and policy.vocab_size < vocab_size:
+        raise ArlError(
+            f"a policy for {policy.vocab_size} tokens cannot read those of a tokenizer with {vocab_size}; set "
+            f"ModelConfig.vocab_size={vocab_size}"
+        )
     parts, warm_start = (agent, policy, filled), None
     learner = training.make_learner(*parts, config.learner, first_step=config.warm_start, layout=layout, **options)
     if config.warm_start:

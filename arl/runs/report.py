@@ -2,12 +2,16 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import pathlib
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from arl import training
@@ -19,28 +23,55 @@ from arl.runs.plots import learning_curve
 from arl.runs.progress import reporting
 from arl.runs.transcript import add_section, typical_episodes
 from arl.training import evaluation
+from arl.types import Interaction, Segment, Text
 
 EVALUATIONS = "evaluations.jsonl"
 
 
-def describe(experiment: Experiment, policy: str) -> dict[str, Any]:
+def describe(experiment: Experiment, policy: str, options: dict[str, Any]) -> dict[str, Any]:
     """Returns the content of a run's `config.json` without the seed: what tells it from other runs.
 
     Args:
       experiment: the training.
       policy: words for the policy, such as the name of its preset.
+      options: the caller's estimator, writer and so on, by name.
     """
-    grammar, digest = experiment.interaction.grammar, hashlib.sha256()
-    for part in (grammar.token, grammar.next_state, grammar.interval, grammar.mask):
-        digest.update(np.ascontiguousarray(part).tobytes())
+    agent = experiment.interaction
     return {
         "name": experiment.name,
-        "agent": [repr(layer) for layer in experiment.interaction.layers],
-        "size": list(experiment.interaction.size),
-        "grammar": digest.hexdigest()[:16],
+        "agent": [repr(layer) for layer in agent.layers],
+        "size": list(agent.size),
+        "program": _digest(agent, training.curriculum_at(experiment.config.learner.schedules, 0.0)),
         "policy": policy,
+        "options": {name: _source(value) for name, value in options.items()},
         **json.loads(json.dumps(dataclasses.asdict(experiment.config))),
     }
+
+
+def _digest(agent: Interaction, curriculum: Any) -> str:
+    """Returns a hash of an agent as a program: its grammar, and the operations and constants of `start` and `advance`."""
+    digest, key = hashlib.sha256(), jax.eval_shape(jax.random.key, 0)
+    state, _ = jax.eval_shape(agent.start, key, curriculum)
+    number, ids = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((agent.size.written,), jnp.int32)
+    segment = Segment(Text(ids, number), number, jax.ShapeDtypeStruct((), jnp.bool_))
+    for function, arguments in ((agent.start, (key, curriculum)), (agent.advance, (key, curriculum, state, segment))):
+        program = jax.make_jaxpr(function)(*arguments)
+        digest.update(re.sub(r"0x[0-9a-f]+", "", str(program)).encode())  # without addresses
+        for constant in program.consts:
+            digest.update(np.asarray(constant).tobytes())
+    for part in (agent.grammar.token, agent.grammar.next_state, agent.grammar.interval, agent.grammar.mask):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _source(value: Any) -> str:
+    """Returns the name of a function, or of the type of something else, with a hash of its source if there is one."""
+    named = value if hasattr(value, "__qualname__") else type(value)
+    try:
+        digest = f" {hashlib.sha256(inspect.getsource(named).encode()).hexdigest()[:16]}"
+    except (OSError, TypeError):
+        digest = ""
+    return f"{named.__module__}.{named.__qualname__}{digest}"
 
 
 def optimum(kind: str) -> str:
@@ -139,8 +170,8 @@ def finish(
     with reporting("evaluating") as report:
         evaluated = evaluate_agent(experiment, variables, seed, config.evaluation, report)
     lines = training.read_metrics(output / "metrics.jsonl")
-    on_the_way = training.read_metrics(output / EVALUATIONS)
-    best = max(on_the_way, key=lambda line: line["score"])
+    on_the_way = training.read_metrics(output / EVALUATIONS) if (output / EVALUATIONS).exists() else []
+    best = max(on_the_way, key=lambda line: line["score"], default={})
     own = {name: about[name] for name in ("seconds", "devices")}
     summary = {
         "preset": experiment.name,

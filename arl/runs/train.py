@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -71,7 +72,7 @@ def train(
     name: str = "agent",
     layout: Layout | None = None,
     minutes: float | None = None,
-    observers: Callable[[int], Sequence[Observer]] = lambda seed: (),
+    observers: Sequence[Observer] | Callable[[int], Sequence[Observer]] = (),
     **options: Any,
 ) -> Any:
     """Trains and evaluates an agent; the same call resumes a run that was stopped, and returns one that is finished.
@@ -89,7 +90,7 @@ def train(
       name: name for titles.
       layout: how lanes and weights are divided among devices; None divides lanes among all devices, or seeds if there are several.
       minutes: time limit, at which it stops with everything saved; None for none.
-      observers: `seed -> observers` that follow the training as well, such as a `Tracker`.
+      observers: what else follows the training, such as a `Tracker`; for several seeds a function `seed -> observers`.
       **options: `writer`, `estimator`, `optimizer` and so on, as `arl.training.make_learner` takes them.
 
     Returns:
@@ -100,15 +101,54 @@ def train(
       TrainingError: if the training cannot go on, such as after a metric that is not finite.
       CheckpointError: if a checkpoint cannot be written or read.
     """
-    seeds, config = (seed,) if isinstance(seed, int) else tuple(seed), config or TrainConfig()
+    seeds, config = _checked_seeds(seed), config or TrainConfig()
     check_types(agent, config)
+    _check_options(output, minutes, options)
+    observers_of = _observers(observers, len(seeds))
     check_custom(agent)
     if layout is None:
         layout = Layout(devices.make_mesh(None, config.learner.blocks)) if len(seeds) == 1 else programs.seeds_layout()
     experiment = make_experiment(agent, policy, config, name=name, layout=layout, **options)
-    record = report.describe(experiment, policy if isinstance(policy, str) else "given")
-    runs = run(experiment, seeds, pathlib.Path(output), record, minutes=minutes, observers=observers)
-    return runs[0] if isinstance(seed, int) else runs
+    record = report.describe(experiment, policy if isinstance(policy, str) else "given", options)
+    runs = run(experiment, seeds, pathlib.Path(output), record, minutes=minutes, observers=observers_of)
+    return runs if isinstance(seed, Sequence) else runs[0]
+
+
+def _checked_seeds(seed: Any) -> tuple[int, ...]:
+    """Returns the seeds as a tuple; raises `ArlError` if one is none."""
+    found = []
+    for each in seed if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed]:
+        if not isinstance(each, int | np.integer) or isinstance(each, bool) or not 0 <= each < 2**31:
+            raise ArlError(f"the seed is {each!r}; give a whole number from 0 to {2**31 - 1}, or a list of them")
+        found.append(int(each))
+    return tuple(found)
+
+
+def _check_options(output: Any, minutes: Any, options: dict[str, Any]) -> None:
+    """Raises `ArlError` if an argument of `train` cannot be used."""
+    if not isinstance(output, str | pathlib.Path) or not str(output):
+        raise ArlError(f"output is {output!r}; give the path of a folder")
+    if minutes is not None and not (isinstance(minutes, int | float) and minutes > 0):
+        raise ArlError(f"minutes is {minutes!r}; give a number above 0, or None for no limit")
+    known = [name for name, each in inspect.signature(training.make_learner).parameters.items() if each.kind == each.KEYWORD_ONLY]
+    known = [name for name in known if name not in ("first_step", "layout")]
+    if unknown := [name for name in options if name not in known]:
+        raise ArlError(f"train has no argument {unknown[0]!r}; beside those of its signature it takes {', '.join(known)}")
+    optimizer = options.get("optimizer")
+    if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise ArlError(f"the optimizer is {optimizer!r}; give one of optax, such as optax.adam(1e-3)")
+
+
+def _observers(observers: Any, num_seeds: int) -> Callable[[int], Sequence[Observer]]:
+    """Returns `seed -> observers`; raises `ArlError` if something else is given."""
+    if callable(observers) and not isinstance(observers, type):
+        return observers
+    given: list[Any] = list(observers) if isinstance(observers, Sequence) else [observers]
+    if wrong := [each for each in given if not isinstance(each, Observer)]:
+        raise ArlError(f"{wrong[0]!r} is no observer; give a list of arl.Observer, or a function seed -> list")
+    if given and num_seeds > 1:
+        raise ArlError("each seed needs observers of its own; give a function seed -> list of observers")
+    return lambda seed: given
 
 
 def run(
@@ -211,7 +251,13 @@ def _learn(
         for each in recorders:
             each.begin(first)
         compiled = [part.lower().compile() for part in traced]
-        should_stop = lambda: stop_requested() or is_late()
+        stops: list[bool] = []
+
+        def should_stop() -> bool:
+            if stop_requested() or is_late():
+                stops.append(True)
+            return bool(stops)
+
         update = functools.partial(
             training.run,
             training.in_turn(config.warm_start, compiled[0], compiled[-1]),
@@ -222,7 +268,7 @@ def _learn(
         )
         for until in config.evaluation_updates:
             state = update(state, until)  # does nothing if the run was resumed after that update
-            if state.num_updates < until or stop_requested():
+            if stops or stop_requested():
                 break
             if state.num_updates == until:
                 with progress.aside("evaluating"):

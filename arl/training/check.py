@@ -1,5 +1,6 @@
 """Checks that the arguments of `make_learner` fit together, when it is called and when a user's function is traced."""
 
+import inspect
 from typing import Any
 
 import jax
@@ -57,6 +58,11 @@ def check_estimator(rollout_config: RolloutConfig, config: LearnerConfig, estima
         raise ArlError(
             f"estimator is {_described(estimator)}; give a function (trajectory, reward, config) -> Credit, or set LearnerConfig.credit"
         )
+    if estimator is not None:
+        try:
+            inspect.signature(estimator).bind(None, None, config)
+        except TypeError as error:
+            raise ArlError(f"the estimator does not take (trajectory, reward, config): {error}; give it these three arguments") from None
     by_name = {f"rules.{kind}.estimator": rule.estimator for kind, rule in config.rules.items() if rule.estimator}
     by_name |= {} if estimator else {"credit": config.credit}
     for field, name in by_name.items():

@@ -175,7 +175,7 @@ def check_config(config: LearnerConfig) -> None:
     if config.num_lanes % unit:
         raise ArlError(
             f"{config.num_lanes} lanes cannot be cut into {config.minibatches} minibatches of microbatches of {config.microbatch}; "
-            f"set LearnerConfig.num_lanes to a multiple of {unit}"
+            f"set LearnerConfig.num_lanes to a multiple of {unit}, or microbatch lower"
         )
     if config.microbatch % config.blocks:
         raise ArlError(

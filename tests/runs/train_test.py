@@ -81,13 +81,22 @@ def test_another_call_is_refused_its_folder(finished, change):
 
 
 def test_another_agent_is_refused_its_folder(finished):
+    other = TASK._replace(
+        bounds=None,
+        environment=TASK.environment._replace(step=lambda key, state, action: halved(TASK.environment.step(key, state, action))),
+    )
+    halved = lambda made: (made[0], made[1]._replace(reward=0.5 * made[1].reward))
+    with pytest.raises(arl.ArlError, match="holds a run of another config or seed .program is "):  # the same texts, and other rewards
+        arl.train(arl.make_agent(other, [Act(), Attempts(2)]), tiny.model(), CONFIG, output=finished.output, name="guesser")
+    with pytest.raises(arl.ArlError, match="options"):
+        train(finished.output, name="guesser", estimator=arl.training.ESTIMATORS["monte_carlo"].estimate)
     for task, layers in ((TASK, [Act(), Attempts(3)]), (arl.envs.NumberGuess(num_numbers=4).make(tiny.TOKENIZER), [Act(), Attempts(2)])):
         with pytest.raises(arl.ArlError, match="holds a run of another config or seed"):
             arl.train(arl.make_agent(task, layers), tiny.model(), CONFIG, output=finished.output, name="guesser")
 
 
 def test_a_run_that_is_out_of_time_goes_on_as_if_it_had_not_been_stopped(finished, tmp_path):
-    stopped = train(tmp_path, name="guesser", minutes=0.0)
+    stopped = train(tmp_path, name="guesser", minutes=1e-9)
     assert stopped.num_updates == 1 and stopped.summary == {} and "run it again to go on from there" in str(stopped)
     whole = train(tmp_path, name="guesser", minutes=60.0)
     assert same(whole.variables, finished.variables)
@@ -156,7 +165,7 @@ class TestSeveralSeeds:
     @pytest.fixture(scope="class")
     def runs(self, tmp_path_factory) -> tuple[arl.Run, ...]:
         folder = tmp_path_factory.mktemp("runs") / "seeds"
-        assert in_one_program(folder, (0, 1, 2), minutes=0.0)[2].num_updates == 1
+        assert in_one_program(folder, (0, 1, 2), minutes=1e-9)[2].num_updates == 1
         return in_one_program(folder, (0, 1, 2))
 
     def test_each_comes_to_what_it_comes_to_alone(self, runs, finished):
@@ -193,15 +202,44 @@ def test_what_is_of_others_is_checked_before_it_is_trained(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "options", "said"),
     [
-        (lambda: (agent()._replace(task=None),), "the agent has no task; make it by arl.make_agent"),
-        (lambda: (Act(),), "the agent has no task; make it by arl.make_agent"),
-        (lambda: (agent(), "7B"), "there is no model preset '7B'"),
-        (lambda: (agent(), "0.1M", arl.LearnerConfig()), "the config is a LearnerConfig; give an arl.TrainConfig"),
+        (lambda: (agent()._replace(task=None),), {}, "the agent has no task; make it by arl.make_agent"),
+        (lambda: (Act(),), {}, "the agent has no task; make it by arl.make_agent"),
+        (lambda: (agent(), "7B"), {}, "there is no model preset '7B'"),
+        (lambda: (agent(), small_policy()), {}, "a policy for 300 tokens cannot read those of a tokenizer with 512"),
+        (lambda: (agent(), "0.1M", arl.LearnerConfig()), {}, "the config is a LearnerConfig; give an arl.TrainConfig"),
+        (lambda: (agent(),), {"seed": 2**40}, "the seed is 1099511627776; give a whole number from 0 to 2147483647"),
+        (lambda: (agent(),), {"seed": (0, "a")}, "the seed is 'a'; give a whole number"),
+        (lambda: (agent(),), {"minutes": "5"}, "minutes is '5'; give a number above 0, or None"),
+        (lambda: (agent(),), {"minutes": 0}, "minutes is 0; give a number above 0, or None"),
+        (lambda: (agent(),), {"output": None}, "output is None; give the path of a folder"),
+        (lambda: (agent(),), {"observers": [print]}, "is no observer; give a list of arl.Observer"),
+        (lambda: (agent(),), {"observers": [arl.Observer()], "seed": (0, 1)}, "each seed needs observers of its own"),
+        (lambda: (agent(),), {"estmator": print}, "train has no argument 'estmator'; beside those of its signature it takes estimator, "),
+        (lambda: (agent(),), {"estimator": lambda trajectory, reward: None}, "the estimator does not take .trajectory, reward, config."),
+        (lambda: (agent(),), {"optimizer": "adam"}, "the optimizer is 'adam'; give one of optax"),
     ],
 )
-def test_wrong_arguments_are_one_sentence_and_leave_nothing(tmp_path, arguments, said):
+def test_wrong_arguments_are_one_sentence_and_leave_nothing(tmp_path, arguments, options, said):
     with pytest.raises(arl.ArlError, match=said):
-        arl.train(*arguments(), output=tmp_path / "run")
+        arl.train(*arguments(), **{"output": tmp_path / "run", **options})
     assert not (tmp_path / "run").exists()
+
+
+def small_policy() -> arl.Policy:
+    return arl.make_policy(arl.models.preset("0.1M", 300))
+
+
+def test_an_agent_is_made_of_a_task_and_a_list_of_layers():
+    with pytest.raises(arl.ArlError, match="NumberGuess is no task; give its task, config.make"):
+        arl.make_agent(arl.envs.NumberGuess(), [Act()])
+    with pytest.raises(arl.ArlError, match="layers is Act.*; give a list of layers"):
+        arl.make_agent(TASK, Act())
+
+    class Lost(arl.Layer):
+        def wrap(self, inner, task):
+            return None
+
+    with pytest.raises(arl.ArlError, match="wrap of the layer lost returns a NoneType; return agents.extend"):
+        arl.make_agent(TASK, [Act(), Lost()])
