@@ -32,12 +32,7 @@ def ablate(assignments: list[str]) -> int | None:
 
     if ROW.value not in ROWS:
         raise main.UsageError(f"there is no row {ROW.value!r}; {nearest(ROW.value, ROWS)}")
-    if wrong := [seed for seed in SEEDS.value if not seed.isdigit()]:
-        raise main.UsageError(f"{wrong[0]!r} is no seed; set --seeds to whole numbers, such as 0,1,2")
-    if len(SEEDS.value) == 0:
-        raise main.UsageError("a row without seeds has no runs; set --seeds to whole numbers, such as 0,1,2")
-    if len(set(SEEDS.value)) < len(SEEDS.value):
-        raise main.UsageError("a seed stands twice in --seeds; name each once")
+    main.read_seeds(SEEDS.value)
     folder = pathlib.Path(OUTPUT.value) / ROW.value
     runs = {preset: [folder / f"{preset}-{seed}" for seed in SEEDS.value] for preset in ROWS[ROW.value]}
     _check_folders(runs, assignments)

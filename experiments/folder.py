@@ -19,7 +19,10 @@ def read(path: pathlib.Path) -> tuple[Config, int | list[int] | None]:
     if "preset" not in values:
         raise ArlError(f"{path} is of a run of arl.train, which only the same call opens; call it again, or name another folder")
     seed = values.pop("seed", None)
-    return from_dict(values), seed
+    try:
+        return from_dict(values), seed
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ArlError(f"{path} is damaged ({error}); restore it, or name another folder") from error
 
 
 def check(output: pathlib.Path, expected: dict) -> None:

@@ -74,6 +74,25 @@ def run(body: Callable[[list[str]], int | None], *, takes_config: bool = False) 
         raise
 
 
+def read_seeds(words: list[str]) -> list[int]:
+    """Returns the seeds of a flag.
+
+    Args:
+      words: values of the flag.
+
+    Raises:
+      UsageError: if one is no seed, or stands there twice, or there is none.
+    """
+    is_seed = lambda word: word.isascii() and word.isdigit() and int(word) < 2**31
+    if wrong := [word for word in words if not is_seed(word)]:
+        raise UsageError(f"{wrong[0]!r} is no seed; set --seeds to whole numbers below {2**31}, such as 0,1,2")
+    if not words:
+        raise UsageError("--seeds is empty; set it to whole numbers, such as 0,1,2")
+    if len({int(word) for word in words}) < len(words):
+        raise UsageError("a seed stands twice in --seeds; name each once")
+    return [int(word) for word in words]
+
+
 def _meant(flag: str) -> str:
     """Returns a hint for an unknown flag that has the name of a config field; empty if no field has it."""
     from experiments import config

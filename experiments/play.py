@@ -108,7 +108,7 @@ def _ask(here: "Live") -> "Live | None":
     by_name |= {text.strip(): text for text in legal}
     while True:
         try:
-            said = input("> ")
+            said = input("> ").encode(errors="ignore").decode()  # what is no text is left out
         except EOFError:
             said = "q"
         if not sys.stdin.isatty():
@@ -146,7 +146,7 @@ def _mean_return(step: int) -> str:
 
     path = pathlib.Path(RUN.value) / "summary.json"
     summary = read_json(path) if path.exists() else {}
-    if summary.get("updates") != step:
+    if summary.get("updates") != step or "return_interval" not in summary:
         return ""
     return f"\non average held-out episodes return {summary['return']:.2f} ± {summary['return_interval']:.2f}"
 

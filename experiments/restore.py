@@ -38,7 +38,7 @@ def restore(folder: str, step: int | None = None, best: bool = False) -> Run:
     if not folder or not path.is_file():
         raise main.UsageError(f"there is no run in {folder or 'a folder without a name'}; name the --output of a training with --run")
     config, seed = folder_of_run.read(path)
-    if isinstance(seed, list):
+    if isinstance(seed, list) and seed:
         raise main.UsageError(
             f"{folder} holds the runs of several seeds; name one of their folders, such as {path.parent / f'seed-{seed[0]}'}"
         )

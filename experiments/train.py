@@ -70,13 +70,15 @@ def _seeds() -> list[int]:
     """Returns the seeds of the flags."""
     if SEEDS.value is None:
         return [SEED.value]
-    if wrong := [seed for seed in SEEDS.value if not seed.isdigit()]:
-        raise main.UsageError(f"{wrong[0]!r} is no seed; set --seeds to whole numbers, such as 0,1,2")
-    seeds = [int(seed) for seed in SEEDS.value]
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise main.UsageError("a seed stands twice in --seeds, or none; name each once, as in 0,1,2")
+    if SEED.present:
+        raise main.UsageError("--seed and --seeds are both given; leave one out")
+    seeds = main.read_seeds(SEEDS.value)
     if len(seeds) > 1 and (FSDP.value > 1 or TENSOR.value > 1):
         raise main.UsageError("devices divide several seeds, and not their weights; leave out --fsdp and --tensor, or train one seed")
+    if len(seeds) > 1 and DEVICES.value and len(seeds) % DEVICES.value:
+        raise main.UsageError(
+            f"{len(seeds)} seeds do not divide among {DEVICES.value} devices; set --devices to a divisor, or leave it out"
+        )
     return seeds
 
 

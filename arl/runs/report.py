@@ -34,7 +34,7 @@ def describe(experiment: Experiment, policy: str, options: dict[str, Any]) -> di
     Args:
       experiment: the training.
       policy: words for the policy, such as the name of its preset.
-      options: the caller's estimator, writer and so on, by name.
+      options: the caller's estimator, writer and so on, by name, None for those that are not given.
     """
     agent = experiment.interaction
     return {
@@ -65,7 +65,9 @@ def _digest(agent: Interaction, curriculum: Any) -> str:
 
 
 def _source(value: Any) -> str:
-    """Returns the name of a function, or of the type of something else, with a hash of its source if there is one."""
+    """Returns the name of a function, or of the type of something else, with a hash of its source if there is one; "" for None."""
+    if value is None or isinstance(value, int | float):
+        return "" if value is None else repr(value)
     named = value if hasattr(value, "__qualname__") else type(value)
     try:
         digest = f" {hashlib.sha256(inspect.getsource(named).encode()).hexdigest()[:16]}"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,8 @@ from arl.runs.progress import Progress, reporting
 from arl.runs.recorder import Recorder
 from arl.training import Layout, TrainState
 from arl.types import ArlError, Interaction
+
+OPTIONS = ("estimator", "optimizer", "curriculum", "importance_cap", "writer")  # arguments of `make_learner` that `train` passes on
 
 
 def check_custom(agent: Interaction) -> None:
@@ -109,7 +110,7 @@ def train(
     if layout is None:
         layout = Layout(devices.make_mesh(None, config.learner.blocks)) if len(seeds) == 1 else programs.seeds_layout()
     experiment = make_experiment(agent, policy, config, name=name, layout=layout, **options)
-    record = report.describe(experiment, policy if isinstance(policy, str) else "given", options)
+    record = report.describe(experiment, policy if isinstance(policy, str) else "given", {name: options.get(name) for name in OPTIONS})
     runs = run(experiment, seeds, pathlib.Path(output), record, minutes=minutes, observers=observers_of)
     return runs if isinstance(seed, Sequence) else runs[0]
 
@@ -130,10 +131,8 @@ def _check_options(output: Any, minutes: Any, options: dict[str, Any]) -> None:
         raise ArlError(f"output is {output!r}; give the path of a folder")
     if minutes is not None and not (isinstance(minutes, int | float) and minutes > 0):
         raise ArlError(f"minutes is {minutes!r}; give a number above 0, or None for no limit")
-    known = [name for name, each in inspect.signature(training.make_learner).parameters.items() if each.kind == each.KEYWORD_ONLY]
-    known = [name for name in known if name not in ("first_step", "layout")]
-    if unknown := [name for name in options if name not in known]:
-        raise ArlError(f"train has no argument {unknown[0]!r}; beside those of its signature it takes {', '.join(known)}")
+    if unknown := [name for name in options if name not in OPTIONS]:
+        raise ArlError(f"train has no argument {unknown[0]!r}; beside those of its signature it takes {', '.join(OPTIONS)}")
     optimizer = options.get("optimizer")
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise ArlError(f"the optimizer is {optimizer!r}; give one of optax, such as optax.adam(1e-3)")
@@ -142,7 +141,7 @@ def _check_options(output: Any, minutes: Any, options: dict[str, Any]) -> None:
 def _observers(observers: Any, num_seeds: int) -> Callable[[int], Sequence[Observer]]:
     """Returns `seed -> observers`; raises `ArlError` if something else is given."""
     if callable(observers) and not isinstance(observers, type):
-        return observers
+        return observers  # pyright: ignore[reportReturnType]
     given: list[Any] = list(observers) if isinstance(observers, Sequence) else [observers]
     if wrong := [each for each in given if not isinstance(each, Observer)]:
         raise ArlError(f"{wrong[0]!r} is no observer; give a list of arl.Observer, or a function seed -> list")
@@ -188,7 +187,10 @@ def run(
     try:
         if is_finished:
             print(f"{output} holds a finished run; remove it, or name another output, to train anew.", flush=True)
-            state, summaries = _restore(made, output), [folder.read_json(each / "summary.json") for each in outputs]
+            summaries = [folder.read_json(each / "summary.json") for each in outputs]
+            if damaged := [each for each, summary in zip(outputs, summaries) if "score" not in summary]:
+                raise ArlError(f"{damaged[0] / 'summary.json'} is damaged; restore it, or remove it to evaluate again")
+            state = _restore(made, output)
         else:
             evaluator = make_evaluator(experiment)
             recorders = [Recorder(experiment, seed, each, record, evaluator, observers) for seed, each in zip(seeds, outputs, strict=True)]

@@ -144,7 +144,8 @@ def _update_of(line: str) -> int | None:
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
     """Returns the whole lines of the metrics file at `path`."""
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if _update_of(line) is not None]
 
 
 @contextlib.contextmanager
