@@ -20,7 +20,7 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-fast notebooks lint format clean
+.PHONY: help train test test-fast notebooks docs lint format clean
 
 help: ## Say what can be made.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,13 @@ test-fast: $(INSTALLED) ## Run the quick tests on what JAX finds (a GPU, a TPU, 
 
 notebooks: $(INSTALLED) ## Execute the notebooks at full length, or those that ARGS names, and store what they print; about ten minutes.
 	@$(RUN) -m tests.colabs.notebooks $(ARGS)
+
+# Modules whose own names are in no package's list have pages too; the inner parts of `arl.runs` have none.
+REFERENCE := arl arl.training.config arl.training.credit arl.training.evaluation arl.training.loss arl.training.metrics \
+	'!arl[.]runs[.](board|check_|programs|progress|recorder)'
+
+docs: $(INSTALLED) ## Build the API reference from the docstrings, as HTML in build/docs.
+	@JAX_PLATFORMS=cpu $(RUN) -m pdoc --docformat=google --output-directory=build/docs $(REFERENCE)
 
 lint: $(INSTALLED) ## Check format, imports, likely bugs and types.
 	@failed=0; for check in "ruff format --check ." "ruff check ." "pyright --level error"; do $(RUN) -m $$check || failed=1; done; exit $$failed

@@ -52,7 +52,7 @@ setup(
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
         ],
-        "dev": ["pyright[nodejs]>=1.1.400,<1.2", "ruff>=0.9,<0.18"],
+        "dev": ["pdoc>=15,<17", "pyright[nodejs]>=1.1.400,<1.2", "ruff>=0.9,<0.18"],
         # Other implementations to compare with, in tests of parity and in benchmarks.
         "parity": ["accelerate>=1.4,<2", "datasets>=3,<6", "torch>=2.6,<3", "trl>=1.0,<2"],
     },

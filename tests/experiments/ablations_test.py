@@ -91,7 +91,7 @@ WRONG = [
     (["--row=memori"], "memory"),
     ([], "choose one of"),
     (["--row=memory", "--seeds=one"], "is no seed"),
-    (["--row=memory", "--seeds="], "no runs"),
+    (["--row=memory", "--seeds="], "is empty"),
     (["--row=memory", "--seeds=1,1"], "stands twice"),
     (["--row=memory", "--config.agent.nonsense=4"], "nonsense"),
 ]
