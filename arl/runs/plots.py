@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ def learning_curve(
     optimal: float | None,
     title: str,
     marks: dict[str, float],
+    evaluations: Sequence[tuple[int, float]] = (),
 ) -> None:
     """Draws the mean outcome of the episodes of each update, with the random and the optimal outcome.
 
@@ -28,6 +30,7 @@ def learning_curve(
       optimal: optimal outcome, or a bound; None if it is not known.
       title: title of the plot.
       marks: names and outcomes of evaluations, drawn at the right edge.
+      evaluations: updates and outcomes of the evaluations on the way.
     """
     values = np.asarray(outcomes, float)
     figure, axes = _between(random, optimal, title)
@@ -36,6 +39,8 @@ def learning_curve(
     axes.plot(updates, _smooth(values), color=COLORS[0], label="training")
     if first:
         axes.axvspan(0, first, color="tab:gray", alpha=0.1, label="imitating")
+    if evaluations:
+        axes.plot(*zip(*evaluations), color=COLORS[1], marker=".", linewidth=0.8, label="evaluations on the way")
     for (name, value), color in zip(marks.items(), itertools.cycle(COLORS[1:])):
         place, style = [first + len(values)], {"marker": "o", "clip_on": False, "linestyle": "none"}
         axes.plot(place, [value], color=color, label=f"{name} {value:.3g}", **style)
@@ -110,6 +115,7 @@ def _save(figure: Any, axes: Any, path: pathlib.Path) -> None:
     import matplotlib.pyplot as plt
 
     axes.margins(x=0.01)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)

@@ -195,7 +195,7 @@ def finish(
         report("the learning curve")
         for observer in observers:
             observer.evaluation(config.num_updates, summary)
-        _draw(output, lines, summary)
+        _draw(output, lines, on_the_way, summary)
     folder.write_json(output / "summary.json", summary)
     return summary
 
@@ -208,7 +208,7 @@ def _after_warm_start(experiment: Experiment, lines: list[dict]) -> dict[str, fl
     return {"normalised_score_after_warm_start": evaluation.normalised_score(outcome, experiment.bounds)}
 
 
-def _draw(output: pathlib.Path, lines: list[dict], summary: dict) -> None:
+def _draw(output: pathlib.Path, lines: list[dict], on_the_way: list[dict], summary: dict) -> None:
     """Draws the learning curve, with the evaluations as marks at its end."""
     random, optimal = summary.get("random"), summary.get("optimal")
     title, start, scale = f"outcome {summary['score']:.3g}", 0.0, 1.0
@@ -217,4 +217,6 @@ def _draw(output: pathlib.Path, lines: list[dict], summary: dict) -> None:
     title = f"{summary['preset']}, seed {summary['seed']}: {title}"
     marks = {ablation_label(ablation): start + scale * score for ablation, score in summary["ablations"].items()}
     outcomes = [line["return/outcome"] for line in lines[summary["warm_start"] :]]
-    learning_curve(output / "curve.png", outcomes, summary["warm_start"], random, optimal, title, {"evaluation": summary["score"], **marks})
+    evaluations = [(line["update"], line["score"]) for line in on_the_way]
+    marks = {"evaluation": summary["score"], **marks}
+    learning_curve(output / "curve.png", outcomes, summary["warm_start"], random, optimal, title, marks, evaluations)

@@ -90,7 +90,7 @@ def train(
       seed: seed of all random numbers; several are trained in one program, with the results of training alone, up to rounding.
       name: name for titles.
       layout: how lanes and weights are divided among devices; None divides lanes among all devices, or seeds if there are several.
-      minutes: time limit, at which it stops with everything saved; None for none.
+      minutes: time limit, at which it stops with everything saved, after one update at least; None for none.
       observers: what else follows the training, such as a `Tracker`; for several seeds a function `seed -> observers`.
       **options: `writer`, `estimator`, `optimizer` and so on, as `arl.training.make_learner` takes them.
 
@@ -275,7 +275,7 @@ def _learn(
             if state.num_updates == until:
                 with progress.aside("evaluating"):
                     found = [each.evaluate(programs.of_seed(state, index, len(recorders))) for index, each in enumerate(recorders)]
-                for said in found:
+                for said in found if until < config.num_updates else ():  # after the last update the final evaluation says more
                     progress.say(said)
         return state, progress.seconds()
 

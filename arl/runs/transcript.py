@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from arl.types import Interaction, Kind, Trajectory
+from arl.types import Grammar, Interaction, Kind, Trajectory
 
 READ, WROTE = "read", "wrote"
 MARGIN = 14  # columns, for the names of segments
@@ -27,7 +27,7 @@ def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lan
     """
     found: list[dict[str, Any]] = []
     say = lambda token: tokenizer.decode([int(token)], skip_special_tokens=False)
-    own_length = 0  # sampled tokens that come next in the trajectory, as the model reads what it wrote
+    own_length = 0  # tokens of a segment that come next in the trajectory, as the model reads what it wrote
     for slot in np.flatnonzero(np.asarray(trajectory.token_kind[lane]) > 0):
         kind = Kind(int(trajectory.token_kind[lane, slot]))
         resets_context = slot > 0 and int(trajectory.context_start[lane, slot]) == slot
@@ -46,8 +46,8 @@ def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lan
             own_length = 0
         elif own_length:
             own_length -= 1
-        else:  # forced by the grammar, at the beginning of a segment or after a token that was sampled
-            if not found or found[-1]["who"] != WROTE or found[-1]["kind"] != kind.name:
+        else:  # forced by the grammar at the beginning of a segment
+            if not found or found[-1]["who"] != WROTE or found[-1]["is_over"]:
                 found.append(_segment(kind, trajectory.attempt[lane, slot]))
             found[-1]["tokens"].append((say(trajectory.token[lane, slot]), None))
         if trajectory.is_sampled[lane, slot]:
@@ -55,11 +55,20 @@ def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lan
                 found.append(_segment(Kind(int(trajectory.kind[lane, slot])), trajectory.attempt[lane, slot]))
             probability = float(np.exp(trajectory.log_prob[lane, slot]))
             found[-1]["tokens"].append((say(trajectory.sampled[lane, slot]), probability))
-            own_length = 1
+            forced = _forced(interaction.grammar, int(trajectory.state[lane, slot]), int(trajectory.sampled[lane, slot]))
+            found[-1]["tokens"] += [(say(each), None) for each in forced]
+            own_length = 1 + len(forced)
             if trajectory.ends_segment[lane, slot]:
                 reward = sum(float(np.asarray(part)[lane, slot]) for part in trajectory.reward)
                 found[-1] |= {"is_over": True, "reward": reward, "is_legal": bool(trajectory.is_legal[lane, slot])}
     return found
+
+
+def _forced(grammar: Grammar, state: int, token: int) -> list[int]:
+    """Returns the ids of the tokens that the grammar forces after one that was sampled in a state."""
+    edge = np.flatnonzero((grammar.token[state] == token) & (grammar.next_state[state] > 0))
+    after = grammar.next_state[state, edge[0]] if edge.size else grammar.mask_state[state]
+    return grammar.forced[after][: grammar.forced_length[after]].tolist()
 
 
 def _segment(kind: Kind, attempt: Any) -> dict[str, Any]:

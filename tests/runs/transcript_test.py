@@ -49,15 +49,15 @@ def test_tokens_that_the_grammar_forces_at_the_beginning_are_told():
     words = [" up left:", " up right:"]
     walk = tiny.make_walk(2)._replace(grammar=text.legal_strings(tiny.TOKENIZER, words), legal=lambda state: jnp.ones(2, bool))
     agent = tiny.make(walk, Act(), Think(2, tiny.SYMBOLS, stop=False))
-    shape = tiny.config(agent)
+    shape, params = tiny.config(agent), tiny.params()
     lanes = rollout.start_lanes(agent, {}, shape, *tiny.keys(2))
-    _, trajectory, _ = jax.jit(lambda lanes: rollout.roll_out(agent, tiny.model(), shape, tiny.params(), {}, lanes))(lanes)
+    _, trajectory, _ = jax.jit(lambda lanes: rollout.roll_out(agent, tiny.model(), shape, params, {}, lanes))(lanes)
     wrote = [event for event in events(agent, tiny.TOKENIZER, jax.device_get(trajectory), 0) if event["who"] == "wrote"]
     assert [event["kind"] for event in wrote] == ["THINK", "ACTION"] * 2
     for event in wrote[1::2]:
         (first, forced), (_, drawn), *_ = event["tokens"]
         assert first == " up" and forced is None and 0 < drawn < 1
-    assert wrote[1]["tokens"][2:] == [(":", None)], "after the last action nothing is read any more"
+        assert event["tokens"][2:] == [(":", None)], "also after the last action, where nothing is read any more"
 
 
 def test_roles_tell_how_sure_the_model_was():
