@@ -545,9 +545,9 @@ def test_a_model_that_copies_walks_the_corridor_in_a_cache_shorter_than_it(notes
     [
         (dict(num_notes=0), "Remember.num_notes >= 1"),
         (dict(budget=0), "Remember.budget >= 1"),
-        (dict(every=0), "Remember.every to at least 1 and below 3"),
-        (dict(every=3), "Remember.every to at least 1 and below 3"),
-        (dict(ask=""), "set Remember.ask"),
+        (dict(every=0), "set it to at least 1 and below 3"),
+        (dict(every=3), "set it to at least 1 and below 3"),
+        (dict(ask=""), "Remember.ask is empty"),
         (dict(symbols=("not one token",)), "must be one token"),
     ],
 )
