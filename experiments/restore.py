@@ -53,4 +53,4 @@ def restore(folder: str, step: int | None = None, best: bool = False) -> Run:
         state = checkpoints.restore(jax.eval_shape(experiment.learner.init, jax.random.key(seed)), step)
     finally:
         checkpoints.close()
-    return Run(experiment, seed, int(state.step), state.variables)
+    return Run(experiment, seed, state.num_updates, state.variables)

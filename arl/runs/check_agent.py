@@ -9,7 +9,7 @@ import numpy as np
 
 from arl import text
 from arl.runs import check_texts as texts
-from arl.runs.check_functions import check_array, check_form, compiled, describe_array, trace
+from arl.runs.check_functions import check_array, check_form, compiled, describe_array, run_twice, trace
 from arl.runs.check_laws import Told, broken_laws, exceeded_sizes
 from arl.runs.check_rewards import check_rewards
 from arl.types import AgentState, ArlError, Curriculum, Interaction, Kind, Reward, Segment, Text, Turn, select
@@ -69,9 +69,7 @@ def check_forms(agent: Interaction, curriculum: Curriculum) -> None:
     Raises:
       ArlError: if one cannot be traced, is not pure, reads what no schedule declares, or returns anything but it should.
     """
-    key, size = jax.random.key(0), agent.size
-    said = Text(jax.ShapeDtypeStruct((size.written,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32))
-    segment = Segment(said, jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool_))
+    key, segment = jax.random.key(0), segment_like(agent)
     try:
         state, turn = _pair(trace("start", agent.start, key, curriculum), "start")
         _check_turn(agent, turn, "start")
@@ -93,6 +91,12 @@ def check_forms(agent: Interaction, curriculum: Curriculum) -> None:
     for kind, expert in agent.experts.items():
         who = f"the expert of {Kind(kind).name}"
         text.checked(trace(who, expert, key, state, jax.ShapeDtypeStruct((), jnp.int32)), who)
+
+
+def segment_like(agent: Interaction) -> Segment:
+    """Returns shapes and types of a segment of an `agent`, with ids `[size.written]`."""
+    said = Text(jax.ShapeDtypeStruct((agent.size.written,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32))
+    return Segment(said, jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool_))
 
 
 class _Recorder(dict):
@@ -186,10 +190,7 @@ def live(agent: Interaction, curricula: list, key: jax.Array, num_episodes: int)
     stacked = jax.tree.map(lambda *values: jnp.stack(values)[lane // 8 % len(curricula)], *curricula)
     run = compiled(jax.vmap(functools.partial(_live_lane, agent)))
     arguments = stacked, jax.random.split(key, num_lanes), jnp.asarray(lane % 4), jnp.asarray(lane // 4 % 2 > 0)
-    first, second = (jax.tree.map(np.asarray, run(*arguments)) for _ in range(2))
-    if not jax.tree.all(jax.tree.map(functools.partial(np.array_equal, equal_nan=True), first, second)):
-        raise ArlError("the agent does something else when it is played again with the same keys; make its functions pure")
-    return first
+    return run_twice("the agent", run, *arguments)
 
 
 def _live_lane(agent: Interaction, curriculum: Curriculum, key: jax.Array, way: jax.Array, stops: jax.Array) -> Told:
@@ -208,17 +209,14 @@ def _live_lane(agent: Interaction, curriculum: Curriculum, key: jax.Array, way: 
 
 
 def _tell(agent: Interaction, turn: Turn, written: texts.Written) -> Any:
-    said = turn.read
-    is_said = jnp.arange(said.ids.shape[0]) < said.length
-    first = said.ids[0] if said.ids.shape[0] else 0
-    ids = jnp.where(is_said, said.ids, jnp.where(jnp.any(is_said), first, 0))
+    read, lowest, highest = texts.extent(turn.read)
     return Told(
         *(turn.kind, turn.budget, turn.reset_context, turn.discount, turn.attempt, turn.terminated, turn.truncated),
         reward=jnp.stack([jnp.float32(part) for part in turn.reward]),
-        read=said.length,
-        capacity=jnp.int32(said.ids.shape[0]),
-        lowest=jnp.min(ids, initial=0),
-        highest=jnp.max(ids, initial=0),
+        read=read,
+        capacity=jnp.int32(turn.read.ids.shape[0]),
+        lowest=lowest,
+        highest=highest,
         can_write=texts.can_write(agent.grammar, turn),
         is_legal=written.segment.is_legal,
         num_tokens=written.num_tokens,

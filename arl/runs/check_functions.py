@@ -1,5 +1,6 @@
 """Checks of a function that somebody else wrote: that it can be traced, is pure, and returns arrays of the right types."""
 
+import functools
 import importlib.metadata
 import pathlib
 import re
@@ -146,22 +147,47 @@ def _place() -> str:
     return f" (line {own[-1].lineno} of {pathlib.Path(own[-1].filename).name})" if own else ""
 
 
+def run_twice(name: str, run: Callable, *arguments: Any) -> Any:
+    """Runs a compiled function twice, and checks that it does the same.
+
+    Args:
+      name: what is run, for the error message, such as "the agent".
+      run: the function.
+      *arguments: its arguments, arrays `[B, ...]`.
+
+    Returns:
+      What it returns, on the host.
+
+    Raises:
+      ArlError: if it returns something else the second time.
+    """
+    first, second = (jax.tree.map(np.asarray, run(*arguments)) for _ in range(2))
+    if not jax.tree.all(jax.tree.map(functools.partial(np.array_equal, equal_nan=True), first, second)):
+        raise ArlError(f"{name} does something else when it is played again with the same keys; make its functions pure")
+    return first
+
+
+def printed(program: Any) -> str:
+    """Returns a traced `program` as text, which is the same in every process."""
+    return _ADDRESS.sub("", str(program))
+
+
 def _same(first: Any, second: Any) -> bool:
     """Returns whether two programs are the same, their constants included."""
-    if _ADDRESS.sub("", str(first)) != _ADDRESS.sub("", str(second)):
+    if printed(first) != printed(second):
         return False
-    return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(_constants(first), _constants(second), strict=True))
+    return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(constants(first), constants(second), strict=True))
 
 
-def _constants(program: Any) -> Iterator[np.ndarray]:
-    """Yields the constants of a program and of those within it; random keys, which are drawn from keys, are left out."""
+def constants(program: Any) -> Iterator[np.ndarray]:
+    """Yields the constants of a traced `program` and of those within it; random keys, which are drawn from keys, are left out."""
     yield from (np.asarray(x) for x in getattr(program, "consts", ()) if not jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key))
     inner = getattr(program, "jaxpr", program)
     for equation in inner.eqns:
         yield from (np.asarray(variable.val) for variable in equation.invars if hasattr(variable, "val"))
         for parameter in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
             if hasattr(parameter, "eqns"):
-                yield from _constants(parameter)
+                yield from constants(parameter)
 
 
 def _form(tree: Any) -> dict[str, str]:

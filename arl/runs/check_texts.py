@@ -72,6 +72,19 @@ def vocab_size_of(agent: Interaction) -> int:
     return len(agent.task.tokenizer) if agent.task else int(agent.grammar.candidates.max()) + 1
 
 
+def extent(said: Text) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns length, smallest and largest token id of a text, int32 `[]` each; ids of 0 for an empty one.
+
+    Args:
+      said: the text.
+    """
+    is_said = jnp.arange(said.ids.shape[0]) < said.length
+    first = said.ids[0] if said.ids.shape[0] else 0
+    ids = jnp.where(is_said, said.ids, jnp.where(jnp.any(is_said), first, 0)).astype(jnp.int32)
+    lowest, highest = (jnp.min(ids), jnp.max(ids)) if said.ids.shape[0] else (jnp.int32(0), jnp.int32(0))
+    return jnp.asarray(said.length, jnp.int32), lowest, highest
+
+
 def can_write(grammar: Grammar, turn: Turn) -> jax.Array:
     """Returns whether some token can begin the segment of a turn, bool `[]`.
 

@@ -68,9 +68,14 @@ def claim(output: pathlib.Path, record: dict[str, Any]) -> IO:
 
 
 def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
-    """Writes `values` to the file at `path` atomically, since a run may be killed at any moment."""
+    """Writes `values` to the file at `path`, as `write`."""
+    write(path, json.dumps(values, indent=2) + "\n")
+
+
+def write(path: pathlib.Path, text: str) -> None:
+    """Writes `text` to the file at `path` atomically, since a run may be killed at any moment."""
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(values, indent=2) + "\n")
+    part.write_text(text)
     part.replace(path)
 
 

@@ -5,17 +5,17 @@ import hashlib
 import inspect
 import json
 import pathlib
-import re
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from arl import training
 from arl.runs import folder
+from arl.runs.check_agent import segment_like
+from arl.runs.check_functions import constants, printed
 from arl.runs.evaluations import ablation_label, evaluate_agent
 from arl.runs.experiment import Experiment
 from arl.runs.observers import Observer
@@ -23,7 +23,7 @@ from arl.runs.plots import learning_curve
 from arl.runs.progress import reporting
 from arl.runs.transcript import add_section, typical_episodes
 from arl.training import evaluation
-from arl.types import Interaction, Segment, Text
+from arl.types import Interaction
 
 EVALUATIONS = "evaluations.jsonl"
 
@@ -52,13 +52,11 @@ def _digest(agent: Interaction, curriculum: Any) -> str:
     """Returns a hash of an agent as a program: its grammar, and the operations and constants of `start` and `advance`."""
     digest, key = hashlib.sha256(), jax.eval_shape(jax.random.key, 0)
     state, _ = jax.eval_shape(agent.start, key, curriculum)
-    number, ids = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((agent.size.written,), jnp.int32)
-    segment = Segment(Text(ids, number), number, jax.ShapeDtypeStruct((), jnp.bool_))
-    for function, arguments in ((agent.start, (key, curriculum)), (agent.advance, (key, curriculum, state, segment))):
+    for function, arguments in ((agent.start, (key, curriculum)), (agent.advance, (key, curriculum, state, segment_like(agent)))):
         program = jax.make_jaxpr(function)(*arguments)
-        digest.update(re.sub(r"0x[0-9a-f]+", "", str(program)).encode())  # without addresses
-        for constant in program.consts:
-            digest.update(np.asarray(constant).tobytes())
+        digest.update(printed(program).encode())
+        for constant in constants(program):
+            digest.update(constant.tobytes())
     for part in (agent.grammar.token, agent.grammar.next_state, agent.grammar.interval, agent.grammar.mask):
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()[:16]
@@ -131,9 +129,7 @@ def add_evaluation(output: pathlib.Path, step: int, summary: dict[str, Any]) -> 
     path = output / EVALUATIONS
     earlier = [line for line in training.read_metrics(path) if line["update"] < step] if path.exists() else []
     lines = [*earlier, {"update": step, **summary}]
-    part = path.with_suffix(".part")
-    part.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    part.replace(path)
+    folder.write(path, "".join(json.dumps(line) + "\n" for line in lines))
     return all(summary["score"] > line["score"] for line in earlier)
 
 
