@@ -63,7 +63,8 @@ def test_a_row_makes_what_is_missing_and_nothing_twice(tmp_path):
     folder = tmp_path / "restless"
     done = folder / "restless_bandit-3"
     done.mkdir(parents=True)
-    (done / "metrics.jsonl").write_text('{"expert/return/outcome": 1.0}\n' * 20 + '{"return/outcome": 1.5}\n' * 2)
+    lines = [{"update": step, "expert/return/outcome" if step < 20 else "return/outcome": 1.5} for step in range(22)]
+    (done / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     summary = {**SUMMARY, "random": 1.0, "optimal": 1.8, "ablations": {"shuffled": 0.25, "by an expert": 0.9}}
     curve = {"step": list(range(-5, 8)), **{name: [0.5] * 13 for name in ("reward", "expert", "switches")}}
     summary |= {"around_shift": curve, "recovered": 0.75, "expert_recovered": 0.875}
