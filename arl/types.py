@@ -75,7 +75,7 @@ class Turn(NamedTuple):
       read: text to read; not empty if the context is reset.
       kind: int32 `[]`, `Kind` of the segment to write.
       budget: int32 `[]`, token limit of that segment, forced tokens included; 0 only if `truncated`.
-      grammar: int32 `[]`, state of the interaction's grammar in which the segment begins.
+      grammar_state: int32 `[]`, state of the interaction's grammar in which the segment begins.
       legal: bool `[A]`, the strings of the grammar that are legal in this turn.
       reset_context: bool `[]`, whether a new context starts with `read`.
       reward: `Reward` of the previous segment.
@@ -88,7 +88,7 @@ class Turn(NamedTuple):
     read: Text
     kind: jax.Array
     budget: jax.Array
-    grammar: jax.Array
+    grammar_state: jax.Array
     legal: jax.Array
     reset_context: jax.Array
     reward: Reward
@@ -258,7 +258,7 @@ class Trajectory(NamedTuple):
       is_sampled: bool, whether a token was sampled after this position.
       kind: int8, `Kind` of the segment being written; `PAD` if no token was sampled.
       sampled: int32, sampled token id.
-      state: int32, state of the grammar in which it was sampled.
+      grammar_state: int32, state of the grammar in which it was sampled.
       author: int8, who wrote it: 0 for the policy, else the number of another writer.
       has_choice: bool, whether more than one token could be sampled.
       support: uint32 `[B, T, ceil(E / 32)]`, bits of the state's edges that could be sampled; the mask of a free state comes on top.
@@ -283,7 +283,7 @@ class Trajectory(NamedTuple):
     is_sampled: jax.Array
     kind: jax.Array
     sampled: jax.Array
-    state: jax.Array
+    grammar_state: jax.Array
     author: jax.Array
     has_choice: jax.Array
     support: jax.Array
@@ -306,7 +306,7 @@ def make_turn(
     read: Text,
     kind: Kind,
     budget: jax.Array | int,
-    grammar: jax.Array | int,
+    grammar_state: jax.Array | int,
     legal: jax.Array,
     *,
     reward: Reward = Reward(),
@@ -321,7 +321,7 @@ def make_turn(
         read=Text(jnp.asarray(read.ids, jnp.int32), jnp.asarray(read.length, jnp.int32)),
         kind=jnp.asarray(kind, jnp.int32),
         budget=jnp.asarray(budget, jnp.int32),
-        grammar=jnp.asarray(grammar, jnp.int32),
+        grammar_state=jnp.asarray(grammar_state, jnp.int32),
         legal=jnp.asarray(legal, bool),
         reset_context=jnp.asarray(reset_context, bool),
         reward=Reward(*(jnp.asarray(x, jnp.float32) for x in reward)),

@@ -226,7 +226,7 @@ def capabilities(quick: bool) -> dict[str, float]:
     sides, tokens = {}, {}
     for name, interaction in agent.items():
         shape = rollout.RolloutConfig(interaction.size.episode + 1, context_length, ((1, 6),))
-        config = training.LearnerConfig(num_lanes=num_lanes, microbatch=num_lanes // 4, blocks=1)
+        config = training.LearnerConfig(num_lanes=num_lanes, microbatch_size=num_lanes // 4, num_blocks=1)
         learner = training.make_learner(interaction, policy, shape, config)
         sides[name] = functools.partial(jax.jit(learner.update), jax.jit(learner.init)(jax.random.key(0)))
         tokens[name] = float(sides[name]()[1]["tokens"])

@@ -97,7 +97,7 @@ def to_batch(trajectory: Trajectory) -> tuple[losses.Batch, losses.Totals, Learn
 
 def our_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: LearnerConfig, microbatch: int):
     """Returns our side: the gradient of the loss of a batch, added up over microbatches of each core and over cores."""
-    part_loss = functools.partial(losses.loss, job.policy, job.interaction.grammar, config, 1.0, config.entropy(0.0))
+    part_loss = functools.partial(losses.loss, job.policy, job.interaction.grammar, config, 1.0, config.entropy_weight(0.0))
 
     def step(variables, batch):
         def add(summed, part):

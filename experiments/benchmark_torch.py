@@ -157,12 +157,12 @@ def torch_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: Lea
     actor, candidates = TorchActor(job), torch.tensor(grammar.candidates.astype(np.int64))
     arrays = {name: getattr(trajectory, name) for name in ("token", "is_sampled", "sampled", "log_prob")}
     arrays |= {"advantage": batch.advantage, "target": batch.target, "decides": batch.decides}
-    arrays |= {"support": options(grammar, trajectory.state, trajectory.support, trajectory.kept)}
+    arrays |= {"support": options(grammar, trajectory.grammar_state, trajectory.support, trajectory.kept)}
     arrays["sampled"] = candidate_index(grammar.candidates, trajectory.sampled)
     tensors = {name: torch.tensor(np.array(value)) for name, value in arrays.items()}
     tensors |= {name: tensors[name].long() for name in ("token", "sampled")}
     counts = {"decisions": float(totals.decisions), "values": float(totals.values)}
-    entropy_weight = float(config.entropy(0.0))
+    entropy_weight = float(config.entropy_weight(0.0))
 
     def step():
         actor.zero_grad(set_to_none=True)

@@ -80,12 +80,12 @@ def our_update(num_episodes: int, size: str, constrained: bool = True):
     config = training.LearnerConfig(
         num_lanes=num_episodes,
         group_size=GROUP,
-        epochs=1,
-        minibatches=1,
-        microbatch=min(32, num_episodes),
-        credit="grpo",
+        num_epochs=1,
+        num_minibatches=1,
+        microbatch_size=min(32, num_episodes),
+        estimator="grpo",
         value_weight=0.0,
-        entropy=training.Schedule(),
+        entropy_weight=training.Schedule(),
         learning_rate=training.Schedule(LEARNING_RATE, LEARNING_RATE),
     )
     mesh, key = devices.make_mesh(), jax.random.key(0)

@@ -92,7 +92,7 @@ def _trace_seconds(num_layers: int) -> float:
     interaction = agents.make_agent(envs.NumberGuess(8).make(tokenizer), layers)
     size = {"num_layers": num_layers, "width": 64, "num_heads": 4, "num_kv_heads": 2, "feed_forward_width": 128}
     policy = models.make_policy(models.ModelConfig(len(tokenizer), context_length=interaction.size.context, **size))
-    config = training.LearnerConfig(num_lanes=64, microbatch=16, minibatches=4)
+    config = training.LearnerConfig(num_lanes=64, microbatch_size=16, num_minibatches=4)
     learner = training.make_learner(interaction, policy, rollout.RolloutConfig(widths=((1, 8), (4, 8))), config)
     like, began = jax.eval_shape(learner.init, jax.random.key(0)), time.perf_counter()
     jax.jit(learner.update).trace(like).lower()
@@ -103,7 +103,7 @@ def _tokens_per_second(interaction: Interaction, vocab_size: int, quick: bool) -
     """Returns the tokens read per second of an update."""
     num_lanes, rounds = (16, 1) if quick else (256, 7)
     policy = _policy(vocab_size, interaction.size.context)
-    config = training.LearnerConfig(num_lanes=num_lanes, microbatch=num_lanes // 4, blocks=1)
+    config = training.LearnerConfig(num_lanes=num_lanes, microbatch_size=num_lanes // 4, num_blocks=1)
     learner = training.make_learner(interaction, policy, rollout.RolloutConfig(), config)
     step = functools.partial(jax.jit(learner.update), jax.jit(learner.init)(jax.random.key(0)))
     tokens = float(step()[1]["tokens"])

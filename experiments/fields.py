@@ -60,7 +60,7 @@ def field_names(config: Any) -> list[str]:
 
 
 def as_flags(message: str) -> str:
-    """Returns a message of the library with config fields named as flags: `learner.epochs` for `LearnerConfig.epochs`."""
+    """Returns a message of the library with config fields named as flags: `learner.num_epochs` for `LearnerConfig.num_epochs`."""
     message = message.replace("name another output", "name another --output")
     paths = re.sub(r"\b([A-Z]\w+)\.(?=[a-z])", lambda match: PATHS.get(match[1], match[1]) + ".", message)
     return re.sub(r"\b[A-Z]\w+\b", lambda match: snake_case(match[0]) if match[0] in vars(agents) else match[0], paths)

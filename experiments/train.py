@@ -51,8 +51,8 @@ def train(assignments: list[str]) -> int | None:
         devices.claim(DEVICES.value, len(seeds))
         layout = programs.seeds_layout()
     else:
-        devices.claim(DEVICES.value, config.learner.blocks)
-        layout = Layout(devices.make_mesh(DEVICES.value, config.learner.blocks, FSDP.value, TENSOR.value))
+        devices.claim(DEVICES.value, config.learner.num_blocks)
+        layout = Layout(devices.make_mesh(DEVICES.value, config.learner.num_blocks, FSDP.value, TENSOR.value))
     experiment = build(config, layout)
     output = pathlib.Path(OUTPUT.value or f"runs/{config.preset}")
     folder.check(output, folder.record(config, seeds[0] if len(seeds) == 1 else seeds))

@@ -283,7 +283,7 @@ def live(recipe, interaction: Interaction, seeds, longest: bool = False) -> list
 
     @jax.jit
     def advance(key, state, turn, said):
-        choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+        choice, is_legal = text.parse(interaction.grammar, turn.grammar_state, said)
         is_legal &= turn.legal[jnp.maximum(choice, 0)]
         return is_legal, interaction.advance(key, CURRICULUM, state, Segment(said, jnp.where(is_legal, choice, -1), is_legal))
 

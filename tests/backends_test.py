@@ -24,7 +24,7 @@ def learner(dtype: str) -> training.Learner:
     interaction = tiny.agent("reflection")
     shape = tiny.config(interaction, widths=((1, 4),), restarts=True)
     model = tiny.model(interaction.size.context, dtype=dtype, scan_layers=True, num_layers=2)
-    config = training.LearnerConfig(num_updates=4, num_lanes=16, minibatches=1, microbatch=8)
+    config = training.LearnerConfig(num_updates=4, num_lanes=16, num_minibatches=1, microbatch_size=8)
     return training.make_learner(interaction, model, shape, config)
 
 

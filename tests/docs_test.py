@@ -38,8 +38,8 @@ def blocks(page: pathlib.Path, fence: str = "python") -> list[str]:
 
 def smaller(code: str) -> str:
     """The same training on a few lanes, in one or two updates, with the same parts."""
-    code = code.replace("arl.use_all_cores()\n", "").replace("epochs=1,", "").replace("group_size=8", "group_size=2")
-    code = re.sub(r"num_updates=\d+", "num_updates=2, num_lanes=16, microbatch=8, minibatches=1, epochs=1", code)
+    code = code.replace("arl.use_all_cores()\n", "").replace("num_epochs=1,", "").replace("group_size=8", "group_size=2")
+    code = re.sub(r"num_updates=\d+", "num_updates=2, num_lanes=16, microbatch_size=8, num_minibatches=1, num_epochs=1", code)
     fewer = "rollout=arl.RolloutConfig(widths=()), evaluation=arl.EvaluationConfig(num_episodes=8), "
     return code.replace("arl.RolloutConfig()", "arl.RolloutConfig(widths=())").replace("arl.TrainConfig(", f"arl.TrainConfig({fewer}")
 
@@ -133,7 +133,7 @@ def written(output: pathlib.Path) -> set[str]:
 @pytest.mark.parametrize(
     ("config", "given"),
     [
-        (dict(credit="grpo", group_size=2, kl_weight=0.1), {}),
+        (dict(estimator="grpo", group_size=2, kl_weight=0.1), {}),
         (dict(rules={"reflection": arl.Rule(span="attempt", gae_lambda=0.5)}), {}),
         (dict(imitation_weight=0.1), dict(expert_fraction=0.5)),
     ],
@@ -142,7 +142,7 @@ def written(output: pathlib.Path) -> set[str]:
 def test_each_metric_is_explained(config, given):
     """Those of updates that are traced and not run."""
     agent = arl.make_agent(arl.envs.NumberGuess(num_numbers=3).make(tiny.TOKENIZER), [Act(), Attempts(2)])
-    rollout_config = rollout.fit(arl.RolloutConfig(widths=(), **given), agent)
+    rollout_config = rollout.resolve_lengths(arl.RolloutConfig(widths=(), **given), agent)
     parts = agent, tiny.model(), rollout_config
     learner = dataclasses.replace(tiny.LEARNER, **config)
     made = [training.make_learner(*parts, learner)]

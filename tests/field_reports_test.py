@@ -126,7 +126,7 @@ def test_agent_lightning_489_groups_do_not_mix_tasks():
     environment = envs.make_number_guess(tiny.TOKENIZER, 4, one_guess=True)
     interaction = tiny.make(environment._replace(describe=lambda state: say(number=state.number)), Act())
     config = training.LearnerConfig(
-        num_lanes=32, group_size=4, blocks=2, minibatches=1, microbatch=16, num_updates=1, epochs=1, credit="rloo"
+        num_lanes=32, group_size=4, num_blocks=2, num_minibatches=1, microbatch_size=16, num_updates=1, num_epochs=1, estimator="rloo"
     )
 
     def watch(trajectory, reward, config):

@@ -27,7 +27,7 @@ from experiments.build import Experiment, build
 from experiments.config import override
 from experiments.presets import PRESETS, get_preset
 
-SMALLER = ("learner.num_lanes=64", "learner.microbatch=16", "learner.minibatches=2", "learner.epochs=1")
+SMALLER = ("learner.num_lanes=64", "learner.microbatch_size=16", "learner.num_minibatches=2", "learner.num_epochs=1")
 NUM_UPDATES = 2
 # Former names of metrics.
 FORMER = {"cloned_tokens": "imitated_tokens", "lives": "episodes", "whole_lives": "whole_episodes", "written": "sampled"}

@@ -15,7 +15,7 @@ def test_the_first_snippet_trains_and_the_second_is_its_update(tmp_path, capsys)
     blocks = [block.partition("```")[0] for block in README.split("```python\n")[1:]]
     first = next(block for block in blocks if "arl.train(" in block).replace("arl.use_all_cores()\n", "")
     second = next(block for block in blocks if "learner.update" in block)
-    smaller = {"num_updates=150, num_lanes=320, microbatch=40": "num_updates=2, num_lanes=32, blocks=4, microbatch=8"}
+    smaller = {"num_updates=150, num_lanes=320, microbatch_size=40": "num_updates=2, num_lanes=32, num_blocks=4, microbatch_size=8"}
     for words, fewer in {**smaller, '"runs/first"': repr(str(tmp_path / "run"))}.items():
         assert words in first
         first = first.replace(words, fewer)

@@ -101,7 +101,7 @@ class Asked(NamedTuple):
 
 def any_writing(draw: random.Random, grammar: Grammar, turn: Turn) -> list[int]:
     """What somebody might write: mostly what the grammar allows, sometimes not."""
-    written, state, budget = [], int(turn.grammar), int(turn.budget)
+    written, state, budget = [], int(turn.grammar_state), int(turn.budget)
     if draw.random() < 0.15:
         return [draw.choice(grammar.candidates.tolist()) for _ in range(draw.randint(1, budget))]
     while len(written) < budget and not grammar.must_end[state]:
@@ -119,7 +119,7 @@ def live(interaction: Interaction, curriculum, seeds, write=any_writing) -> list
 
     @jax.jit
     def advance(key, state, turn, said):
-        choice, is_legal = text.parse(grammar, turn.grammar, said)
+        choice, is_legal = text.parse(grammar, turn.grammar_state, said)
         is_legal &= turn.legal[jnp.maximum(choice, 0)]
         return is_legal, interaction.advance(key, curriculum, state, Segment(said, jnp.where(is_legal, choice, -1), is_legal))
 

@@ -91,10 +91,10 @@ CURRICULUM = {"attempts": {"keep": jnp.float32(0.5)}}
 
 LEARNER = LearnerConfig(
     num_lanes=32,
-    blocks=8,
-    minibatches=2,
-    microbatch=16,
-    epochs=2,
+    num_blocks=8,
+    num_minibatches=2,
+    microbatch_size=16,
+    num_epochs=2,
     adam_epsilon=1e-3,  # else rounding decides the direction of weights whose gradient is nearly 0
     learning_rate=Schedule(1e-2, 1e-2),
 )
@@ -135,7 +135,7 @@ def edges(grammar: Grammar, state: int) -> dict[int, int]:
 
 def kept(grammar: Grammar, trajectory: Trajectory) -> np.ndarray:
     """The candidates from which each token was sampled, bool `[B, T, U]`; none where none was."""
-    fields = (trajectory.state, trajectory.support, trajectory.kept)
+    fields = (trajectory.grammar_state, trajectory.support, trajectory.kept)
     return np.asarray(options(grammar, *jax.tree.map(jnp.asarray, fields)))
 
 
@@ -205,7 +205,7 @@ def retell(name: str, trajectory: Trajectory, lane: int, lane_key: jax.Array, ta
     state, turn = start(task_key, CURRICULUM)
     read(ids(turn.read), Kind.PROMPT)
     while not turn.terminated and not turn.truncated:
-        written, automaton = [], int(turn.grammar)
+        written, automaton = [], int(turn.grammar_state)
         forced = ids(Text(grammar.forced[automaton], grammar.forced_length[automaton]))
         if forced and not grammar.must_end[grammar.forced_state[automaton]]:
             read(forced, turn.kind)
@@ -224,7 +224,7 @@ def retell(name: str, trajectory: Trajectory, lane: int, lane_key: jax.Array, ta
         said = np.zeros(interaction.size.written, np.int32)
         said[: len(written)] = written
         said = Text(jnp.asarray(said), jnp.int32(len(written)))
-        choice, is_legal = parse(turn.grammar, said)
+        choice, is_legal = parse(turn.grammar_state, said)
         told["text"].append(written), told["is_legal"].append(bool(is_legal)), told["attempt"].append(int(turn.attempt))
         kind = turn.kind
         key = jax.random.fold_in(lane_key, 3 * num_sampled + 1)

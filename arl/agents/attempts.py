@@ -229,7 +229,7 @@ class _Attempts:
             read=read,
             kind=jnp.int32(Kind.REFLECTION),
             budget=jnp.int32(self.budget),
-            grammar=jnp.int32(self.grammar.root),
+            grammar_state=jnp.int32(self.grammar.root),
             legal=jnp.ones(self.grammar.num_choices, bool),
             discount=jnp.float32(1.0),
             attempt=own.attempt,

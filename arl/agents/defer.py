@@ -13,17 +13,17 @@ class Deferred(NamedTuple):
     """What a deferred turn asks for, an ACTION.
 
     Attributes:
-      budget, grammar, legal, attempt: fields of the inner `Turn`.
+      budget, grammar_state, legal, attempt: fields of the inner `Turn`.
     """
 
     budget: jax.Array
-    grammar: jax.Array
+    grammar_state: jax.Array
     legal: jax.Array
     attempt: jax.Array
 
 
 def defer_action(
-    turn: Turn, kind: Kind, budget: int, grammar: int, legal: jax.Array, prompt: Text, capacity: int
+    turn: Turn, kind: Kind, budget: int, grammar_state: int, legal: jax.Array, prompt: Text, capacity: int
 ) -> tuple[Deferred, jax.Array, Turn]:
     """Returns a turn that asks for another segment, if `turn` asks for an action, and else `turn` itself.
 
@@ -31,7 +31,7 @@ def defer_action(
       turn: the inner turn.
       kind: kind of the other segment.
       budget: most tokens of the other segment.
-      grammar: state of the joined grammar in which the other segment begins.
+      grammar_state: state of the joined grammar in which the other segment begins.
       legal: bool `[A]`, the legal strings of the other segment, `A` those of the joined grammar.
       prompt: text that is read before the other segment.
       capacity: capacity of the text of the turn.
@@ -45,7 +45,7 @@ def defer_action(
         read=text.concatenate(turn.read, text.only_if(is_deferred, prompt), capacity=capacity),
         kind=jnp.where(is_deferred, kind, turn.kind).astype(jnp.int32),
         budget=jnp.where(is_deferred, budget, turn.budget).astype(jnp.int32),
-        grammar=jnp.where(is_deferred, grammar, turn.grammar).astype(jnp.int32),
+        grammar_state=jnp.where(is_deferred, grammar_state, turn.grammar_state).astype(jnp.int32),
         legal=jnp.where(is_deferred, legal, wanted),
     )
-    return Deferred(turn.budget, turn.grammar, wanted, turn.attempt), is_deferred, asked
+    return Deferred(turn.budget, turn.grammar_state, wanted, turn.attempt), is_deferred, asked

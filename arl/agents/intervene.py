@@ -87,7 +87,7 @@ def _intervene(inner: Interaction, kind: Kind, num_episodes: int, say: Callable[
         inner_state, own = state.pop()
         is_replaced = own.turn.kind == kind
         said = say(jax.random.fold_in(key, FOLD), state)
-        choice, is_legal = text.parse(inner.grammar, own.turn.grammar, said)
+        choice, is_legal = text.parse(inner.grammar, own.turn.grammar_state, said)
         is_legal &= own.turn.legal[jnp.maximum(choice, 0)]
         heard = select(is_replaced, Segment(said, jnp.where(is_legal, choice, -1), is_legal), segment)
         inner_state, turn = inner.advance(key, curriculum, inner_state, heard)

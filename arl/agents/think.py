@@ -80,7 +80,7 @@ class Think(Layer):
             inner_state, held = state.pop()
             action = held.action
             released = make_turn(
-                text.pad(closing, size.read), Kind.ACTION, action.budget, action.grammar, action.legal, attempt=action.attempt
+                text.pad(closing, size.read), Kind.ACTION, action.budget, action.grammar_state, action.legal, attempt=action.attempt
             )
             after_thought = inner_state.push(held._replace(is_thinking=jnp.bool_(False))), released
             within = segment._replace(text=text.cut(segment.text, inner.size.written))

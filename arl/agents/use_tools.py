@@ -111,7 +111,7 @@ class UseTools(Layer):
                 text.concatenate(said, text.only_if(asks, asking), text.only_if(is_over, acting), capacity=size.read),
                 jnp.where(asks, Kind.TOOL, Kind.ACTION),
                 jnp.where(asks, budget, held.action.budget),
-                jnp.where(asks, grammar.root, held.action.grammar),
+                jnp.where(asks, grammar.root, held.action.grammar_state),
                 jnp.where(asks, legal, held.action.legal),
                 reward=Reward(
                     process=jnp.where(choice < 0, -self.illegal_penalty, 0.0), efficiency=jnp.where(choice > 0, -self.call_cost, 0.0)

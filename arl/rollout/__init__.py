@@ -1,7 +1,7 @@
 """Rollouts: lanes that read and write, decoding, and the scheduling of calls."""
 
 from arl.rollout.check import check_size
-from arl.rollout.config import RolloutConfig, check_rollout, fit
+from arl.rollout.config import RolloutConfig, check_rollout, resolve_lengths
 from arl.rollout.decoding import Decoding, masked_log_probs
 from arl.rollout.lanes import Lane
 from arl.rollout.loop import Usage, roll_out, start_lanes
@@ -18,8 +18,8 @@ __all__ = [
     "check_rollout",
     "check_size",
     "expert_writer",
-    "fit",
     "masked_log_probs",
+    "resolve_lengths",
     "roll_out",
     "start_lanes",
 ]

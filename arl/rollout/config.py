@@ -16,7 +16,7 @@ class RolloutConfig:
     """How lanes are rolled out.
 
     Attributes:
-      trajectory_length: `T`, tokens that a lane reads in a trajectory; 0 for the length that suits the interaction, see `fit`.
+      trajectory_length: `T`, tokens that a lane reads in a trajectory; 0 for the length that suits the interaction, see `resolve_lengths`.
       context_length: tokens of the longest context; 0 for that of the interaction.
       widths: pairs `(divisor, width)`, the shapes of calls besides "all lanes, one token"; see `schedule.make_shapes`.
       overhead: fixed cost of a call, in computed tokens.
@@ -56,7 +56,7 @@ class RolloutConfig:
         return (*range(step, self.num_slots, step), self.num_slots)
 
 
-def fit(config: RolloutConfig, interaction: Interaction) -> RolloutConfig:
+def resolve_lengths(config: RolloutConfig, interaction: Interaction) -> RolloutConfig:
     """Returns the config with lengths of 0 replaced by those that suit an interaction.
 
     A context is as long as `size.context`. A trajectory holds a whole episode; with restarts it holds at most four contexts, because an
@@ -90,7 +90,7 @@ def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_si
       ArlError: if a length, the vocabulary or the decoding does not suit the interaction.
     """
     check_whole(context_length=config.context_length, trajectory_length=config.trajectory_length)
-    config, size = fit(config, interaction), interaction.size
+    config, size = resolve_lengths(config, interaction), interaction.size
     if not 0 <= config.overhead < float("inf"):
         raise ArlError(f"RolloutConfig.overhead is {config.overhead}; set it to a number >= 0")
     if config.context_length < size.context:

@@ -45,7 +45,7 @@ class Lane(NamedTuple):
       inbox_length: int32 `[]`, tokens.
       kind: int32 `[]`, `Kind` of the segment being written.
       budget: int32 `[]`, tokens that the segment may still hold.
-      grammar: int32 `[]`, state of the grammar that the segment has reached.
+      grammar_state: int32 `[]`, state of the grammar that the segment has reached.
       legal: bool `[A]`, legal strings of the turn.
       written: `Text` of the segment so far.
       position: int32 `[]`, position in the trajectory of the next token to read.
@@ -65,7 +65,7 @@ class Lane(NamedTuple):
     inbox_length: jax.Array
     kind: jax.Array
     budget: jax.Array
-    grammar: jax.Array
+    grammar_state: jax.Array
     legal: jax.Array
     written: Text
     position: jax.Array
@@ -142,7 +142,7 @@ def open_lane(interaction: Interaction, curriculum: Curriculum, capacity: int, k
         inbox_length=zero,
         kind=zero,
         budget=zero,
-        grammar=zero,
+        grammar_state=zero,
         legal=turn.legal,
         written=text.empty(interaction.size.written),
         position=zero,
@@ -170,7 +170,7 @@ def _take_turn(interaction: Interaction, lane: Lane, state: State, turn: Turn, o
       The lane; tokens that the grammar forces at the start of the segment follow in its inbox.
     """
     grammar = interaction.grammar
-    prefix, after_prefix = text.forced_run(grammar, turn.grammar)
+    prefix, after_prefix = text.forced_run(grammar, turn.grammar_state)
     # Each segment has a sampled token: where a whole string is forced, or forced tokens exceed the budget, they are sampled instead.
     takes = ~jnp.asarray(grammar.must_end)[after_prefix] & (prefix.length < turn.budget)
     prefix = text.only_if(takes, prefix)
@@ -185,7 +185,7 @@ def _take_turn(interaction: Interaction, lane: Lane, state: State, turn: Turn, o
         inbox_length=inbox.length,
         kind=turn.kind,
         budget=turn.budget - prefix.length,
-        grammar=jnp.where(takes, after_prefix, turn.grammar).astype(jnp.int32),
+        grammar_state=jnp.where(takes, after_prefix, turn.grammar_state).astype(jnp.int32),
         legal=turn.legal,
         written=text.concatenate(prefix, capacity=lane.written.ids.shape[0]),
         attempt=turn.attempt,
@@ -238,7 +238,7 @@ def write(interaction: Interaction, lane: Lane, token: jax.Array) -> tuple[Lane,
       The lane, with the written tokens in its inbox; bool `[]`, whether the segment ends; and the written tokens, `Text`.
     """
     grammar = interaction.grammar
-    state = text.follow(grammar, lane.grammar, token)
+    state = text.follow(grammar, lane.grammar_state, token)
     run, after_run = text.forced_run(grammar, state)
     fits = run.length < lane.budget
     run = text.only_if(fits, run)
@@ -256,7 +256,7 @@ def write(interaction: Interaction, lane: Lane, token: jax.Array) -> tuple[Lane,
         next_unread=jnp.int32(0),
         inbox_length=own.length,
         budget=budget,
-        grammar=state.astype(jnp.int32),
+        grammar_state=state.astype(jnp.int32),
         written=written,
         num_sampled=lane.num_sampled + 1,
     )
@@ -277,8 +277,8 @@ def end_segment(interaction: Interaction, curriculum: Curriculum, restarts: bool
       The lane and the event.
     """
     grammar = interaction.grammar
-    is_legal = text.accepts(grammar, lane.grammar, lane.legal)
-    choice = jnp.where(is_legal, jnp.asarray(grammar.choice)[lane.grammar], -1)
+    is_legal = text.accepts(grammar, lane.grammar_state, lane.legal)
+    choice = jnp.where(is_legal, jnp.asarray(grammar.choice)[lane.grammar_state], -1)
     state, turn = interaction.advance(_key(lane, _ADVANCE), curriculum, lane.state, Segment(lane.written, choice, is_legal))
     own = text.only_if(~turn.reset_context, own)  # the new context does not hold them
     turned = lane._replace(context_start=jnp.where(turn.reset_context, lane.position, lane.context_start), turn=lane.turn + 1)

@@ -17,7 +17,7 @@ from arl.models import Policy
 from arl.rollout import decoding as decode
 from arl.rollout import lanes as lane_steps
 from arl.rollout import schedule, writers
-from arl.rollout.config import RolloutConfig, fit
+from arl.rollout.config import RolloutConfig, resolve_lengths
 from arl.rollout.lanes import Event, Lane
 from arl.rollout.sampling import choose
 from arl.rollout.writers import Writer
@@ -57,7 +57,7 @@ def start_lanes(
     Returns:
       `Lane`, `[B]`.
     """
-    config = fit(config, interaction)
+    config = resolve_lengths(config, interaction)
     capacity = lane_steps.inbox_capacity(interaction, config.context_length if config.restarts else 0)
     lanes = lane_steps.open_lanes(interaction, curriculum, capacity, keys, start_keys)
     return writers.begin(interaction, lanes, start_keys) if has_writer else lanes
@@ -89,7 +89,7 @@ def roll_out(
       The lanes, at position 0 of the next trajectory if they restart; the trajectory `[B, T]`; and the work done.
     """
     _check_writer(lanes, writer)
-    config, num_lanes = fit(config, interaction), lanes.position.shape[0]
+    config, num_lanes = resolve_lengths(config, interaction), lanes.position.shape[0]
     shapes = schedule.make_shapes(num_lanes, config.widths)
     trajectory = _empty_trajectory(interaction, config, num_lanes)
     waits = writer is not None and writer.num_lanes > 0
@@ -268,7 +268,7 @@ def _write_token(interaction, policy: Policy, config: RolloutConfig, serve, vari
         "is_sampled": is_writing,
         "kind": jnp.where(is_writing, rows.kind, 0),
         "sampled": jnp.where(is_writing, sample.token, 0),
-        "state": jnp.where(is_writing, rows.grammar, 0),
+        "grammar_state": jnp.where(is_writing, rows.grammar_state, 0),
         "author": jnp.where(is_writing, rows.writing.author, 0) if rows.writing else jnp.zeros_like(rows.kind),
         "has_choice": is_writing & sample.has_choice,
         "support": jnp.where(is_writing[:, None], sample.support, np.uint32(0)),
@@ -330,7 +330,7 @@ def _empty_trajectory(interaction: Interaction, config: RolloutConfig, num_lanes
         is_sampled=bools,
         kind=kinds,
         sampled=ints,
-        state=ints,
+        grammar_state=ints,
         author=kinds,
         has_choice=bools,
         support=jnp.zeros((*shape, text.num_words(grammar.token.shape[1])), jnp.uint32),

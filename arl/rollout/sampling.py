@@ -48,7 +48,7 @@ def choose(grammar: Grammar, decoding: Decoding, lanes: Lane, logits: jax.Array)
     Returns:
       The sample.
     """
-    state = lanes.grammar
+    state = lanes.grammar_state
     edges = text.legal_edges(grammar, state, lanes.legal) if decoding.constrained else jnp.asarray(grammar.next_state)[state] > 0
     support = decode.narrow(logits, text.support(grammar, state, edges), decoding)
     log_probs = decode.masked_log_probs(logits, support, decoding.temperature)

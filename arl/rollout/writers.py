@@ -28,7 +28,7 @@ class Request(NamedTuple):
       state: `AgentState` `[b]`.
       kind: int32 `[b]`, `Kind` of the segment.
       budget: int32 `[b]`, most tokens of the segment, without those of `begun`.
-      grammar: int32 `[b]`, state of the interaction's grammar after `begun`.
+      grammar_state: int32 `[b]`, state of the interaction's grammar after `begun`.
       legal: bool `[b, A]`, legal strings.
       attempt: int32 `[b]`, index of the attempt.
       begun: `Text` `[b]`, what the grammar forces at the beginning.
@@ -39,7 +39,7 @@ class Request(NamedTuple):
     state: AgentState
     kind: jax.Array
     budget: jax.Array
-    grammar: jax.Array
+    grammar_state: jax.Array
     legal: jax.Array
     attempt: jax.Array
     begun: Text
@@ -157,7 +157,7 @@ def ask(interaction: Interaction, writer: Writer, variables: Any, curriculum: Cu
             state=lanes.state,
             kind=lanes.kind,
             budget=lanes.budget,
-            grammar=lanes.grammar,
+            grammar_state=lanes.grammar_state,
             legal=lanes.legal,
             attempt=lanes.attempt,
             begun=lanes.written,
@@ -189,7 +189,7 @@ def _fits(grammar: Grammar, capacity: int, request: Request, said: Text) -> jax.
     begun, index, num_left = request.begun, jnp.arange(said.ids.shape[-1]), said.length - request.begun.length
     forced = jnp.take(begun.ids, index, mode="clip")
     begins = (num_left >= 0) & jnp.all((said.ids == forced) | (index >= begun.length))
-    end = text.reach(grammar, request.grammar, Text(jnp.roll(said.ids, -begun.length), num_left))
+    end = text.reach(grammar, request.grammar_state, Text(jnp.roll(said.ids, -begun.length), num_left))
     can_stop = text.follow(grammar, end, jnp.int32(grammar.stop_id)) > 0
     ends = jnp.asarray(grammar.must_end)[end] | (num_left == request.budget) | can_stop
     return begins & (num_left <= request.budget) & (said.length <= capacity) & ends & text.accepts(grammar, end, request.legal)

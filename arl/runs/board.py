@@ -83,7 +83,7 @@ def scheduled(config: TrainConfig) -> dict[str, np.ndarray]:
 
     return {
         "learning_rate": curve(lambda part: part.learning_rate),
-        "entropy_weight": curve(lambda part: part.entropy),
+        "entropy_weight": curve(lambda part: part.entropy_weight),
         **{name: curve(lambda part, name=name: part.schedules[name]) for name in config.learner.schedules},
     }
 

@@ -92,11 +92,11 @@ def can_write(grammar: Grammar, turn: Turn) -> jax.Array:
       grammar: grammar of the turn.
       turn: the turn.
     """
-    return jnp.any(text.legal_edges(grammar, turn.grammar, turn.legal)) | text.is_free(grammar, turn.grammar)
+    return jnp.any(text.legal_edges(grammar, turn.grammar_state, turn.legal)) | text.is_free(grammar, turn.grammar_state)
 
 
 def _parse(grammar: Grammar, turn: Turn, said: Text) -> Segment:
-    end = text.reach(grammar, turn.grammar, said)
+    end = text.reach(grammar, turn.grammar_state, said)
     is_legal = text.accepts(grammar, end, turn.legal)
     return Segment(said, jnp.where(is_legal, jnp.asarray(grammar.choice)[end], -1), is_legal)
 
@@ -125,7 +125,7 @@ def _legal_text(grammar: Grammar, capacity: int, key: jax.Array, stops: jax.Arra
         carry = jnp.where(is_over, state, after), is_over | (said == grammar.stop_id), num_tokens, num_last
         return carry, (said, ~is_over & (said != grammar.stop_id))
 
-    begin = (turn.grammar, jnp.bool_(False), jnp.int32(0), jnp.int32(0))
+    begin = (turn.grammar_state, jnp.bool_(False), jnp.int32(0), jnp.int32(0))
     carry, (ids, is_said) = jax.lax.scan(token, begin, jax.random.split(key, capacity))
     return Text(jnp.where(is_said, ids, 0), jnp.sum(is_said, dtype=jnp.int32)), carry[2], carry[3]
 

@@ -78,7 +78,7 @@ def make_experiment(
       ArlError: if the parts do not fit together.
     """
     check_types(agent, config)
-    bounds, filled = bounds or find_bounds(agent.task), rollout.fit(config.rollout, agent)
+    bounds, filled = bounds or find_bounds(agent.task), rollout.resolve_lengths(config.rollout, agent)
     _check_schedules(agent, config)
     if config.warm_start:
         _check_expert(agent)

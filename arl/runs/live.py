@@ -154,7 +154,7 @@ class Live:
         if self.is_over:
             return f"the episode is over ({'truncated' if self.is_truncated else 'terminated'}); {earned}"
         value = "" if self.value is None else f", value {self.value:+.2f}"
-        grammar, state = self.agent.grammar, int(self._lane.grammar[0])
+        grammar, state = self.agent.grammar, int(self._lane.grammar_state[0])
         symbols = [text.to_string(self.tokenizer, [token]) for token in grammar.token[state][grammar.next_state[state] == state]]
         may = f"free text{_quoted(symbols, ' of ')}" if self.legal is None else _quoted([*self.legal], "legal: ")
         return f"next: {self.kind.name}, attempt {self.attempt + 1}, token budget {self.budget}; {earned} so far{value}\n{may}"
@@ -197,7 +197,7 @@ class Live:
 
     def _check_written(self, wanted: Sequence[int], written: tuple[int, ...], lane: Lane) -> None:
         """Raises `ArlError` if something else was written than `wanted`, or its beginning where the budget did not end it."""
-        is_cut = int(lane.budget[0]) <= 0 and not self.agent.grammar.must_end[int(lane.grammar[0])]
+        is_cut = int(lane.budget[0]) <= 0 and not self.agent.grammar.must_end[int(lane.grammar_state[0])]
         if tuple(wanted[: len(written)]) != written or not (is_cut or len(written) == len(wanted)):
             string, found = (text.to_string(self.tokenizer, ids) for ids in (wanted, written))
             raise ArlError(f"{string!r} cannot be written here, because the grammar makes {found!r} of it; write {self.hint(string)}")
@@ -236,7 +236,7 @@ def live(
     tokenizer = tokenizer or (agent.task and agent.task.tokenizer)
     if tokenizer is None:
         raise ArlError("the agent has no task that holds its tokenizer; give live(agent, tokenizer=...)")
-    config = rollout.fit(RolloutConfig(decoding=decoding or Decoding()), agent)
+    config = rollout.resolve_lengths(RolloutConfig(decoding=decoding or Decoding()), agent)
     if policy is not None:
         if variables is None:
             raise ArlError("the policy has no variables; give live(agent, variables=policy.init(key)), or trained ones")
@@ -293,7 +293,7 @@ def _make_programs(agent: Interaction, policy: Policy | None, variables: Any, cu
         logits = policy.logits(variables, features, candidates) if policy else jnp.zeros((1, len(candidates)))
         sample = sampling.choose(agent.grammar, config.decoding, lane, logits)
         column = sampling.candidate_index(candidates, sample.token)[0]
-        options = sampling.options(agent.grammar, lane.grammar, sample.support, sample.kept)[0]
+        options = sampling.options(agent.grammar, lane.grammar_state, sample.support, sample.kept)[0]
         is_option = options[column] & (jnp.asarray(candidates)[column] == sample.token[0])  # what is written by hand may be none
         lane, ends, own = jax.vmap(functools.partial(lane_steps.write, agent))(lane, sample.token)
         return lane, ends[0], own, jnp.where(is_option, sample.log_prob[0], -jnp.inf)
@@ -330,7 +330,7 @@ def _legal_ids(agent: Interaction, lane: Lane) -> list[list[int]] | None:
     """Returns the ids of the legal texts that a lane can write, in the order of their indices; None if its text is free."""
     grammar, legal, begun = agent.grammar, np.asarray(lane.legal[0]), list(_ids(lane.written))
     edges = np.asarray(jax.vmap(lambda state: text.legal_edges(grammar, state, lane.legal[0]))(jnp.arange(len(grammar.choice))))
-    waiting, found, longest = [(int(lane.grammar[0]), begun)], [], len(begun) + int(lane.budget[0])
+    waiting, found, longest = [(int(lane.grammar_state[0]), begun)], [], len(begun) + int(lane.budget[0])
     while waiting and len(found) < MOST_TEXTS:
         state, ids = waiting.pop()
         after = grammar.next_state[state]

@@ -108,7 +108,7 @@ def train(
     observers_of = _observers(observers, len(seeds))
     check_custom(agent)
     if layout is None:
-        layout = Layout(devices.make_mesh(None, config.learner.blocks)) if len(seeds) == 1 else programs.seeds_layout()
+        layout = Layout(devices.make_mesh(None, config.learner.num_blocks)) if len(seeds) == 1 else programs.seeds_layout()
     experiment = make_experiment(agent, policy, config, name=name, layout=layout, **options)
     record = report.describe(experiment, policy if isinstance(policy, str) else "given", {name: options.get(name) for name in OPTIONS})
     runs = run(experiment, seeds, pathlib.Path(output), record, minutes=minutes, observers=observers_of)

@@ -55,7 +55,7 @@ def events(interaction: Interaction, tokenizer: Any, trajectory: Trajectory, lan
                 found.append(_segment(Kind(int(trajectory.kind[lane, slot])), trajectory.attempt[lane, slot]))
             probability = float(np.exp(trajectory.log_prob[lane, slot]))
             found[-1]["tokens"].append((say(trajectory.sampled[lane, slot]), probability))
-            forced = _forced(interaction.grammar, int(trajectory.state[lane, slot]), int(trajectory.sampled[lane, slot]))
+            forced = _forced(interaction.grammar, int(trajectory.grammar_state[lane, slot]), int(trajectory.sampled[lane, slot]))
             found[-1]["tokens"] += [(say(each), None) for each in forced]
             own_length = 1 + len(forced)
             if trajectory.ends_segment[lane, slot]:

@@ -52,11 +52,11 @@ def check_estimator(rollout_config: RolloutConfig, config: LearnerConfig, estima
     """Checks that advantages can be estimated from the trajectories of a rollout; arguments as `make_learner`.
 
     Raises:
-      ArlError: if `estimator` or `config.credit` is not an estimator, or does not fit the rollout.
+      ArlError: if `estimator` or `config.estimator` is not an estimator, or does not fit the rollout.
     """
     if estimator is not None and not callable(estimator):
         raise ArlError(
-            f"estimator is {_described(estimator)}; give a function (trajectory, reward, config) -> Credit, or set LearnerConfig.credit"
+            f"estimator is {_described(estimator)}; give a function (trajectory, reward, config) -> Credit, or set LearnerConfig.estimator"
         )
     if estimator is not None:
         try:
@@ -64,28 +64,21 @@ def check_estimator(rollout_config: RolloutConfig, config: LearnerConfig, estima
         except TypeError as error:
             raise ArlError(f"the estimator does not take (trajectory, reward, config): {error}; give it these three arguments") from None
     by_name = {f"rules.{kind}.estimator": rule.estimator for kind, rule in config.rules.items() if rule.estimator}
-    by_name |= {} if estimator else {"credit": config.credit}
+    by_name |= {} if estimator else {"estimator": config.estimator}
     for field, name in by_name.items():
         _check_credit_by_name(field, name, config)
     for kind, rule in config.rules.items():
-        if rule.span != "episode" and (rule.estimator or not estimator) and ESTIMATORS[rule.estimator or config.credit].compares_groups:
-            raise ArlError(
-                f"{rule.estimator or config.credit!r} compares whole episodes; set LearnerConfig.rules.{kind}.span='episode', or another "
-                "estimator"
-            )
-        if (
-            rule.gae_lambda is not None
-            and (rule.estimator or not estimator)
-            and not ESTIMATORS[rule.estimator or config.credit].uses_lambda
-        ):
-            raise ArlError(
-                f"{rule.estimator or config.credit!r} has no lambda; leave LearnerConfig.rules.{kind}.gae_lambda out, or set its estimator "
-                "to 'gae'"
-            )
+        if estimator and not rule.estimator:
+            continue  # nothing is known of a function
+        name = rule.estimator or config.estimator
+        if rule.span != "episode" and ESTIMATORS[name].compares_groups:
+            raise ArlError(f"{name!r} compares whole episodes; set LearnerConfig.rules.{kind}.span='episode', or another estimator")
+        if rule.gae_lambda is not None and not ESTIMATORS[name].uses_lambda:
+            raise ArlError(f"{name!r} has no lambda; leave LearnerConfig.rules.{kind}.gae_lambda out, or set its estimator to 'gae'")
     compares_groups = any(ESTIMATORS[name].compares_groups for name in by_name.values())
     if (compares_groups or config.group_size > 1) and rollout_config.restarts:
         raise ArlError(
-            "episodes of a group must begin together; set RolloutConfig.restarts=False, or LearnerConfig.group_size=1 and another credit"
+            "episodes of a group must begin together; set RolloutConfig.restarts=False, or LearnerConfig.group_size=1 and another estimator"
         )
 
 
@@ -157,8 +150,10 @@ def check_layout(config: LearnerConfig, layout: Layout) -> None:
         if layout.device_axis is not None:
             raise ArlError("a mesh divides the whole program, device_axis belongs to the program of one device; give one of them")
     shards = layout.num_shards
-    if config.blocks % shards:
-        raise ArlError(f"{config.blocks} blocks of lanes do not divide among {shards} devices; set LearnerConfig.blocks to a multiple")
+    if config.num_blocks % shards:
+        raise ArlError(
+            f"{config.num_blocks} blocks of lanes do not divide among {shards} devices; set LearnerConfig.num_blocks to a multiple"
+        )
     if config.num_lanes // shards % config.group_size:
         raise ArlError(
             f"a group of {config.group_size} lanes does not fit on one of {shards} devices; set LearnerConfig.num_lanes higher, or its "

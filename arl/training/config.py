@@ -48,13 +48,13 @@ class Rule:
     """How the segments of a kind are credited.
 
     Attributes:
-      estimator: estimator of their advantages, a name in `arl.training.credit.ESTIMATORS`; "" for `LearnerConfig.credit`.
+      estimator: estimator of their advantages, a name in `arl.training.credit.ESTIMATORS`; "" for `LearnerConfig.estimator`.
       span: what counts for a segment. "episode": all that follows in its episode. "attempt": what follows in its attempt; values should
         then be those of an attempt too (`LearnerConfig.value_rule`). "kind": the segments of the kind are the only decisions, the step of
         each is all that follows until the next one, and lambda counts them.
       gae_lambda: lambda of generalised advantage estimation; None for `LearnerConfig.gae_lambda`.
       weight: factor of their policy loss.
-      entropy: factor of `LearnerConfig.entropy` at their tokens.
+      entropy: factor of `LearnerConfig.entropy_weight` at their tokens.
     """
 
     estimator: str = ""
@@ -75,19 +75,19 @@ class LearnerConfig:
       num_updates: number of updates of a run; schedules are fractions of it.
       num_lanes: `B`, number of lanes on all devices.
       group_size: `G`, number of consecutive lanes that are given the same task; 1 for no groups.
-      blocks: number of blocks of the batch within which lanes are shuffled, so that no lane leaves its device; a multiple of the devices.
-      epochs: passes over a batch of trajectories in an update.
-      minibatches: optimizer steps per epoch.
-      microbatch: number of lanes whose gradient is computed at once.
+      num_blocks: blocks of the batch within which lanes are shuffled, so that no lane leaves its device; a multiple of the devices.
+      num_epochs: passes over a batch of trajectories in an update.
+      num_minibatches: optimizer steps per epoch.
+      microbatch_size: number of lanes whose gradient is computed at once.
       reward_scale: factor of all rewards in learning, so that values are of the order of 1.
-      credit: estimator of advantages, a name in `arl.training.credit.ESTIMATORS`.
+      estimator: estimator of advantages, a name in `arl.training.credit.ESTIMATORS`.
       gae_lambda: lambda of generalised advantage estimation.
       gae_lambda_counts: whether lambda applies to each "segment" or to each "token".
       normalize: whether advantages are standardised over the batch; for "grpo", over their group. Kinds of segments whose rules estimate
         advantages differently are standardised apart.
       normalize_by_kind: whether every kind is standardised apart.
       rules: how segments of a kind ("action", "reflection") are credited; kinds that are not named as `Rule()` says.
-      value_rule: kind whose rule gives the targets of the value; "" for `credit` over whole episodes.
+      value_rule: kind whose rule gives the targets of the value; "" for `estimator` over whole episodes.
       policy_loss: "ppo" (clipped) or "policy_gradient", of what the policy wrote.
       imitation_weight: weight of the cross-entropy of what experts and other writers wrote.
       ratio: importance ratio of each "token" or of each "sequence".
@@ -101,7 +101,7 @@ class LearnerConfig:
         groups there are, the less the KL of a token weighs against the policy loss.
       value_weight: weight of the value loss.
       value_clip: clip range of the value loss, in the reward's units; 0 for none.
-      entropy: weight of the entropy bonus.
+      entropy_weight: weight of the entropy bonus.
       kl_weight: weight of the KL from the reference, the initial policy; 0 for none.
       kl_estimator: estimator of that KL: "k1", "k2" or "k3".
       kl_in_reward: whether the KL is subtracted from the reward instead of added to the loss.
@@ -117,12 +117,12 @@ class LearnerConfig:
     num_updates: int = 400
     num_lanes: int = 256
     group_size: int = 1
-    blocks: int = 8
-    epochs: int = 2
-    minibatches: int = 4
-    microbatch: int = 64
+    num_blocks: int = 8
+    num_epochs: int = 2
+    num_minibatches: int = 4
+    microbatch_size: int = 64
     reward_scale: float = 1.0
-    credit: str = "gae"
+    estimator: str = "gae"
     gae_lambda: float = 0.95
     gae_lambda_counts: str = "segment"
     normalize: bool = True
@@ -139,7 +139,7 @@ class LearnerConfig:
     zero_variance_groups: str = "mask"
     value_weight: float = 0.5
     value_clip: float = 0.0
-    entropy: Schedule = Schedule(0.03, 0.0)
+    entropy_weight: Schedule = Schedule(0.03, 0.0)
     kl_weight: float = 0.0
     kl_estimator: str = "k3"
     kl_in_reward: bool = False
@@ -158,7 +158,16 @@ def check_config(config: LearnerConfig) -> None:
     Raises:
       ArlError: if a value is out of range, or lanes do not divide into groups, minibatches and blocks.
     """
-    for name in ("num_updates", "num_lanes", "group_size", "blocks", "epochs", "minibatches", "microbatch", "constant_tokens"):
+    for name in (
+        "num_updates",
+        "num_lanes",
+        "group_size",
+        "num_blocks",
+        "num_epochs",
+        "num_minibatches",
+        "microbatch_size",
+        "constant_tokens",
+    ):
         check_whole(**{f"LearnerConfig.{name}": getattr(config, name)})
         if getattr(config, name) < 1:
             raise ArlError(f"LearnerConfig.{name} is {getattr(config, name)}; set it >= 1")
@@ -171,16 +180,17 @@ def check_config(config: LearnerConfig) -> None:
             f"groups of {config.group_size} do not divide {config.num_lanes} lanes; "
             "set LearnerConfig.num_lanes to a multiple of the group size"
         )
-    unit = config.minibatches * config.microbatch
+    unit = config.num_minibatches * config.microbatch_size
     if config.num_lanes % unit:
         raise ArlError(
-            f"{config.num_lanes} lanes cannot be cut into {config.minibatches} minibatches of microbatches of {config.microbatch}; "
-            f"set LearnerConfig.num_lanes to a multiple of {unit}, or microbatch lower"
+            f"{config.num_lanes} lanes do not divide into {config.num_minibatches} minibatches of whole microbatches of "
+            f"{config.microbatch_size}; "
+            f"set LearnerConfig.num_lanes to a multiple of {unit}, or microbatch_size lower"
         )
-    if config.microbatch % config.blocks:
+    if config.microbatch_size % config.num_blocks:
         raise ArlError(
-            f"a microbatch of {config.microbatch} lanes does not take the same number from each of {config.blocks} blocks; "
-            f"set LearnerConfig.microbatch to a multiple of LearnerConfig.blocks"
+            f"a microbatch of {config.microbatch_size} lanes does not take the same number from each of {config.num_blocks} blocks; "
+            f"set LearnerConfig.microbatch_size to a multiple of LearnerConfig.num_blocks"
         )
     _check_rules(config)
     choices = {
@@ -243,7 +253,7 @@ def _check_ranges(config: LearnerConfig) -> None:
     for name, (is_possible, words) in ranges.items():
         if not is_possible:
             raise ArlError(f"LearnerConfig.{name} is {getattr(config, name)}; set it {words}")
-    for name in ("learning_rate", "entropy"):
+    for name in ("learning_rate", "entropy_weight"):
         schedule = getattr(config, name)
         if not isinstance(schedule, Schedule):
             raise ArlError(f"LearnerConfig.{name} is {schedule!r}; set it to a Schedule(start, end)")

@@ -117,7 +117,7 @@ def rloo(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Cr
 
 
 class NamedEstimator(NamedTuple):
-    """An estimator that `LearnerConfig.credit` names, and what it needs.
+    """An estimator that `LearnerConfig.estimator` names, and what it needs.
 
     Attributes:
       estimate: the estimator.

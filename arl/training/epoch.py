@@ -13,7 +13,7 @@ from arl.training.loss import Batch
 
 def make_optimizer(config: LearnerConfig) -> optax.GradientTransformation:
     """Returns AdamW with gradient clipping and a learning rate that is scheduled over the steps of a run."""
-    num_steps = config.num_updates * config.epochs * config.minibatches
+    num_steps = config.num_updates * config.num_epochs * config.num_minibatches
     return optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm),
         optax.adamw(
@@ -41,19 +41,19 @@ def take_epoch(optimizer, config: LearnerConfig, part_loss, batch: Batch, num_bl
       key: random key of the shuffle.
 
     Returns:
-      The carry, and metrics, float32 `[minibatches]` by name.
+      The carry, and metrics, float32 `[num_minibatches]` by name.
     """
     lanes_a_device = batch.advantage.shape[0]
     size = lanes_a_device // num_blocks
     permute = jax.vmap(lambda block: jax.random.permutation(jax.random.fold_in(key, block), size))
     order = permute(first_block + jnp.arange(num_blocks))
-    num_parts = config.num_lanes // (config.minibatches * config.microbatch)
+    num_parts = config.num_lanes // (config.num_minibatches * config.microbatch_size)
 
     def cut(x):
         """Reshapes `[lanes, ...]` to `[minibatches, microbatches, lanes, ...]`, with as many lanes from each block in every microbatch."""
         blocks = jax.vmap(lambda block, index: block[index])(x.reshape(num_blocks, size, *x.shape[1:]), order)
-        blocks = blocks.reshape(num_blocks, config.minibatches, num_parts, -1, *x.shape[1:])
-        return jnp.moveaxis(blocks, 0, 2).reshape(config.minibatches, num_parts, -1, *x.shape[1:])
+        blocks = blocks.reshape(num_blocks, config.num_minibatches, num_parts, -1, *x.shape[1:])
+        return jnp.moveaxis(blocks, 0, 2).reshape(config.num_minibatches, num_parts, -1, *x.shape[1:])
 
     total = functools.partial(jax.lax.psum, axis_name=axis_name) if axis_name else lambda x: x
 

@@ -114,7 +114,7 @@ def make_learner(
       policy: the policy that writes.
       rollout_config: how lanes are rolled out.
       config: how the agent learns from its trajectories.
-      estimator: of advantages, a function; None takes `config.credit`. Its advantages are standardised if `config.normalize` is set.
+      estimator: of advantages, a function; None takes `config.estimator`. Its advantages are standardised if `config.normalize` is set.
       optimizer: optimizer of the trainable variables; None for that of `make_optimizer(config)`.
       curriculum: initial value of the part that `interaction.update_curriculum` changes; None for none.
       first_step: number of updates before this learner's first one, those of a warm start; its schedules start there.
@@ -146,7 +146,7 @@ def make_learner(
         policy,
         rollout_config,
         config,
-        estimator=NamedEstimator(estimator) if estimator else ESTIMATORS[config.credit],
+        estimator=NamedEstimator(estimator) if estimator else ESTIMATORS[config.estimator],
         optimizer=optimizer or make_optimizer(config),
         roll_out=roll_out if layout.mesh is None else on_each_device(roll_out, layout.mesh),
         curriculum=curriculum,
@@ -190,7 +190,7 @@ class _Program:
     @property
     def num_blocks(self) -> int:
         """Blocks of lanes of this device."""
-        return self.config.blocks // self.layout.num_devices
+        return self.config.num_blocks // self.layout.num_devices
 
     def init(self, key: jax.Array, pretrained: Any = None) -> TrainState:
         key_policy, key_run, key_lanes = jax.random.split(key, 3)
@@ -216,7 +216,7 @@ class _Program:
             trajectory = jax.lax.with_sharding_constraint(trajectory, self.layout.named(self.layout.lanes))
         _, key_epochs = self.keys(state)
         batch, metrics = self.make_batch(state, trajectory)
-        entropy_weight = self.config.entropy(self.progress(state.step))
+        entropy_weight = self.config.entropy_weight(self.progress(state.step))
         variables, optimizer_state, learned = self.take_epochs(state, batch, entropy_weight, key_epochs)
 
         metrics |= learned | trajectory_metrics(trajectory, usage, self.total)
@@ -268,7 +268,7 @@ class _Program:
         """Returns the log-probs of the sampled tokens under other variables, float32 `[B, T]`, nats."""
         temperature = self.rollout_config.decoding.temperature
         scored = functools.partial(score, self.policy, self.interaction.grammar, variables, temperature=temperature)
-        return in_parts(scored, trajectory, self.config.num_lanes // self.config.microbatch)[0]
+        return in_parts(scored, trajectory, self.config.num_lanes // self.config.microbatch_size)[0]
 
     def reference_of(self, state: TrainState) -> Any:
         """Returns the variables of the reference policy."""
@@ -289,7 +289,7 @@ class _Program:
         part_loss = lambda totals, trainable, part: loss(totals, state.variables._replace(trainable=trainable), part)
         first_block = self.first_of_device(self.num_blocks)
         epoch = functools.partial(take_epoch, self.optimizer, self.config, part_loss, batch, self.num_blocks, first_block, self.axis_name)
-        carry, keys = (state.variables.trainable, state.optimizer_state), jax.random.split(key, self.config.epochs)
+        carry, keys = (state.variables.trainable, state.optimizer_state), jax.random.split(key, self.config.num_epochs)
         (trainable, optimizer_state), learned = jax.lax.scan(epoch, carry, keys)
         # Before the first step any gap is numerical error, unless other variables rolled out (`Policy.behaviour`).
         gap = learned.pop("max_log_prob_gap")[0, 0]

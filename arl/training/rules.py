@@ -48,7 +48,7 @@ def assign(
       ArlError: if an estimator returns anything but a `Credit`.
     """
     rules = {Kind[name.upper()]: rule for name, rule in config.rules.items()}
-    named = config.credit if default == ESTIMATORS.get(config.credit) else ""
+    named = config.estimator if default == ESTIMATORS.get(config.estimator) else ""
     estimate_of = {kind: _estimate_of(kind, rules.get(kind, Rule()), config, named) for kind in Kind}
     whole = _estimate_of(Kind.PAD, Rule(), config, named)
     credits: dict[_Estimate, Credit] = {}

@@ -56,7 +56,7 @@ def score(
       each. Log-prob and entropy have no meaning where no token was sampled.
     """
     features = policy.forward(variables, trajectory.token, trajectory.context_start)
-    slots = Slots(features, trajectory.sampled, trajectory.state, trajectory.support, trajectory.kept)
+    slots = Slots(features, trajectory.sampled, trajectory.grammar_state, trajectory.support, trajectory.kept)
     score_slots = functools.partial(_score_slots, policy, grammar, temperature)
     if grammar.num_tokens * trajectory.token.size > CHUNK_LOGITS:
         log_prob, entropy = _score_in_chunks(score_slots, grammar, variables, slots, trajectory.is_sampled)

@@ -97,11 +97,11 @@ def cloning_config(config: LearnerConfig, num_updates: int) -> LearnerConfig:
         config,
         num_updates=num_updates,
         group_size=1,
-        credit="monte_carlo",
+        estimator="monte_carlo",
         rules={},
         value_rule="",
         imitation_weight=1.0,
-        entropy=Schedule(),
+        entropy_weight=Schedule(),
         kl_weight=0.0,
         schedules={name: Schedule(value, value) for name, value in begins.items()},
     )

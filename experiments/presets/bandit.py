@@ -17,9 +17,9 @@ def bandit() -> Config:
         learner=LearnerConfig(
             num_updates=300,
             num_lanes=320,
-            microbatch=40,
+            microbatch_size=40,
             reward_scale=0.2,
-            entropy=Schedule(0.03, 0.0, until=0.9),
+            entropy_weight=Schedule(0.03, 0.0, until=0.9),
             learning_rate=Schedule(1e-3, 0.0, since=0.3),
         ),
         evaluation=EvaluationConfig(num_episodes=16384),

@@ -17,12 +17,12 @@ def frozen_lake(map: str = "4x4", time_limit: int = 64) -> Config:
         environment=FrozenLake(map),
         agent=(Act(time_limit=time_limit, resets_context=True),),
         rollout=RolloutConfig(trajectory_length=96, widths=((1, 3),), restarts=True),
-        learner=LearnerConfig(num_updates=300, num_lanes=256, microbatch=64, entropy=Schedule(0.03, 0.0, until=0.9)),
+        learner=LearnerConfig(num_updates=300, num_lanes=256, microbatch_size=64, entropy_weight=Schedule(0.03, 0.0, until=0.9)),
         evaluation=EvaluationConfig(num_episodes=8192),
     )
 
 
-def frozen_lake_group(credit: str, entropy: float, learning_rate: float) -> Config:
+def frozen_lake_group(estimator: str, entropy: float, learning_rate: float) -> Config:
     """The slippery lake by a group objective, which compares whole episodes that start alike."""
     return Config(
         environment=FrozenLake(),
@@ -32,11 +32,11 @@ def frozen_lake_group(credit: str, entropy: float, learning_rate: float) -> Conf
             num_updates=200,
             num_lanes=256,
             group_size=32,
-            epochs=1,
-            microbatch=64,
-            credit=credit,
+            num_epochs=1,
+            microbatch_size=64,
+            estimator=estimator,
             value_weight=0.0,
-            entropy=Schedule(entropy, 0.0, until=0.9),
+            entropy_weight=Schedule(entropy, 0.0, until=0.9),
             learning_rate=Schedule(learning_rate, 0.0, since=0.5),
         ),
         evaluation=EvaluationConfig(num_episodes=8192),

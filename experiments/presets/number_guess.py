@@ -30,9 +30,9 @@ def reflection(
         learner=LearnerConfig(
             num_updates=num_updates,
             num_lanes=320,
-            microbatch=40,
+            microbatch_size=40,
             gae_lambda_counts="token",
-            entropy=Schedule(entropy, 0.0, until=0.9, since=0.4),
+            entropy_weight=Schedule(entropy, 0.0, until=0.9, since=0.4),
             rules={"action": Rule(entropy=2.5), "reflection": Rule(entropy=note)},
             learning_rate=Schedule(1e-3, 0.0, since=0.4),
             schedules={"attempts.keep": keep},
@@ -51,7 +51,7 @@ def history() -> Config:
         environment=NumberGuess(8),
         agent=(Act(), Attempts(4, History())),
         rollout=RolloutConfig(widths=((1, 5),)),
-        learner=LearnerConfig(num_updates=150, num_lanes=320, microbatch=40),
+        learner=LearnerConfig(num_updates=150, num_lanes=320, microbatch_size=40),
     )
 
 
@@ -64,9 +64,9 @@ def number_guess() -> Config:
         learner=LearnerConfig(
             num_updates=800,
             num_lanes=320,
-            microbatch=40,
+            microbatch_size=40,
             reward_scale=0.1,
-            entropy=Schedule(0.03, 0.0, until=0.8),
+            entropy_weight=Schedule(0.03, 0.0, until=0.8),
             learning_rate=Schedule(1e-3, 0.0, since=0.5),
         ),
     )

@@ -25,7 +25,7 @@ def learning(num_updates: int, num_lanes: int, *, entropy: float, **options) -> 
     return LearnerConfig(
         num_updates=num_updates,
         num_lanes=num_lanes,
-        microbatch=min(40, num_lanes // 4),
-        entropy=Schedule(entropy, 0.0, until=0.9),
+        microbatch_size=min(40, num_lanes // 4),
+        entropy_weight=Schedule(entropy, 0.0, until=0.9),
         **options,
     )

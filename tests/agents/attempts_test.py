@@ -101,7 +101,7 @@ def test_each_attempt_is_at_the_same_task():
     numbers, draw = [int(state.environment.number)], random.Random(0)
     for index in range(2):
         said = text.constant(text.token_ids(tiny.TOKENIZER, f" {draw.randrange(4)}"))
-        choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+        choice, is_legal = text.parse(interaction.grammar, turn.grammar_state, said)
         state, turn = interaction.advance(jax.random.key(index), {}, state, Segment(said, choice, is_legal))
         numbers.append(int(state.environment.number))
     assert len(set(numbers)) == 1
@@ -145,7 +145,7 @@ def test_an_expert_has_nothing_to_reflect_on_where_the_task_has_no_expert_of_not
     state, turn = interaction.start(jax.random.key(0), {})
     assert interaction.has_expert and expert(interaction, Kind.ACTION, state) == expert(inner, Kind.ACTION, state.pop()[0])
     said = text.pad(text.constant(text.token_ids(tiny.TOKENIZER, " 1")), interaction.size.written)
-    written = Segment(said, *text.parse(interaction.grammar, turn.grammar, said._replace(length=jnp.int32(1))))
+    written = Segment(said, *text.parse(interaction.grammar, turn.grammar_state, said._replace(length=jnp.int32(1))))
     after, _ = environment.step(jax.random.key(0), state.environment, jnp.int32(1))
     state, turn = interaction.advance(jax.random.key(0), {}, state, written)
     assert turn.kind == Kind.REFLECTION and expert(interaction, Kind.REFLECTION, state) == []
@@ -173,7 +173,7 @@ def test_an_expert_notes_down_what_it_is_given_to_say(budget, kind):
         number = int(state.environment.number)
         for asked, followed in [(Kind.ACTION, Kind.REFLECTION), (Kind.REFLECTION, Kind.ACTION)]:
             said = text.constant(guess if asked == Kind.ACTION else expert(interaction, asked, state))
-            choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+            choice, is_legal = text.parse(interaction.grammar, turn.grammar_state, said)
             state, turn = interaction.advance(jax.random.key(0), {}, state, Segment(said, choice, is_legal))
             assert is_legal and turn.kind == followed
         noted = text.token_ids(tiny.TOKENIZER, f" {number}" * min(budget, 2))

@@ -39,7 +39,7 @@ def live(interaction, seed=0):
     turns = [turn]
     for index, string in enumerate(TEXTS):
         said = text.constant(say(string))
-        choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+        choice, is_legal = text.parse(interaction.grammar, turn.grammar_state, said)
         padded = text.pad(said, interaction.size.written)
         state, turn = interaction.advance(jax.random.key(index), {}, state, Segment(padded, choice, is_legal))
         turns.append(turn)
@@ -154,7 +154,7 @@ def test_the_experts_action_in_place_of_another_is_what_is_done():
 
     def live_saying(playing, string):
         state, turn = playing.start(jax.random.key(1), {})
-        choice, is_legal = text.parse(playing.grammar, turn.grammar, text.constant(say(string)))
+        choice, is_legal = text.parse(playing.grammar, turn.grammar_state, text.constant(say(string)))
         written = Segment(text.pad(text.constant(say(string)), playing.size.written), choice, is_legal)
         rewards = []
         while not turn.terminated and len(rewards) < 4:

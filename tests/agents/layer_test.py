@@ -334,7 +334,7 @@ def test_of_two_layers_that_write_one_kind_the_one_that_asks_is_answered_by_its_
     for _ in range(agent.size.turns):
         kind = Kind(int(turn.kind))
         said = text.pad(text.cut(agent.experts[kind](jax.random.key(0), state, jnp.int32(0)), agent.size.written), agent.size.written)
-        choice, is_legal = text.parse(agent.grammar, turn.grammar, said)
+        choice, is_legal = text.parse(agent.grammar, turn.grammar_state, said)
         assert is_legal and (kind != Kind.REFLECTION or len(plain.ids(said)) == int(turn.budget))
         state, turn = agent.advance(jax.random.key(0), {}, state, Segment(said, choice, is_legal))
         if turn.terminated:

@@ -314,7 +314,7 @@ def walk(interaction, writer, seeds):
 
     @jax.jit
     def advance(key, state, turn, said):
-        choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+        choice, is_legal = text.parse(interaction.grammar, turn.grammar_state, said)
         is_legal &= turn.legal[jnp.maximum(choice, 0)]
         return interaction.advance(key, {}, state, Segment(said, jnp.where(is_legal, choice, -1), is_legal))
 
@@ -371,7 +371,7 @@ def test_an_expert_remembers():
             said = experts[Kind(int(turn.kind))](jax.random.key(0), state, jnp.int32(0))
             if turn.kind == Kind.NOTE:
                 assert plain.ids(said) == text.token_ids(tiny.TOKENIZER, DOORS[int(state.environment.cue)])
-            choice, is_legal = parse(turn.grammar, said)
+            choice, is_legal = parse(turn.grammar_state, said)
             assert is_legal and turn.legal[choice]
             chosen += [int(choice)] if turn.kind == Kind.CONTROL else []
             said = text.pad(said, interaction.size.written)

@@ -70,7 +70,7 @@ def test_an_expert_ends_its_thought_at_once_and_acts_as_without_thoughts():
     state, turn = interaction.start(jax.random.key(0), {})
     assert turn.kind == Kind.THINK and interaction.has_expert
     assert plain.ids(interaction.experts[Kind.THINK](jax.random.key(0), state, jnp.int32(0))) == []
-    said = Segment(text.empty(interaction.size.written), turn.grammar * 0, turn.grammar > 0)
+    said = Segment(text.empty(interaction.size.written), turn.grammar_state * 0, turn.grammar_state > 0)
     state, turn = interaction.advance(jax.random.key(0), {}, state, said)
     inner_state, _ = state.pop()
     wanted = inner.experts[Kind.ACTION](jax.random.key(0), inner_state, jnp.int32(0))
@@ -82,7 +82,7 @@ def test_the_environments_state_stands_still_while_a_thought_is_written():
     """So does the hash of its state."""
     interaction, environment = tiny.guess(Think(2)), tiny.make_guess()
     state, turn = interaction.start(jax.random.key(0), {})
-    said = Segment(text.empty(interaction.size.written), turn.grammar * 0, turn.grammar > 0)
+    said = Segment(text.empty(interaction.size.written), turn.grammar_state * 0, turn.grammar_state > 0)
     after, _ = interaction.advance(jax.random.key(0), {}, state, said)
     assert int(environment.state_hash(after.environment)) == int(environment.state_hash(environment.reset(jax.random.key(0))))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(a == b), after.environment, state.environment))

@@ -355,7 +355,7 @@ def test_no_loss_stands_on_what_a_tool_says(name):
     decides = credits.is_decision(trajectory)
     advantage = 1.0 + jax.random.uniform(jax.random.key(1), shape)
     batch = loss.Batch(trajectory, advantage, advantage, decides, decides, trajectory.log_prob, trajectory.log_prob - 1.0)
-    config = LearnerConfig(entropy=Schedule(0.1), kl_weight=0.1, policy_loss="policy_gradient")
+    config = LearnerConfig(entropy_weight=Schedule(0.1), kl_weight=0.1, policy_loss="policy_gradient")
     totals = loss.count(batch, config)
     total = lambda p: loss.loss(free, grammar, config, 1.0, jnp.float32(0.1), totals, p, batch)[0]
     gradient = jax.jit(jax.grad(total))(params)
@@ -394,7 +394,7 @@ def live(interaction, tokenizer, policy, num_episodes):
         while not (turn.terminated or turn.truncated):
             words = text.token_ids(tokenizer, policy(text.to_string(tokenizer, ids), int(turn.kind)))
             said = Text(jnp.asarray(words + [0] * (interaction.size.written - len(words)), jnp.int32), jnp.int32(len(words)))
-            choice, is_legal = parse(turn.grammar, said)
+            choice, is_legal = parse(turn.grammar_state, said)
             kinds.append(int(turn.kind))
             state, turn = advance(jax.random.fold_in(key, len(ids)), {}, state, Segment(said, choice, is_legal))
             ids += words + plain.ids(turn.read)
@@ -482,7 +482,7 @@ def episodes(interaction, num_lanes, write, num_turns):
         for index in range(num_turns):
             key_write, key_advance = jax.random.split(jax.random.fold_in(key, index))
             said = text.pad(write(key_write, state, turn), interaction.size.written)
-            choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+            choice, is_legal = text.parse(interaction.grammar, turn.grammar_state, said)
             state, turn = interaction.advance(key_advance, {}, state, Segment(said, choice, is_legal))
             total += jnp.where(is_over, 0.0, turn.reward.outcome)
             is_over |= turn.terminated
@@ -552,7 +552,7 @@ def test_an_imagined_move_says_what_the_move_will_say_and_changes_nothing():
 
     def write(state, turn, string):
         said = text.pad(text.encode(tiny.TOKENIZER, string), interaction.size.written)
-        return advance(jax.random.key(1), {}, state, Segment(said, *parse(turn.grammar, said)))
+        return advance(jax.random.key(1), {}, state, Segment(said, *parse(turn.grammar_state, said)))
 
     asked = text.token_ids(tiny.TOKENIZER, " try")
     for action, word in enumerate(tiny.WORDS):

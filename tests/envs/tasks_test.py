@@ -38,7 +38,7 @@ def play(interaction, seed=3, expert_key=lambda turn: jax.random.key(0)):
     state, turn = interaction.start(jax.random.key(seed), {})
     while not (turn.terminated | turn.truncated):
         said = experts[Kind(int(turn.kind))](expert_key(turn), state, jnp.int32(0))
-        choice, is_legal = parse(turn.grammar, said)
+        choice, is_legal = parse(turn.grammar_state, said)
         assert is_legal
         yield turn, state, said
         written = Segment(text.pad(said, interaction.size.written), choice, is_legal)
@@ -265,7 +265,7 @@ def test_no_expert_sees_a_hidden_lake(layers):
         which = int(state.environment.map_index)
         while which not in earned and not (turn.terminated | turn.truncated):
             said = experts[Kind(int(turn.kind))](jax.random.key(seed), state, jnp.int32(0))
-            written = Segment(text.pad(said, interaction.size.written), *parse(turn.grammar, said))
+            written = Segment(text.pad(said, interaction.size.written), *parse(turn.grammar_state, said))
             state, turn = advance(jax.random.key(seed), {}, state, written)
         earned.setdefault(which, float(turn.reward.outcome))
     optimal = bounds(lake, num_steps=10).optimal
@@ -326,7 +326,7 @@ def test_costs_weights_and_information_bonuses_reach_the_reward():
     curriculum = {"scale_rewards": {"process": jnp.float32(0.5)}}
     state, turn = interaction.start(jax.random.key(0), curriculum)
     said = interaction.experts[Kind.ACTION](jax.random.key(0), state, jnp.int32(0))
-    choice, _ = text.parse(interaction.grammar, turn.grammar, said)
+    choice, _ = text.parse(interaction.grammar, turn.grammar_state, said)
     written = Segment(text.pad(said, interaction.size.written), choice, jnp.bool_(True))
     before = state.environment
     state, turn = interaction.advance(jax.random.key(1), curriculum, state, written)

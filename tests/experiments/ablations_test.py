@@ -14,7 +14,7 @@ from experiments.tables import table
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
-    "--config.learner.num_updates=2 --config.learner.num_lanes=32 --config.learner.minibatches=1 --config.learner.microbatch=8 "
+    "--config.learner.num_updates=2 --config.learner.num_lanes=32 --config.learner.num_minibatches=1 --config.learner.microbatch_size=8 "
     "--config.evaluation.num_episodes=16 --config.environment.num_pulls=4 --config.warm_start=1 --config.rollout.widths=()"
 ).split()
 

@@ -29,8 +29,12 @@ WRONG = [
     ("history", "learner.num_updates=many", "type int, as in --config.learner.num_updates=400"),
     ("history", "learner.num_updates=None", "type int"),
     ("history", "learner.num_updates.start=3", "has no fields"),
-    ("history", "learner.entropy=0.1", "set one of start, end, until, since, warmup, as in --config.learner.entropy.start=0.03"),
-    ("history", "learner.entropy.strat=0.1", "start"),
+    (
+        "history",
+        "learner.entropy_weight=0.1",
+        "set one of start, end, until, since, warmup, as in --config.learner.entropy_weight.start=0.03",
+    ),
+    ("history", "learner.entropy_weight.strat=0.1", "start"),
     ("history", "learner={'num_lanes': 40}", "has fields of its own"),
     ("reflection", "learner.schedules.attempts.keep=0.5", "set one of start, end"),
     ("reflection", "agent.attempts.memory.budget=0", "agent.attempts.memory.budget >= 1"),
@@ -38,7 +42,7 @@ WRONG = [
     ("history", "learner.rules.action.entropy=dear", "type float, as in --config.learner.rules.action.weight=0.5"),
     ("history", "agent.act.resets_context=yes", "type bool"),
     ("history", "learner.learning_rate.until=late", "type float, as in --config.learner.learning_rate.until=1.0"),
-    ("history", "learner.credit=gea", "gae"),
+    ("history", "learner.estimator=gea", "gae"),
     ("history", "learner.group_size=7", "multiple"),
     ("history", "rollout.widths=3", "tuple[tuple[int, int], ...], as in --config.rollout.widths='((1, 8),)'"),
     ("history", "rollout.widths=((1,),)", "tuple"),
@@ -70,7 +74,7 @@ WRONG = [
     ("history", "evaluation.num_episodes=0", ">= 1"),
     ("history", "evaluation.num_episodes=1", "evaluation.num_episodes is 1; set it >= 2"),
     ("history", "rollout.decoding.temperature=0", "rollout.decoding.temperature > 0"),
-    ("history", "learner.credit=grpo", "learner.group_size >= 2"),
+    ("history", "learner.estimator=grpo", "learner.group_size >= 2"),
     ("frozen_lake", "environment.map=SF/FH", "take a hole away or mark a goal"),
     ("reflection", "agent.attempts.memory.symbols=number", "'task'"),
     ("reflection", "learner.schedules.attempts.kep.start=0.5", "attempts.keep"),
@@ -165,13 +169,13 @@ def test_unknown_preset_names_the_nearest():
 
 def test_overrides_reach_every_depth_and_nothing_else():
     assignments = [
-        "learner.entropy.start=1",
+        "learner.entropy_weight.start=1",
         "learner.schedules.attempts.keep.until=0.25",
         "rollout.widths=((2, 5),)",
         "agent.attempts.memory.budget=2",
     ]
     before, after = get_preset("reflection"), override(get_preset("reflection"), assignments)
-    assert after.learner.entropy.start == 1.0 and isinstance(after.learner.entropy.start, float)
+    assert after.learner.entropy_weight.start == 1.0 and isinstance(after.learner.entropy_weight.start, float)
     assert after.learner.schedules["attempts.keep"].until == 0.25
     assert after.learner.schedules["attempts.keep"].start == before.learner.schedules["attempts.keep"].start
     assert after.rollout.widths == ((2, 5),)
@@ -198,8 +202,8 @@ def test_fields_that_are_possible_only_together_are_set_together():
         ("model.preset=10", lambda config: config.model.preset, "10"),
         ("learner.learning_rate.start=3e-4", lambda config: config.learner.learning_rate.start, 3e-4),
         ("learner.rules={'think': {'weight': 2}}", lambda config: config.learner.rules, {"think": Rule(weight=2.0)}),
-        ("learner.credit='rloo'", lambda config: config.learner.credit, "rloo"),
-        ("learner.credit=rloo", lambda config: config.learner.credit, "rloo"),
+        ("learner.estimator='rloo'", lambda config: config.learner.estimator, "rloo"),
+        ("learner.estimator=rloo", lambda config: config.learner.estimator, "rloo"),
     ],
 )
 def test_a_value_is_read_as_what_is_wanted_in_its_place(assignment, find, value):

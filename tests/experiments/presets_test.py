@@ -16,10 +16,10 @@ def small(name: str) -> Experiment:
     config = get_preset(name)
     assignments = [
         "num_lanes=16",
-        "microbatch=8",
-        "minibatches=1",
-        "epochs=1",
-        "blocks=8",
+        "microbatch_size=8",
+        "num_minibatches=1",
+        "num_epochs=1",
+        "num_blocks=8",
         f"group_size={min(2, config.learner.group_size)}",
     ]
     return build(override(config, [*(f"learner.{x}" for x in assignments), f"warm_start={min(1, config.warm_start)}"]))

@@ -31,8 +31,8 @@ SMALL = [
     "--config.rollout.trajectory_length=17",
     "--config.rollout.widths=()",  # the programs of wider calls take longer to compile
     "--config.learner.num_lanes=16",
-    "--config.learner.minibatches=2",
-    "--config.learner.microbatch=8",
+    "--config.learner.num_minibatches=2",
+    "--config.learner.microbatch_size=8",
     f"--config.learner.num_updates={NUM_UPDATES}",
     "--config.evaluation.num_episodes=32",
     "--config.checkpoint_every=7",
@@ -273,7 +273,9 @@ def test_two_trainings_do_not_share_a_folder(finished, tmp_path):
 
 def test_what_cannot_be_leaves_no_folder(tmp_path):
     folder = tmp_path / "run"
-    code, _, errors = end(start("train", *SMALL, "--config.learner.credit=grpo", "--config.rollout.restarts=False", f"--output={folder}"))
+    code, _, errors = end(
+        start("train", *SMALL, "--config.learner.estimator=grpo", "--config.rollout.restarts=False", f"--output={folder}")
+    )
     assert code == 2 and one_sentence(errors) and not folder.exists()
 
 

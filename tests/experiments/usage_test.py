@@ -23,7 +23,7 @@ FIELDS = list(all_fields(Config()))
 
 def test_every_field_is_told_with_its_default():
     assert [field.name for field in FIELDS] == field_names(Config())
-    assert {field.name: field.default for field in FIELDS}["learner.entropy.start"] == 0.03
+    assert {field.name: field.default for field in FIELDS}["learner.entropy_weight.start"] == 0.03
     assert [field.name for field in FIELDS if len(first_sentence(field.about)) < 5] == []
 
 
@@ -81,7 +81,7 @@ def test_help_begins_with_the_flags_and_needs_no_device(binary, tells):
 
 
 def test_messages_of_the_library_name_flags_where_there_are_any():
-    assert as_flags("LearnerConfig.epochs is 0; set it >= 1") == "learner.epochs is 0; set it >= 1"
+    assert as_flags("LearnerConfig.num_epochs is 0; set it >= 1") == "learner.num_epochs is 0; set it >= 1"
     assert as_flags("set Reflection.budget >= 3, or Config.warm_start=0") == "set agent.attempts.memory.budget >= 3, or config.warm_start=0"
     assert as_flags("set Decoding.top_k, or leave UseTools out") == "set rollout.decoding.top_k, or leave use_tools out"
     assert as_flags("Mastermind.num_pegs is 0. Set it.") == "environment.num_pegs is 0. Set it."

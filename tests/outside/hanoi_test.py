@@ -19,7 +19,13 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 TOKENIZER = text.load_tokenizer()
 AGENT = "act(time_limit=6), hanoi_pkg.vote:Vote(3), attempts(2)"
-SMALL = ["learner.num_lanes=16", "learner.minibatches=1", "learner.microbatch=8", "learner.num_updates=2", "evaluation.num_episodes=8"]
+SMALL = [
+    "learner.num_lanes=16",
+    "learner.num_minibatches=1",
+    "learner.microbatch_size=8",
+    "learner.num_updates=2",
+    "evaluation.num_episodes=8",
+]
 SMALL += ["rollout.widths=()"]  # the programs of wider calls take longer to compile
 
 

@@ -121,7 +121,7 @@ def _functions(name):
     interaction = agent(name)
 
     def advance(key, state, turn, said):
-        choice, is_legal = text.parse(interaction.grammar, turn.grammar, said)
+        choice, is_legal = text.parse(interaction.grammar, turn.grammar_state, said)
         is_legal &= turn.legal[jnp.maximum(choice, 0)]
         return is_legal, interaction.advance(key, tiny.CURRICULUM, state, Segment(said, jnp.where(is_legal, choice, -1), is_legal))
 
@@ -140,7 +140,7 @@ def play(name, lane_key, task_key):
         while not (turn.terminated or turn.truncated):
             kind = Kind(int(turn.kind))
             said = expert(kind, jax.random.fold_in(jax.random.fold_in(lane_key, 3 * count), 1), state)
-            sampled = dictate(grammar, int(turn.grammar), int(turn.budget), plain.ids(said))
+            sampled = dictate(grammar, int(turn.grammar_state), int(turn.budget), plain.ids(said))
             count += len(sampled)
             is_legal, (state, turn) = advance(jax.random.fold_in(lane_key, 3 * count + 1), state, turn, said)
             assert is_legal

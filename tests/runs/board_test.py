@@ -119,7 +119,7 @@ def test_schedules_are_those_of_the_part_of_the_run():
         config.learner,
         num_updates=4,
         learning_rate=Schedule(8.0, 0.0),
-        entropy=Schedule(4.0, 4.0),
+        entropy_weight=Schedule(4.0, 4.0),
         schedules={"reward.process": Schedule(1.0)},
     )
     config = dataclasses.replace(config, learner=learner, warm_start=2, warm_start_learning_rate=Schedule(2.0, 0.0))

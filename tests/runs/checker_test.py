@@ -370,7 +370,7 @@ LAYERS = {
         changed(legal=lambda turn, heard: jnp.zeros_like(turn.legal)),
         "in the layer count: a turn that asks for ACTION has a budget of 1 and no legal string in its state of the grammar; set `grammar`",
     ),
-    "dead state of the grammar": (changed(grammar=lambda turn, heard: jnp.int32(0)), "no legal string in its state of the grammar"),
+    "dead state of the grammar": (changed(grammar_state=lambda turn, heard: jnp.int32(0)), "no legal string in its state of the grammar"),
     "kind that is not declared": (
         changed(kind=lambda turn, heard: jnp.int32(Kind.NOTE)),
         "in the layer count: a turn asks for NOTE, and the layers declare ACTION; add the kind to `writes` of the layer that asks for it",

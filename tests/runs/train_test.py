@@ -19,7 +19,7 @@ from tests import tiny
 
 CONFIG = arl.TrainConfig(
     rollout=arl.RolloutConfig(widths=()),
-    learner=dataclasses.replace(tiny.LEARNER, num_updates=6, epochs=1),
+    learner=dataclasses.replace(tiny.LEARNER, num_updates=6, num_epochs=1),
     evaluation=arl.EvaluationConfig(num_episodes=16),
     evaluate_every=3,
     checkpoint_every=2,

@@ -16,7 +16,7 @@ from arl.training.fingerprint import fingerprint
 from tests import tiny
 
 RANK = 2
-CONFIG = training.LearnerConfig(num_lanes=8, blocks=8, microbatch=8, minibatches=1, epochs=2, kl_weight=0.1)
+CONFIG = training.LearnerConfig(num_lanes=8, num_blocks=8, microbatch_size=8, num_minibatches=1, num_epochs=2, kl_weight=0.1)
 
 
 def merged(variables: Variables) -> Variables:

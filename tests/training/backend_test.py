@@ -11,7 +11,7 @@ from tests import tiny
 
 
 def make_learner():
-    interaction, config = tiny.agent("act"), training.LearnerConfig(num_lanes=8, microbatch=2, blocks=1)
+    interaction, config = tiny.agent("act"), training.LearnerConfig(num_lanes=8, microbatch_size=2, num_blocks=1)
     return training.make_learner(interaction, tiny.model(), tiny.config(interaction), config)
 
 

@@ -70,7 +70,7 @@ def learned(name, most, *, epochs=1, rate=1.0):
         return given._replace(advantage=given.advantage * (found.weight * len(found.weight))[:, None])
 
     interaction = AGENTS[name][0]()
-    shape = config(found.trajectory, policy_loss="ppo", entropy=training.Schedule(), epochs=epochs)
+    shape = config(found.trajectory, policy_loss="ppo", entropy_weight=training.Schedule(), num_epochs=epochs)
     options = {"estimator": estimate, "optimizer": optax.sgd(rate), "importance_cap": most}
     learner = training.make_learner(interaction, policy(), tiny.config(interaction, widths=()), shape, **options)
     state = learner.init(jax.random.key(0))

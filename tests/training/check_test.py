@@ -10,7 +10,7 @@ from arl import training
 from arl.training import Credit, LearnerConfig, parallel
 from tests import tiny
 
-CONFIG = LearnerConfig(num_updates=2, num_lanes=8, blocks=2, epochs=1, minibatches=1, microbatch=8)
+CONFIG = LearnerConfig(num_updates=2, num_lanes=8, num_blocks=2, num_epochs=1, num_minibatches=1, microbatch_size=8)
 INTERACTION = tiny.guess()
 SHAPE = tiny.config(INTERACTION)
 
@@ -90,7 +90,10 @@ def test_a_setting_of_another_form_is_refused(adapted, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(estimator="gae"), "estimator is 'gae'; give a function (trajectory, reward, config) -> Credit, or set LearnerConfig.credit"),
+        (
+            dict(estimator="gae"),
+            "estimator is 'gae'; give a function (trajectory, reward, config) -> Credit, or set LearnerConfig.estimator",
+        ),
         (dict(shape=CONFIG, config=SHAPE), "rollout_config is a LearnerConfig; give a RolloutConfig"),
         (dict(config=dataclasses.asdict(CONFIG)), "config is a dict; give a LearnerConfig"),
         (dict(interaction=tiny.make_walk()), "interaction is an Environment; give an Interaction"),

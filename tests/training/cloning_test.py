@@ -22,7 +22,7 @@ CONFIG = dataclasses.replace(
     tiny.LEARNER,
     num_updates=3,
     learning_rate=Schedule(1e-2, 1e-3),
-    entropy=Schedule(0.02, 0.0),
+    entropy_weight=Schedule(0.02, 0.0),
     schedules={"attempts.keep": Schedule(0.75, 0.0)},
 )
 NUM_CLONED = 2
@@ -130,7 +130,7 @@ def test_a_mixture_learns_from_rewards_what_it_wrote_and_by_imitation_what_other
     lanes = rollout.start_lanes(interaction, tiny.CURRICULUM, shape, *tiny.keys(8), has_writer=True)
     program = jax.jit(lambda p: rollout.roll_out(interaction, tiny.model(), shape, p, tiny.CURRICULUM, lanes, writer)[1])
     trajectory, params = program(tiny.params()), moved_params()
-    config = LearnerConfig(imitation_weight=0.3, value_weight=0.0, normalize=True, credit="monte_carlo")
+    config = LearnerConfig(imitation_weight=0.3, value_weight=0.0, normalize=True, estimator="monte_carlo")
     reward = credits.total_reward(trajectory.reward)
     credit = rules.assign(trajectory, reward, config, ESTIMATORS["monte_carlo"])
     decides = credits.regularizer_mask(trajectory, credit.policy_mask, config)
@@ -177,7 +177,7 @@ def test_the_model_becomes_its_expert():
     """A number below 8: the bisection takes 2.625 guesses on average; random ones take 3.3 of the four allowed, and often miss."""
     interaction, num_updates = bisection(), 60
     config = LearnerConfig(
-        num_updates=1, num_lanes=64, blocks=1, minibatches=1, microbatch=64, epochs=2, learning_rate=Schedule(3e-2, 3e-3)
+        num_updates=1, num_lanes=64, num_blocks=1, num_minibatches=1, microbatch_size=64, num_epochs=2, learning_rate=Schedule(3e-2, 3e-3)
     )
     learner = make_warm_start(interaction, config, num_updates)
     update, state, lines = jax.jit(learner.update, donate_argnums=0), jax.jit(learner.init)(jax.random.key(2)), []
@@ -366,7 +366,7 @@ def test_rewards_teach_a_warm_start_nothing_of_what_its_expert_leaves_open():
 
 def test_a_warm_start_fits_before_any_learner():
     """Whatever decoding drops, groups and divergences there will be."""
-    config = dataclasses.replace(CONFIG, credit="grpo", group_size=8, kl_weight=0.1, kl_in_reward=True, normalize=True)
+    config = dataclasses.replace(CONFIG, estimator="grpo", group_size=8, kl_weight=0.1, kl_in_reward=True, normalize=True)
     make_warm_start(rounds(), config, rollout_options={"decoding": rollout.Decoding(top_k=1)})
     shape = training.expert_rollout(tiny.config(rounds(), decoding=rollout.Decoding(temperature=0.0, top_p=0.5)))
     assert shape.expert_fraction == 1 and shape.decoding == rollout.Decoding()

@@ -65,13 +65,16 @@ def test_the_default_is_possible_and_made_of_plain_values():
 IMPOSSIBLE = [
     *[
         (dict(**{name: 0}), f"LearnerConfig.{name} is 0; set it >= 1")
-        for name in ("num_updates", "num_lanes", "group_size", "blocks", "epochs")
+        for name in ("num_updates", "num_lanes", "group_size", "num_blocks", "num_epochs")
     ],
-    *[(dict(**{name: -1}), f"LearnerConfig.{name} is -1; set it >= 1") for name in ("minibatches", "microbatch", "constant_tokens")],
+    *[
+        (dict(**{name: -1}), f"LearnerConfig.{name} is -1; set it >= 1")
+        for name in ("num_minibatches", "microbatch_size", "constant_tokens")
+    ],
     (dict(group_size=6), "set LearnerConfig.num_lanes to a multiple of the group size"),
     (dict(num_lanes=250), "set LearnerConfig.num_lanes to a multiple of 256"),
-    (dict(minibatches=3), "set LearnerConfig.num_lanes to a multiple of 192"),
-    (dict(blocks=48), "set LearnerConfig.microbatch to a multiple of LearnerConfig.blocks"),
+    (dict(num_minibatches=3), "set LearnerConfig.num_lanes to a multiple of 192"),
+    (dict(num_blocks=48), "set LearnerConfig.microbatch_size to a multiple of LearnerConfig.num_blocks"),
     (dict(rules={"acts": Rule()}), "names 'acts', which is no kind of segment"),
     (dict(rules={"action": 0.5}), "rules.action is 0.5; set it to a Rule()"),
     (dict(rules={"action": Rule(span="turn")}), "set it to one of episode, attempt, kind"),

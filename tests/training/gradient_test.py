@@ -49,11 +49,11 @@ AGENTS = {  # and the most candidates that are written in an episode
     "walk": (lambda: tiny.make(tiny.make_walk(2), Act()), 6),
 }
 UNBIASED = [
-    dict(credit="monte_carlo"),
-    dict(credit="reinforce"),
-    dict(credit="gae", gae_lambda=1.0),
-    dict(credit="gae", gae_lambda=1.0, gae_lambda_counts="token"),
-    dict(credit="segment_gae", gae_lambda=1.0),
+    dict(estimator="monte_carlo"),
+    dict(estimator="reinforce"),
+    dict(estimator="gae", gae_lambda=1.0),
+    dict(estimator="gae", gae_lambda=1.0, gae_lambda_counts="token"),
+    dict(estimator="segment_gae", gae_lambda=1.0),
 ]
 
 
@@ -119,7 +119,7 @@ def enumerate_all(name, num_candidates=None, behaviour=lambda variables: variabl
 
 def config(trajectory, **options):
     """A learner that takes all lanes of `trajectory` in one step and divides by their number."""
-    sizes = dict(num_lanes=len(trajectory.token), minibatches=1, epochs=1, microbatch=len(trajectory.token), blocks=1)
+    sizes = dict(num_lanes=len(trajectory.token), num_minibatches=1, num_epochs=1, microbatch_size=len(trajectory.token), num_blocks=1)
     plain = dict(policy_loss="policy_gradient", aggregation="constant", constant_tokens=1, value_weight=0.0, normalize=False)
     return training.LearnerConfig(**{**sizes, **plain, **options})
 
@@ -184,7 +184,7 @@ def estimated_gradients(found: Enumerated, choices, *, weight=None, num_devices=
         lambda params: zeros, lambda gradient, seen, params: (zeros, jax.tree.map(jnp.subtract, seen, gradient))
     )
     part_loss = functools.partial(losses.loss, tiny.model(), found.grammar, shape, 1.0, jnp.float32(0.0))
-    blocks, axis = shape.blocks // num_devices, "data" if num_devices > 1 else None
+    blocks, axis = shape.num_blocks // num_devices, "data" if num_devices > 1 else None
 
     def epoch(batch):
         first, start = jax.lax.axis_index(axis) * blocks if axis else 0, (tiny.params(), zeros)
@@ -194,7 +194,7 @@ def estimated_gradients(found: Enumerated, choices, *, weight=None, num_devices=
     @jax.jit
     def credit_all(trajectory):
         configs = [dataclasses.replace(shape, **choice) for choice in choices]
-        return [credits.ESTIMATORS[each.credit].estimate(trajectory, credits.total_reward(trajectory.reward), each) for each in configs]
+        return [credits.ESTIMATORS[each.estimator].estimate(trajectory, credits.total_reward(trajectory.reward), each) for each in configs]
 
     if axis:
         mesh = training.make_mesh(num_devices)
@@ -254,9 +254,9 @@ def test_restarting_lanes(name, trajectory_length, num_candidates):
 
 
 CUTS = [
-    (dict(microbatch=8, blocks=8), 1),
-    (dict(microbatch=16, blocks=8), 8),
-    (dict(microbatch=8, blocks=4), 4),
+    (dict(microbatch_size=8, num_blocks=8), 1),
+    (dict(microbatch_size=16, num_blocks=8), 8),
+    (dict(microbatch_size=8, num_blocks=4), 4),
     (dict(policy_loss="ppo"), 1),
     (dict(policy_loss="ppo", ratio="sequence", constant_tokens=3), 1),
 ]
@@ -269,7 +269,7 @@ def test_microbatches_devices_and_surrogates(options, num_devices):
     padding = -len(found.weight) % 16 + 16  # lanes that do not count
     trajectory = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[:1], padding, 0)]), found.trajectory)
     padded = found._replace(trajectory=trajectory, weight=jnp.pad(found.weight, (0, padding)))
-    [estimate] = estimated_gradients(padded, [dict(credit="reinforce")], num_devices=num_devices, **options)
+    [estimate] = estimated_gradients(padded, [dict(estimator="reinforce")], num_devices=num_devices, **options)
     assert_equal(estimate, exact)
 
 
@@ -279,8 +279,8 @@ def test_a_mean_over_tokens_is_the_gradient_of_the_return_a_token(aggregation):
     found = enumerate_all("think")
     num_tokens = jnp.sum(credits.is_decision(found.trajectory), 1, keepdims=True)
     assert len(np.unique(num_tokens)) > 1
-    alone = dict(minibatches=len(found.weight), microbatch=1)  # batches of one lane
-    choice = [dict(credit="monte_carlo")]
+    alone = dict(num_minibatches=len(found.weight), microbatch_size=1)  # batches of one lane
+    choice = [dict(estimator="monte_carlo")]
     [estimate] = estimated_gradients(found, choice, weight=found.weight, aggregation=aggregation, **alone)
     assert_equal(estimate, exact_gradient(found, found.value / num_tokens))
     assert cosine(estimate, exact_gradient_of("think")) < 0.999
@@ -290,14 +290,14 @@ def test_a_mean_over_tokens_is_the_gradient_of_the_return_a_token(aggregation):
 def test_where_all_episodes_have_as_many_tokens_every_aggregation_is_unbiased(aggregation):
     found = enumerate_all("history")
     weight = found.weight * len(found.weight) * 2  # both divide by the two tokens of an episode
-    [estimate] = estimated_gradients(found, [dict(credit="reinforce")], weight=weight, aggregation=aggregation)
+    [estimate] = estimated_gradients(found, [dict(estimator="reinforce")], weight=weight, aggregation=aggregation)
     assert_equal(estimate, exact_gradient_of("history"))
 
 
 def test_a_short_trace_is_biased_by_the_values():
     """GAE below a trace of 1 trusts a value head that is wrong (arXiv:1506.02438, section 3)."""
     found = enumerate_all("history")
-    [estimate] = estimated_gradients(found, [dict(credit="gae", gae_lambda=0.5)])
+    [estimate] = estimated_gradients(found, [dict(estimator="gae", gae_lambda=0.5)])
     exact = flat(exact_gradient_of("history"))
     assert np.linalg.norm(flat(estimate) - exact) > 1e-2 * np.linalg.norm(exact)
 
@@ -316,7 +316,7 @@ def test_groups():
     pairs = jnp.array(list(itertools.product(range(len(chosen)), repeat=2)))
     groups = one._replace(trajectory=jax.tree.map(lambda x: x[pairs.reshape(-1)], trajectory))
     weight = jnp.repeat(probability[pairs[:, 0]] * probability[pairs[:, 1]], 2) * len(pairs)
-    choices = [dict(credit="rloo"), dict(credit="grpo"), dict(credit="grpo", normalize=True)]
+    choices = [dict(estimator="rloo"), dict(estimator="grpo"), dict(estimator="grpo", normalize=True)]
     rloo, dr_grpo, grpo = estimated_gradients(groups, choices, weight=weight, group_size=2)
     exact = exact_gradient(one)
     assert_equal(rloo, exact)

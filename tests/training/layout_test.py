@@ -116,7 +116,7 @@ def test_a_mesh_of_more_devices_than_there_are_is_refused(sizes):
 
 
 def test_lanes_that_do_not_divide_among_all_devices_are_refused():
-    config = LearnerConfig(num_lanes=4, blocks=4, microbatch=4, minibatches=1)
+    config = LearnerConfig(num_lanes=4, num_blocks=4, microbatch_size=4, num_minibatches=1)
     with pytest.raises(ValueError, match="4 lanes do not divide among 8 devices; set LearnerConfig.num_lanes to a multiple"):
         interaction = tiny.agent("think")
         layout = Layout(parallel.make_mesh(data=2, fsdp=2, tensor=2))

@@ -85,7 +85,7 @@ def test_the_same_key_gives_the_same_bits():
 
 def test_microbatches_do_not_change_the_update():
     wanted, _ = reference(False)
-    learner = make("think", learner=dataclasses.replace(CONFIG, microbatch=8))
+    learner = make("think", learner=dataclasses.replace(CONFIG, microbatch_size=8))
     update = jax.jit(learner.update)
     state, _ = update(update(programs()[0](jax.random.key(0)))[0])
     assert_close(state.variables.trainable, wanted.variables.trainable)
@@ -109,14 +109,14 @@ def test_the_update_is_one_program_without_the_host():
 
 
 OPTIONS = [
-    dict(credit="gae"),
-    dict(credit="segment_gae", policy_loss="policy_gradient", normalize=False),
-    dict(credit="reinforce", aggregation="constant", constant_tokens=2),
-    dict(credit="monte_carlo", aggregation="sequence_mean"),
-    dict(credit="grpo", group_size=8),
-    dict(credit="rloo", group_size=8, ratio="sequence", clip_high=0.3),
-    dict(credit="gae", value_clip=0.2, kl_weight=0.01, kl_estimator="k2"),
-    dict(credit="gae", kl_weight=0.01, kl_in_reward=True, kl_estimator="k1"),
+    dict(estimator="gae"),
+    dict(estimator="segment_gae", policy_loss="policy_gradient", normalize=False),
+    dict(estimator="reinforce", aggregation="constant", constant_tokens=2),
+    dict(estimator="monte_carlo", aggregation="sequence_mean"),
+    dict(estimator="grpo", group_size=8),
+    dict(estimator="rloo", group_size=8, ratio="sequence", clip_high=0.3),
+    dict(estimator="gae", value_clip=0.2, kl_weight=0.01, kl_estimator="k2"),
+    dict(estimator="gae", kl_weight=0.01, kl_in_reward=True, kl_estimator="k1"),
 ]
 
 
@@ -125,7 +125,13 @@ def test_every_objective_learns(options):
     """Two guesses at a number below 4, the first answer kept: from 0.5 successes to 1 and more (the bound is 1)."""
     interaction = tiny.guess(Attempts(2, History()))
     config = LearnerConfig(
-        num_updates=60, num_lanes=128, minibatches=2, microbatch=64, learning_rate=Schedule(1e-2, 1e-3), entropy=Schedule(0.01), **options
+        num_updates=60,
+        num_lanes=128,
+        num_minibatches=2,
+        microbatch_size=64,
+        learning_rate=Schedule(1e-2, 1e-3),
+        entropy_weight=Schedule(0.01),
+        **options,
     )
     learner = training.make_learner(interaction, tiny.model(), tiny.config(interaction), config)
     update, state, returns = jax.jit(learner.update, donate_argnums=0), jax.jit(learner.init)(jax.random.key(1)), []
@@ -138,7 +144,9 @@ def test_every_objective_learns(options):
 
 def test_groups_without_variance_weaken_the_policy_where_they_count_and_the_entropy_goes_over_what_counts():
     """One guess an episode, so that all are of one length: where it counts, a group without variance takes its fraction of the gradient."""
-    grouped = dict(credit="grpo", group_size=4, epochs=1, minibatches=1, microbatch=32, value_weight=0.0, entropy=Schedule(0.0))
+    grouped = dict(
+        estimator="grpo", group_size=4, num_epochs=1, num_minibatches=1, microbatch_size=32, value_weight=0.0, entropy_weight=Schedule(0.0)
+    )
     interaction, found = tiny.guess(), {}
     for choice in ("mask", "keep", "filter"):
         config = dataclasses.replace(CONFIG, **grouped, schedules={}, aggregation="sequence_mean", zero_variance_groups=choice)
@@ -156,11 +164,11 @@ def test_groups_without_variance_weaken_the_policy_where_they_count_and_the_entr
     [
         (dict(num_lanes=30), "multiple of"),
         (dict(group_size=5), "multiple of the group size"),
-        (dict(microbatch=4), "LearnerConfig.blocks"),
-        (dict(credit="gea"), "one of gae"),
+        (dict(microbatch_size=4), "LearnerConfig.num_blocks"),
+        (dict(estimator="gea"), "one of gae"),
         (dict(aggregation="mean"), "token_mean"),
         (dict(rules={"acting": training.Rule()}), "no kind of segment"),
-        (dict(epochs=0), ">= 1"),
+        (dict(num_epochs=0), ">= 1"),
     ],
 )
 def test_impossible_configs_are_refused(options, words):
@@ -181,12 +189,12 @@ def test_a_model_for_shorter_contexts_is_refused():
 
 def test_groups_with_restarts_are_refused():
     with pytest.raises(ValueError, match="set RolloutConfig.restarts=False"):
-        make(restarts=True, learner=dataclasses.replace(CONFIG, credit="grpo", group_size=8))
+        make(restarts=True, learner=dataclasses.replace(CONFIG, estimator="grpo", group_size=8))
 
 
 def test_a_group_of_one_is_refused():
     with pytest.raises(ValueError, match="set LearnerConfig.group_size >= 2"):
-        make(learner=dataclasses.replace(CONFIG, credit="grpo"))
+        make(learner=dataclasses.replace(CONFIG, estimator="grpo"))
 
 
 def test_greedy_decoding_is_refused():

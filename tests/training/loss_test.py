@@ -16,7 +16,7 @@ from arl.training.loss import Batch, Totals
 from arl.types import Kind
 from tests import tiny
 
-PLAIN = LearnerConfig(policy_loss="policy_gradient", value_weight=0.0, entropy=Schedule(0.0), aggregation="token_mean")
+PLAIN = LearnerConfig(policy_loss="policy_gradient", value_weight=0.0, entropy_weight=Schedule(0.0), aggregation="token_mean")
 NAME = "thoughts in attempts"
 GRAMMAR = tiny.agent(NAME).grammar
 

@@ -15,7 +15,7 @@ from arl.types import Kind
 from tests import tiny
 
 NAME = "thoughts in attempts"  # thoughts, actions, and a note between two attempts
-CONFIG = training.LearnerConfig(credit="gae", gae_lambda=0.9, normalize=False)
+CONFIG = training.LearnerConfig(estimator="gae", gae_lambda=0.9, normalize=False)
 GAE = ESTIMATORS["gae"]
 
 
@@ -121,7 +121,7 @@ def test_nothing_of_a_later_attempt_counts_within_the_span_of_an_attempt():
     """The return of each action, to the end of its attempt and of the note on it."""
     found = trajectory()
     credit = assign(
-        found, dataclasses.replace(CONFIG, credit="monte_carlo", rules={"action": Rule(span="attempt")}), ESTIMATORS["monte_carlo"]
+        found, dataclasses.replace(CONFIG, estimator="monte_carlo", rules={"action": Rule(span="attempt")}), ESTIMATORS["monte_carlo"]
     )
     reward, differ = reward_of(found), 0
     for lane in range(len(found.token)):
@@ -165,7 +165,7 @@ def test_a_named_estimator_is_not_the_one_that_was_given():
 def test_an_attempt_that_is_cut_keeps_its_bootstrap():
     """Lanes that restart: the last attempt of a truncated episode ends with the value of what was read last."""
     found = trajectory("limits in attempts", restarts=True, trajectory_length=tiny.agent("limits in attempts").size.context + 60)
-    config = dataclasses.replace(CONFIG, credit="monte_carlo", rules={"action": Rule(span="attempt")})
+    config = dataclasses.replace(CONFIG, estimator="monte_carlo", rules={"action": Rule(span="attempt")})
     credit, checked = assign(found, config, ESTIMATORS["monte_carlo"]), 0
     reward = reward_of(found)
     for lane in range(len(found.token)):
@@ -215,10 +215,12 @@ def test_each_kind_has_its_factors():
 )
 def test_a_rule_that_lacks_what_it_needs_is_refused(table, words):
     interaction = tiny.agent(NAME)
-    config = training.LearnerConfig(num_lanes=8, microbatch=8, minibatches=1, credit="monte_carlo", value_weight=0.0, rules=table)
+    config = training.LearnerConfig(
+        num_lanes=8, microbatch_size=8, num_minibatches=1, estimator="monte_carlo", value_weight=0.0, rules=table
+    )
     with pytest.raises(ValueError, match=words):
         training.make_learner(interaction, tiny.model(), tiny.config(interaction), config)
-    grouped = dataclasses.replace(config, credit="grpo", group_size=2, rules={"think": Rule(span="kind")})
+    grouped = dataclasses.replace(config, estimator="grpo", group_size=2, rules={"think": Rule(span="kind")})
     with pytest.raises(ValueError, match="'grpo' compares whole episodes; set LearnerConfig.rules.think.span='episode'"):
         training.make_learner(interaction, tiny.model(), tiny.config(interaction), grouped)
 
@@ -226,7 +228,7 @@ def test_a_rule_that_lacks_what_it_needs_is_refused(table, words):
 def test_a_learner_follows_its_rules():
     """Where the weights of all kinds are 0, nothing is learned, and one that is not moves the policy."""
     interaction, none = tiny.agent(NAME), Rule(weight=0.0, entropy=0.0)
-    plain = dict(num_lanes=8, microbatch=8, minibatches=1, epochs=1, credit="monte_carlo", value_weight=0.0)
+    plain = dict(num_lanes=8, microbatch_size=8, num_minibatches=1, num_epochs=1, estimator="monte_carlo", value_weight=0.0)
     tables = [{"think": none, "action": none, "reflection": none}, {"think": Rule(span="attempt"), "action": none, "reflection": none}]
     for table, moves in zip(tables, (False, True), strict=True):
         config = training.LearnerConfig(**plain, rules=table)

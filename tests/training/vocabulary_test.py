@@ -10,7 +10,7 @@ import pytest
 
 from arl import agents, envs, models, rollout, text, training
 from arl.rollout import Decoding
-from arl.rollout.config import fit
+from arl.rollout.config import resolve_lengths
 from arl.training import scoring
 from arl.types import Kind
 from tests import tiny
@@ -36,7 +36,7 @@ def model():
 
 
 def make_learner(**options):
-    config = training.LearnerConfig(num_lanes=NUM_LANES, minibatches=1, microbatch=4, blocks=1, epochs=1)
+    config = training.LearnerConfig(num_lanes=NUM_LANES, num_minibatches=1, microbatch_size=4, num_blocks=1, num_epochs=1)
     return training.make_learner(interaction(), model(), rollout.RolloutConfig(**options), config)
 
 
@@ -105,7 +105,7 @@ def test_an_update_learns_and_holds_no_array_of_slots_and_vocabulary(small_chunk
     assert metrics["max_log_prob_gap"] < 1e-4 and np.isfinite(metrics["loss"]) and metrics["entropy"] > 1
     shapes = {tuple(map(int, found.split(","))) for found in re.findall(r"[fsu]\d+\[([\d,]+)\]", compiled.as_text())}
     largest = max(np.prod(shape) for shape in shapes)
-    num_slots = 4 * fit(rollout.RolloutConfig(), interaction()).trajectory_length
+    num_slots = 4 * resolve_lengths(rollout.RolloutConfig(), interaction()).trajectory_length
     assert largest < num_slots * len(second_tokenizer()), "of one microbatch"
 
 
