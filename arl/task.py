@@ -32,10 +32,13 @@ class Environment(NamedTuple):
         action.
       grammar: grammar of the actions; string `i` is action `i`.
       legal: `state -> bool [A]`, the legal actions, at least one.
-      max_steps: most actions of an attempt; None if only a time limit bounds it.
+      max_steps: most actions of an attempt; None if only a time limit bounds it. It is a promise that `step` terminates or truncates by
+        then: the sizes of episodes, contexts and trajectories depend on it. An attempt that goes on is cut there, as by a time limit.
       expert: `(key, state) -> action int32 []`, an expert that remembers this attempt only; None for none.
       state_hash: `state -> uint32 []`, hash of what the agent can know of the state; None for none.
       worst_reward: smallest reward of a step, at most 0; the reward of an illegal text.
+      answer_capacity: tokens of the longest text after an action, for environments whose first text is much longer; None for the capacity
+        of `describe`. After an illegal text, so many tokens from the end of the present text are read.
     """
 
     reset: Callable[[jax.Array], State]
@@ -47,6 +50,11 @@ class Environment(NamedTuple):
     expert: Callable[[jax.Array, State], jax.Array] | None = None
     state_hash: Callable[[State], jax.Array] | None = None
     worst_reward: float = 0.0
+    answer_capacity: int | None = None
+
+    def __repr__(self) -> str:
+        made_in = getattr(self.reset, "__module__", "unknown")
+        return f"Environment({made_in}, {self.grammar.num_choices} actions, max_steps={self.max_steps})"
 
 
 class Limits(NamedTuple):

@@ -237,6 +237,11 @@ class Interaction(NamedTuple):
     layers: tuple[Any, ...] = ()
     task: Any = None
 
+    def __repr__(self) -> str:
+        layers = ", ".join(layer.label for layer in self.layers)
+        where = f" in {self.task.environment!r}" if self.task else ""
+        return f"Interaction({layers}{where}, {self.size}, grammar of {len(self.grammar.choice)} states)"
+
     @property
     def writes(self) -> tuple[Kind, ...]:
         """The kinds of segments that the model writes."""

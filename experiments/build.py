@@ -2,11 +2,9 @@
 
 import dataclasses
 
-from arl import agents, text
-from arl.runs.experiment import Experiment, find_bounds, make_experiment
-from arl.task import Task
+from arl import agents
+from arl.runs.experiment import Experiment, find_bounds, make_experiment, make_task
 from arl.training import Layout
-from arl.types import ArlError
 from experiments.config import Config
 
 
@@ -16,9 +14,7 @@ def build(config: Config, layout: Layout = Layout()) -> Experiment:
     Raises:
       ArlError: if the config cannot be run.
     """
-    task, size = config.environment.make(text.load_tokenizer()), dataclasses.asdict(config.model)
-    if not isinstance(task, Task):
-        raise ArlError(f"make of {type(config.environment).__name__} returns a {type(task).__name__}; return an arl.Task")
+    task, size = make_task(config.environment), dataclasses.asdict(config.model)
     bounds = find_bounds(task._replace(limits=agents.limits_of(config.agent)))  # before a layer finds that it does not fit these limits
     agent, names = agents.make_agent(task, config.agent), {"name": config.preset, "layout": layout}
     return make_experiment(agent, size.pop("preset"), config, model=size, bounds=bounds, **names)

@@ -4,10 +4,15 @@ import os
 import pathlib
 import signal
 import sys
+import sysconfig
+import traceback
 import warnings
 from collections.abc import Callable
 
 from absl import flags, logging
+
+_ROOT = pathlib.Path(__file__).absolute().parents[1]
+_NOT_OF_USERS = ("<", *(f"{folder}/" for folder in (_ROOT / "arl", _ROOT / "experiments", *map(sysconfig.get_path, ("stdlib", "purelib")))))
 
 CACHE = flags.DEFINE_bool("compilation_cache", True, "Whether compiled programs are kept in the user's cache folder.")
 
@@ -71,7 +76,20 @@ def run(body: Callable[[list[str]], int | None], *, takes_config: bool = False) 
             return _say(as_flags(str(error)), 2)
         if isinstance(error, (CheckpointError, TrainingError)):
             return _say(as_flags(str(error)), 1)
-        raise
+        if (place := _own_place(error)) is None:
+            raise
+        code = place.tb_frame.f_code
+        said = f"{code.co_qualname} of {pathlib.Path(code.co_filename).name} fails with {type(error).__name__}; mend it, or leave it out"
+        traceback.print_exception(error.with_traceback(place))
+        return _say(said, 1)
+
+
+def _own_place(error: BaseException) -> types.TracebackType | None:
+    """Returns the traceback of an error from the first function on that a user wrote; None if there is none."""
+    place = error.__traceback__
+    while place and os.path.abspath(place.tb_frame.f_code.co_filename).startswith(_NOT_OF_USERS):
+        place = place.tb_next
+    return place
 
 
 def read_seeds(words: list[str]) -> list[int]:

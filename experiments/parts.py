@@ -48,12 +48,20 @@ def _value(node: ast.AST, words: str) -> Any:
             raise ArlError(
                 f"{ast.unparse(node)} in {words!r} is neither a part nor a value; write a number, True, None, or a string in quotes"
             ) from None
-    part, given = _find(ast.unparse(node.func)), [_value(argument, words) for argument in node.args]
+    part = _find(ast.unparse(node.func))
     names = [field.name for field in dataclasses.fields(part) if field.init and not field.kw_only]
-    if len(given) > len(names):
-        raise ArlError(f"{snake_case(part.__name__)} has {len(names)} fields ({', '.join(names)}), and {len(given)} values are given")
-    named = {str(keyword.arg): _value(keyword.value, words) for keyword in node.keywords}
-    return make(part, {**dict(zip(names, given, strict=False)), **named})
+    if len(node.args) > len(names):
+        raise ArlError(f"{snake_case(part.__name__)} has {len(names)} fields ({', '.join(names)}), and {len(node.args)} values are given")
+    given = {**dict(zip(names, node.args, strict=False)), **{str(keyword.arg): keyword.value for keyword in node.keywords}}
+    return make(part, {name: _field_value(part, name, argument, words) for name, argument in given.items()})
+
+
+def _field_value(part: type, name: str, node: ast.AST, words: str) -> Any:
+    """Returns the value of a part's field; a word that is neither a part nor a value is answered with the type of the field."""
+    kind = typing.get_type_hints(part).get(name, Any)
+    if isinstance(node, ast.Name) and kind in (int, float, bool):
+        return checked(kind, node.id, f"{snake_case(part.__name__)}.{name}")
+    return _value(node, words)
 
 
 def make(part: type, values: dict[str, Any], name: str = "") -> Any:

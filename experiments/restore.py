@@ -46,6 +46,8 @@ def restore(folder: str, step: int | None = None, best: bool = False) -> Run:
         raise main.UsageError(f"{path} names no seed; restore it, or name another folder")
     experiment = build(config)
     which = path.parent / ("best" if best else "checkpoints")
+    if best and not any(saved.name.isdigit() for saved in which.glob("*")):
+        raise main.UsageError(f"the run in {folder} has kept no best policy in {which}; leave --best out for its newest checkpoint")
     if not which.is_dir():
         raise main.UsageError(f"there is no checkpoint in {which} yet; train first")
     checkpoints = training.Checkpoints(which)

@@ -58,7 +58,7 @@ def train(assignments: list[str]) -> int | None:
     folder.check(output, folder.record(config, seeds[0] if len(seeds) == 1 else seeds))
     check_custom(experiment.interaction)
     record = {name: value for name, value in folder.record(config, None).items() if name != "seed"}
-    about = {"command": _command(preset, assignments)}
+    about = {"preset": config.preset, "command": _command(preset, assignments)}
     found = run(experiment, seeds, output, record, minutes=MINUTES.value, about=about)
     for each in found:
         print(each)

@@ -8,6 +8,7 @@ from arl.agents.imagine import imagine
 from arl.agents.intervene import replace_by_expert, replace_segments, segments
 from arl.agents.layer import Layer, experts_of, extend, limits_of, make_agent, note_symbols, without_reward
 from arl.agents.novelty_bonus import NoveltyBonus
+from arl.agents.plan import Plan
 from arl.agents.remember import Remember
 from arl.agents.scale_rewards import ScaleRewards
 from arl.agents.size import insert_before_turn, repeat, reset_every
@@ -24,6 +25,7 @@ __all__ = [
     "Memory",
     "Nothing",
     "NoveltyBonus",
+    "Plan",
     "Reflection",
     "Remember",
     "ScaleRewards",
@@ -31,10 +33,9 @@ __all__ = [
     "TokenCost",
     "UseTools",
     "Window",
-    "extend",
-    "reset_every",
     "defer_action",
     "experts_of",
+    "extend",
     "imagine",
     "insert_before_turn",
     "limits_of",
@@ -43,6 +44,7 @@ __all__ = [
     "repeat",
     "replace_by_expert",
     "replace_segments",
+    "reset_every",
     "say_call",
     "segments",
     "without_reward",

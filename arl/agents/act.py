@@ -102,7 +102,11 @@ class Act(Layer):
                 process=jnp.where(segment.is_legal, bonus, -self.illegal_penalty),
             )
             stepped = select(segment.is_legal, stepped, state.environment)
-            return ask(stepped, num_turns, reward=reward, discount=self.discount, terminated=terminated, truncated=truncated)
+            state, turn = ask(stepped, num_turns, reward=reward, discount=self.discount, terminated=terminated, truncated=truncated)
+            if environment.answer_capacity is not None:
+                again = text.pad(text.keep_last(turn.read, environment.answer_capacity), turn.read.ids.shape[0])
+                turn = turn._replace(read=select(segment.is_legal, turn.read, again))
+            return state, turn
 
         return Interaction(
             start=start,
@@ -131,8 +135,13 @@ def _max_turns(environment: Environment, time_limit: int) -> int:
 def _size(environment: Environment, max_turns: int, budget: int, resets_context: bool) -> Size:
     first = jax.eval_shape(lambda key: _describe(environment, environment.reset(key))[0], jax.random.key(0))
     capacity = first.ids.shape[0]
+    answer = capacity if environment.answer_capacity is None else environment.answer_capacity
+    if not 0 < answer <= capacity:
+        raise ArlError(
+            f"the environment's answer_capacity is {answer}; set it between 1 and {capacity}, the capacity of describe, or to None"
+        )
     turn_length = capacity + budget
-    episode = max_turns * turn_length + capacity
+    episode = capacity + max_turns * (budget + answer)
     return Size(
         read=capacity,
         written=budget,

@@ -65,6 +65,11 @@ class Layer:
         """What the layer rewards once, such as "new states", and an outer `Attempts` would make it reward again; empty for nothing."""
         return ""
 
+    @property
+    def scales_rewards(self) -> bool:
+        """Whether all that the layer does is to scale rewards, on purpose: it is left out where rewards are checked or measured."""
+        return False
+
     def set_limits(self, limits: Limits) -> Limits:
         """Returns the limits of an episode with this layer, from the limits without it."""
         return limits

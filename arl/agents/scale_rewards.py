@@ -51,6 +51,11 @@ class ScaleRewards(Layer):
         """Schedules of the scheduled components."""
         return tuple(f"{self.label}.{component}" for component in self.scheduled)
 
+    @property
+    def scales_rewards(self) -> bool:
+        """Always true."""
+        return True
+
     def wrap(self, inner: Interaction, task: Task) -> Interaction:
         """Returns `inner` with scaled rewards."""
         del task

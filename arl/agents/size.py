@@ -55,33 +55,39 @@ def repeat(size: Size, times: int, *, ask: int, written: int, kept: int, resets:
     )
 
 
-def reset_every(size: Size, every: int, *, ask: int, choose: int, written: int, kept: int, always_resets: bool) -> Size:
+def reset_every(
+    size: Size, every: int, *, first: int, ask: int, choose: int, written: int, kept: int, always_resets: bool, reads_first: bool
+) -> Size:
     """Returns the size of an episode in which a note is written and the context is reset every few turns.
 
     Args:
       size: size of the inner interaction.
       every: turns from one reset to the next.
+      first: turns before the first note.
       ask: tokens read before a note.
       choose: tokens of the segment that chooses the note to overwrite; 0 for none.
       written: tokens of a note.
       kept: tokens read for all notes after a reset.
       always_resets: whether the context is always reset; otherwise it may be kept.
+      reads_first: whether the text of a turn is read before a note, and again after it.
     """
-    num_notes = (size.turns - 1) // every  # none follows the turn that ends an episode
-    num_resets = min(num_notes + size.context_resets, size.turns)  # a deferred turn that itself resets the context reads the notes once
-    noted, note_turns = ask + choose + written, 2 if choose else 1
-    turns = size.turns + num_notes * note_turns
+    num_notes = (size.turns - 1 - first) // every + 1  # none follows the turn that ends an episode
+    num_resets = num_notes + size.context_resets
+    if not reads_first:  # a deferred turn that itself resets the context reads the notes once
+        num_resets = min(num_resets, size.turns)
+    noted, note_turns = ask + choose + written + (size.read if reads_first else 0), 2 if choose else 1
+    turns, between = size.turns + num_notes * note_turns, max(first, every)
     episode = size.episode + num_notes * noted + num_resets * kept
     if always_resets:  # unless an inner layer resets, the notes are read once per reset; a truncated episode's last turn is only read
-        context = kept + min(every * (size.read + size.written) + max(noted, size.read), size.context + noted)
+        context = kept + min(between * (size.read + size.written) + max(noted, size.read), size.context + noted)
     else:
         context = kept + size.context + num_notes * (noted + kept)
     return Size(
-        read=max(kept + size.read, ask),
+        read=kept + size.read + ask if reads_first else max(kept + size.read, ask),
         written=max(size.written, choose, written),
         turns=turns,
         episode=episode,
         context=min(context, episode),
-        context_turns=min(every, size.context_turns) + note_turns if always_resets else turns,
+        context_turns=min(between, size.context_turns) + note_turns if always_resets else turns,
         context_resets=num_resets,
     )

@@ -3,6 +3,7 @@
 from arl.envs import (
     arithmetic,
     bandit,
+    blind_maze,
     combination_lock,
     corridor,
     frozen_lake,
@@ -18,6 +19,7 @@ from arl.envs import (
 )
 from arl.envs.arithmetic import Arithmetic, calculator, make_arithmetic
 from arl.envs.bandit import Bandit, make_bandit
+from arl.envs.blind_maze import BlindMaze, make_blind_maze
 from arl.envs.combination_lock import CombinationLock, make_combination_lock
 from arl.envs.corridor import Corridor, make_corridor
 from arl.envs.frozen_lake import FrozenLake, make_frozen_lake
@@ -33,6 +35,7 @@ from arl.envs.twenty_questions import TwentyQuestions, make_twenty_questions
 __all__ = [
     "Arithmetic",
     "Bandit",
+    "BlindMaze",
     "CombinationLock",
     "Corridor",
     "FrozenLake",
@@ -45,6 +48,7 @@ __all__ = [
     "TwentyQuestions",
     "arithmetic",
     "bandit",
+    "blind_maze",
     "calculator",
     "combination_lock",
     "corridor",
@@ -54,6 +58,7 @@ __all__ = [
     "ledger",
     "make_arithmetic",
     "make_bandit",
+    "make_blind_maze",
     "make_combination_lock",
     "make_corridor",
     "make_frozen_lake",

@@ -159,7 +159,7 @@ def _check_turn(agent: Interaction, turn: Turn, name: str) -> None:
         )
     check_array(f"the length of the text of the turn of {name}", said.length, jnp.integer)
     check_array(f"`legal` of the turn of {name}", turn.legal, jnp.bool_, (agent.grammar.num_choices,))
-    types = {"kind": jnp.integer, "budget": jnp.integer, "grammar": jnp.integer, "attempt": jnp.integer, "discount": jnp.floating}
+    types = {"kind": jnp.integer, "budget": jnp.integer, "grammar_state": jnp.integer, "attempt": jnp.integer, "discount": jnp.floating}
     for field in ("reset_context", "terminated", "truncated"):
         types[field] = jnp.bool_
     for field, dtype in types.items():

@@ -239,6 +239,12 @@ def check_moments(task: Task, moment: Moment) -> None:
             f"the environment's describe says a text of length {at(moment.length, fault)}, which does not fit into its capacity of "
             f"{capacity}; give it room, and a length between 0 and that"
         )
+    answer = capacity if environment.answer_capacity is None else environment.answer_capacity
+    if len(in_play(fault := (moment.num_steps > 1) & (moment.length > answer))):
+        raise ArlError(
+            f"the environment's describe says {at(moment.length, fault)} tokens after an action, and its answer_capacity is {answer}; set "
+            "it to the most that are said, or to None"
+        )
     fault = (moment.lowest < 0) | (moment.highest >= vocab_size)
     if len(in_play(fault)):
         found = at(np.where(moment.lowest < 0, moment.lowest, moment.highest), fault)

@@ -67,7 +67,7 @@ def check_form(name: str, found: Any, wanted: Any, reference: str) -> None:
     Raises:
       ArlError: if they differ.
     """
-    before, after = (_form(tree) for tree in (wanted, found))
+    before, after = (form(tree) for tree in (wanted, found))
     changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
     if changed:
         was, now = (form.get(changed[0], "nothing") for form in (before, after))
@@ -190,7 +190,12 @@ def constants(program: Any) -> Iterator[np.ndarray]:
                 yield from constants(parameter)
 
 
-def _form(tree: Any) -> dict[str, str]:
-    """Returns type and shape of each array of a pytree by its path, such as `{".low": "int32[]"}`."""
+def form(tree: Any) -> dict[str, str]:
+    """Returns type and shape of each leaf of a pytree by its path, such as `{".low": "int32[]"}`.
+
+    Args:
+      tree: a pytree of arrays; of a leaf that is none, its type is told.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path) or "array": describe_array(leaf) for path, leaf in leaves}
+    told = lambda leaf: describe_array(leaf) if hasattr(leaf, "dtype") else type(leaf).__name__
+    return {jax.tree_util.keystr(path) or "array": told(leaf) for path, leaf in leaves}

@@ -63,6 +63,19 @@ def _noise(first: np.ndarray, second: np.ndarray) -> float:
     return math.sqrt(2 * min(freedom, len(first))) / (2 * len(first) * math.log(2))
 
 
+def bounds_of(task: Task) -> Bounds | None:
+    """Returns the bounds of an episode of a task, None if they are not known; raises `ArlError` if they are no finite `Bounds`."""
+    if task.bounds is None:
+        return None
+    bounds: Any = task.bounds(task.limits)
+    if not isinstance(bounds, Bounds):
+        raise ArlError(f"Task.bounds returns a {type(bounds).__name__}; return an arl.Bounds(random, optimal)")
+    low, high = float(bounds.random), float(bounds.optimal)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ArlError(f"Task.bounds are {low:g} for random and {high:g} for optimal actions; make both finite numbers")
+    return bounds
+
+
 def check_bounds(task: Task, random: np.ndarray, expert: np.ndarray) -> None:
     """Checks the bounds of a task against the outcomes of episodes.
 
@@ -74,14 +87,10 @@ def check_bounds(task: Task, random: np.ndarray, expert: np.ndarray) -> None:
     Raises:
       ArlError: if the bounds are out of order, or measured outcomes are beyond them.
     """
-    if task.bounds is None:
+    bounds = bounds_of(task)
+    if bounds is None:
         return
-    bounds: Any = task.bounds(task.limits)
-    if not isinstance(bounds, Bounds):
-        raise ArlError(f"Task.bounds returns a {type(bounds).__name__}; return an arl.Bounds(random, optimal)")
     low, high = float(bounds.random), float(bounds.optimal)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ArlError(f"Task.bounds are {low:g} for random and {high:g} for optimal actions; make both finite numbers")
     if bounds.optimal_is not in ("exact", "bound", "filter"):
         raise ArlError(f"Bounds.optimal_is is {bounds.optimal_is!r}; set it to 'exact', 'bound' or 'filter'")
     if not low < high and not _differ_in_two_attempts(task):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from arl.agents import Act, ScaleRewards, without_reward
+from arl.agents import Act, without_reward
 from arl.runs import check_texts as texts
 from arl.runs.check_functions import compiled
 from arl.task import Task
@@ -20,7 +20,7 @@ def check_rewards(agent: Interaction, curriculum: Curriculum, key: jax.Array, nu
     """Checks that an outcome of 1 in one step of each attempt arrives once, whatever step it is.
 
     The agent is made again, of layers around an `Act` whose step `k` alone pays, and whose attempts all have as many steps as there can be.
-    Layers that scale rewards are left out. How many of these steps an episode had is told by the number of turns in the state of `Act`.
+    Layers that only scale rewards (`Layer.scales_rewards`) are left out. How many of these steps an episode had is told by the number of turns in the state of `Act`.
 
     Args:
       agent: the agent; nothing is checked if its innermost layer is no `Act`, or has none around.
@@ -31,7 +31,7 @@ def check_rewards(agent: Interaction, curriculum: Curriculum, key: jax.Array, nu
     Raises:
       ArlError: if a reward is lost, or credited in part or more than once.
     """
-    layers = [layer for layer in agent.layers if not isinstance(layer, ScaleRewards)]
+    layers = [layer for layer in agent.layers if not layer.scales_rewards]
     if agent.task is None or len(layers) < 2 or not isinstance(layers[0], Act):
         return
     probe = _probe(layers[0], agent.task)
@@ -49,7 +49,7 @@ def check_rewards(agent: Interaction, curriculum: Curriculum, key: jax.Array, nu
         raise ArlError(
             f"rewards of the environment that add up to {paid[lane]:g} (for step {steps[lane] + 1} of an attempt of {num_steps}) are "
             f"credited as {credited[lane]:g}; pass the reward of each inner turn on once, and pay others as process, exploration or "
-            "efficiency"
+            "efficiency, or let a layer that only scales rewards say so by Layer.scales_rewards"
         )
 
 

@@ -1,14 +1,13 @@
 """A check of environments, tasks and agents before anything is trained on them: it plays, and names what is broken."""
 
-import dataclasses
 from typing import Any
 
 import jax
 
-from arl import text
 from arl.agents import Act, limits_of, make_agent
 from arl.runs.check_agent import check_agent
 from arl.runs.check_environment import check_environment
+from arl.runs.experiment import make_task
 from arl.task import Task
 from arl.types import ArlError, Interaction
 
@@ -48,18 +47,12 @@ def check(checked: Any, *, key: jax.Array | None = None, num_episodes: int = 64)
 
 def _make(config: Any) -> Task:
     """Returns the task of an environment's config."""
-    kind, make = type(config), getattr(config, "make", None)
-    if isinstance(config, type) or not callable(make):
+    if isinstance(config, type) or not callable(getattr(config, "make", None)):
         raise ArlError(
             f"{config!r} cannot be checked; give the config of an environment, with make(tokenizer) -> Task, a Task, or an agent made by "
             "arl.agents.make_agent"
         )
-    if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:
-        raise ArlError(f"{kind.__name__} is no frozen dataclass; put @dataclasses.dataclass(frozen=True) above it")
-    task = make(text.load_tokenizer())
-    if not isinstance(task, Task):
-        raise ArlError(f"make of {kind.__name__} returns a {type(task).__name__}; return an arl.task.Task")
-    return task
+    return make_task(config)
 
 
 def _check_interaction(agent: Interaction, key_task: jax.Array, key_agent: jax.Array, num_episodes: int) -> None:

@@ -92,11 +92,9 @@ def evaluate_agent(
 def _ablations(experiment: Experiment) -> dict[str, tuple[Kind, str]]:
     """Returns how the agent's notes are replaced: kind of segment and replacement, by name in a summary."""
     experts, kinds = agents.experts_of(experiment.task), _kinds_of_notes(experiment)
-    ways = {"shuffled": "shuffled", "blanked": "blanked"}
-    if Kind.REFLECTION in experts:
-        ways["expert"] = "by an expert"
-    named = lambda how, kind: ways[how] if len(kinds) == 1 else f"{kind.name.lower()} {ways[how]}"
-    return {named(how, kind): (kind, how) for how, kind in itertools.product(ways, kinds)}
+    ways = {"shuffled": "shuffled", "blanked": "blanked", "expert": "by an expert"}
+    named = lambda how, kind: ways[how] if kinds in ([Kind.NOTE], [Kind.REFLECTION]) else f"{kind.name.lower()} {ways[how]}"
+    return {named(how, kind): (kind, how) for how, kind in itertools.product(ways, kinds) if how != "expert" or kind in experts}
 
 
 def ablation_label(name: str) -> str:
@@ -107,7 +105,7 @@ def ablation_label(name: str) -> str:
 
 def _kinds_of_notes(experiment: Experiment) -> list[Kind]:
     """Returns the kinds of segments that the agent writes to itself."""
-    return [kind for kind in (Kind.REFLECTION, Kind.NOTE) if kind in experiment.interaction.writes]
+    return [kind for kind in (Kind.REFLECTION, Kind.NOTE, Kind.PLAN) if kind in experiment.interaction.writes]
 
 
 def _hidden(experiment: Experiment) -> Callable[[AgentState], Any] | None:
@@ -183,7 +181,7 @@ def token_fractions(trajectory: Trajectory) -> dict[str, float]:
 
 def _bits_per_action(experiment: Experiment, play_as: Callable) -> dict[str, float]:
     """Returns the mean information from an action, in bits, of the agent and of an expert in its place."""
-    layers = (layer for layer in experiment.interaction.layers if not isinstance(layer, agents.ScaleRewards))
+    layers = (layer for layer in experiment.interaction.layers if not layer.scales_rewards)
     layers = [dataclasses.replace(layer, information_bonus=1.0) if isinstance(layer, agents.Act) else layer for layer in layers]
     asking = agents.make_agent(experiment.task, layers)._replace(grammar=experiment.interaction.grammar)
 

@@ -1,5 +1,6 @@
 """From an agent, a policy and a config to the pure functions of a training."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 from arl import agents, models, rollout, text, training
 from arl.models import Policy
 from arl.rollout import RolloutConfig
+from arl.runs.check_functions import trace
+from arl.runs.check_outcomes import bounds_of
 from arl.runs.config import TrainConfig
 from arl.task import Bounds, Task
 from arl.training import Layout, Learner
@@ -26,6 +29,7 @@ class Experiment(NamedTuple):
       rollout: config of rollouts, with all lengths filled in.
       learner: learner of the updates from rewards.
       warm_start: learner of the first `config.warm_start` updates; None if there are none.
+      pretrained: weights that it starts from, as in `Policy.init`; None for random ones.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Experiment(NamedTuple):
     rollout: RolloutConfig
     learner: Learner
     warm_start: Learner | None
+    pretrained: Any = None
 
     @property
     def task(self) -> Task:
@@ -57,6 +62,7 @@ def make_experiment(
     layout: Layout = Layout(),
     model: dict[str, Any] | None = None,
     bounds: Bounds | None = None,
+    pretrained: Any = None,
     **options: Any,
 ) -> Experiment:
     """Returns a training as pure functions, and checks that its parts fit together.
@@ -69,6 +75,7 @@ def make_experiment(
       layout: how lanes and weights are divided among devices.
       model: fields of `ModelConfig` that replace those of the preset.
       bounds: what `find_bounds` returns for the agent's task; None calls it.
+      pretrained: weights to start from, as `Policy.init` takes them; None for random ones.
       **options: `writer`, `estimator`, `optimizer` and so on, as `arl.training.make_learner` takes them.
 
     Returns:
@@ -98,7 +105,27 @@ def make_experiment(
     if config.warm_start:
         warm = {"num_updates": config.warm_start, "layout": layout, **options}
         warm_start = training.make_warm_start(*parts, config.warm_start_learner, **warm)
-    return Experiment(name, config, agent, policy, bounds, filled, learner, warm_start)
+    if pretrained is not None:
+        jax.eval_shape(learner.init, jax.random.key(0), pretrained)  # refuses weights that do not fit
+    return Experiment(name, config, agent, policy, bounds, filled, learner, warm_start, pretrained)
+
+
+def make_task(config: Any) -> Task:
+    """Returns the task of an environment, with the tokenizer that ships with `arl`.
+
+    Args:
+      config: config of the environment, a frozen dataclass with `make(tokenizer) -> Task`.
+
+    Raises:
+      ArlError: if it is none, or makes something else.
+    """
+    kind = type(config)
+    if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:
+        raise ArlError(f"{kind.__name__} is no frozen dataclass; put @dataclasses.dataclass(frozen=True) above it")
+    task = config.make(text.load_tokenizer())
+    if not isinstance(task, Task):
+        raise ArlError(f"make of {kind.__name__} returns a {type(task).__name__}; return an arl.Task")
+    return task
 
 
 def check_types(agent: Any, config: Any) -> None:
@@ -111,10 +138,8 @@ def check_types(agent: Any, config: Any) -> None:
 
 def find_bounds(task: Task) -> Bounds | None:
     """Returns the bounds of an episode of a task, None if they are not known; raises `ArlError` if random actions are optimal."""
-    if task.bounds is None:
-        return None
-    bounds, limits = task.bounds(task.limits), task.limits
-    if not bounds.random < bounds.optimal:
+    bounds, limits = bounds_of(task), task.limits
+    if bounds and not bounds.random < bounds.optimal:
         is_limited = limits.num_steps or task.environment.max_steps is None
         longer = f"set Act.time_limit > {limits.num_steps}" if is_limited else "give it more steps"
         more = "put attempts(2) around it" if limits.num_attempts == 1 and not is_limited else longer
@@ -145,11 +170,11 @@ def _check_schedules(agent: Interaction, config: TrainConfig) -> None:
 def _check_expert(agent: Interaction) -> None:
     """Raises `ArlError` if the expert's notes are longer than the agent's budget for them."""
     experts, key = agents.experts_of(agent.task), jax.random.key(0)
-    state = jax.eval_shape(agent.task.environment.reset, key)
+    state = trace("the environment's reset", agent.task.environment.reset, key)
     for layer in agent.layers:
         for kind, (field, budget) in layer.budgets.items():
             if kind not in experts:
                 continue
-            length = jax.eval_shape(experts[kind], key, state, jnp.int32(0)).ids.shape[0]
+            length = trace(f"the expert of {kind.name}", experts[kind], key, state, jnp.int32(0)).ids.shape[0]
             if length > budget:
                 raise ArlError(f"an expert notes down {length} tokens here; set {field} >= {length}, or TrainConfig.warm_start=0")

@@ -15,6 +15,7 @@ from arl.models import Policy
 from arl.rollout import Decoding, Lane, RolloutConfig, sampling, writers
 from arl.rollout import lanes as lane_steps
 from arl.runs import transcript
+from arl.runs.check_policy import check_policy
 from arl.types import ArlError, Curriculum, Interaction, Kind, Reward, Text, check_whole
 
 AUTHORS = {"policy": writers.POLICY, "expert": writers.EXPERT, "hand": 2}  # numbers as in `Trajectory.author`
@@ -116,6 +117,8 @@ class Live:
         Raises:
           ArlError: if no rollout can write that text here, because the grammar forces or ends it otherwise, or if the episode is over.
         """
+        if not isinstance(string, str):
+            raise ArlError(f"{string!r} is no text; write a string, such as ' left'")
         ids = (self.legal or {}).get(string) or text.token_ids(self.tokenizer, string)
         if self.agent.grammar.stop_id in ids:
             raise ArlError(f"{string!r} contains the stop token, which ends a text by itself; leave it out")
@@ -229,7 +232,7 @@ def live(
       tokenizer: tokenizer of the texts; None for that of the agent's task.
 
     Raises:
-      ArlError: if there is no tokenizer, there are no variables for the policy, or the policy does not fit the agent.
+      ArlError: if there is no tokenizer, or the policy, its variables and the agent do not fit together.
     """
     if not isinstance(agent, Interaction):
         raise ArlError(f"the agent is of type {type(agent).__name__}; give what agents.make_agent returns")
@@ -237,12 +240,7 @@ def live(
     if tokenizer is None:
         raise ArlError("the agent has no task that holds its tokenizer; give live(agent, tokenizer=...)")
     config = rollout.resolve_lengths(RolloutConfig(decoding=decoding or Decoding()), agent)
-    if policy is not None:
-        if variables is None:
-            raise ArlError("the policy has no variables; give live(agent, variables=policy.init(key)), or trained ones")
-        rollout.check_rollout(agent, config, policy.vocab_size)
-        if policy.context_length is not None and policy.context_length < agent.size.context:
-            raise ArlError(f"the policy's context is too short for this agent; set its context_length >= {agent.size.context}")
+    check_policy(agent, config, policy, variables)
     if curriculum is None:
         curriculum = training.curriculum_at({name: training.Schedule() for layer in agent.layers for name in layer.schedules}, 0.0)
     return _begin(agent, tokenizer, _make_programs(agent, policy, variables, curriculum, config), seed)

@@ -1,5 +1,6 @@
 """The compiled programs of a training: of one seed on a mesh of devices, or of several seeds at once."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from arl.runs.experiment import Experiment
-from arl.training import Layout, TrainState, jit_update
+from arl.training import Checkpoints, Layout, TrainState, jit_update
 
 SEED_AXIS, DEVICES_OF_SEEDS = "seed", "seeds"  # of the `vmap` over the seeds of a device, and of the mesh
 
@@ -33,6 +34,13 @@ class Programs(NamedTuple):
         """Returns the traced updates; whatever cannot be traced fails here."""
         return [update.trace(self.like) for update in self.updates]
 
+    def restore(self, checkpoints: Checkpoints) -> TrainState:
+        """Returns the state of the newest checkpoint, with the frozen variables of a new state, which no checkpoint holds."""
+        variables = self.like.variables
+        if jax.tree.leaves(variables.frozen):
+            variables = variables._replace(frozen=self.init(self.keys).variables.frozen)
+        return checkpoints.restore(self.like._replace(variables=variables))
+
 
 def seeds_layout() -> Layout:
     """Returns the layout for several seeds in one program: each device has whole seeds, and none waits for another."""
@@ -44,17 +52,19 @@ def make_programs(experiment: Experiment, seeds: Sequence[int]) -> Programs:
 
     Args:
       experiment: the training; for several seeds, with the layout `seeds_layout()`.
-      seeds: the seeds."""
+      seeds: the seeds.
+    """
     parts = [part for part in (experiment.warm_start, experiment.learner) if part]
+    learner, weights = experiment.learner, {"pretrained": experiment.pretrained}
     if len(seeds) == 1:
-        keys, learner = jax.random.key(seeds[0]), experiment.learner
-        like = jax.eval_shape(learner.init, keys)
-        init = jax.jit(learner.init, out_shardings=learner.shardings(like))
+        keys = jax.random.key(seeds[0])
+        like = jax.eval_shape(learner.init, keys, **weights)
+        init = functools.partial(jax.jit(learner.init, out_shardings=learner.shardings(like)), **weights)
         return Programs(keys, init, jax.eval_shape(init, keys), [jit_update(part, like) for part in parts])
     keys = jax.vmap(jax.random.key)(jnp.array(seeds, jnp.uint32))
     num_devices = max(n for n in range(1, jax.device_count() + 1) if len(seeds) % n == 0)
     mesh = Mesh(np.array(jax.devices()[:num_devices]), (DEVICES_OF_SEEDS,))
-    init = _of_seeds(experiment.learner.init, mesh, donates=False)
+    init = _of_seeds(functools.partial(learner.init, **weights), mesh, donates=False)
     like = jax.eval_shape(init, keys)
     return Programs(keys, init, like, [_of_seeds(part.update, mesh, donates=True) for part in parts])
 

@@ -36,7 +36,7 @@ class Progress:
         """Starts at update `first` of a run in the folder `output`."""
         self._bounds, self._first, self._num_updates = experiment.bounds, first, experiment.config.num_updates
         self._times = output / "times.jsonl"
-        self._spent = _last_seconds(self._times)
+        self._before, self._compiling = _last_times(self._times)
         self._began = time.perf_counter()
         self._after_compilation: float | None = None
         self._bar = rich_progress.Progress(
@@ -57,9 +57,16 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def seconds(self) -> float:
-        """Returns the seconds of training so far, those before a resume included."""
-        return self._spent + time.perf_counter() - self._began
+    def spent(self) -> dict[str, float]:
+        """Returns the `seconds` of training so far, those before a resume included, and the `compile_seconds` among them."""
+        return {"seconds": self._before + time.perf_counter() - self._began, "compile_seconds": self._compiling}
+
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Counts its time as that of compilation."""
+        began = time.perf_counter()
+        yield
+        self._compiling += time.perf_counter() - began
 
     def say(self, text: str) -> None:
         """Shows `text` above the live line."""
@@ -105,12 +112,13 @@ class Progress:
         ):
             print(f"update {step + 1}/{self._num_updates}: {said}", flush=True)
         with self._times.open("a") as file:
-            file.write(json.dumps({"update": step, "seconds": self.seconds()}) + "\n")
+            file.write(json.dumps({"update": step, **self.spent()}) + "\n")
 
 
-def _last_seconds(path: pathlib.Path) -> float:
-    """Returns the seconds in the last complete line of a file of times; a killed run may leave an incomplete one."""
+def _last_times(path: pathlib.Path) -> tuple[float, float]:
+    """Returns what `Progress.spent` was in the last complete line of a file of times; a killed run may leave an incomplete one."""
     for line in reversed(path.read_text(errors="replace").splitlines() if path.exists() else []):
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            return float(json.loads(line)["seconds"])
-    return 0.0
+            spent = json.loads(line)
+            return float(spent["seconds"]), float(spent.get("compile_seconds", 0.0))
+    return 0.0, 0.0

@@ -42,6 +42,7 @@ class Recorder:
         """Opens the files, to write from update `step` on."""
         rollout = self._experiment.rollout
         self.output.mkdir(parents=True, exist_ok=True)
+        report.read_evaluations(self.output)  # if they are damaged, this is said before anything is written
         config = {**self._record, "seed": self.seed}
         if not (self.output / "config.json").exists():
             folder.write_json(self.output / "config.json", config)

@@ -23,7 +23,8 @@ from arl.runs.plots import learning_curve
 from arl.runs.progress import reporting
 from arl.runs.transcript import add_section, typical_episodes
 from arl.training import evaluation
-from arl.types import Interaction
+from arl.training.fingerprint import fingerprint
+from arl.types import ArlError, Interaction
 
 EVALUATIONS = "evaluations.jsonl"
 
@@ -39,10 +40,11 @@ def describe(experiment: Experiment, policy: str, options: dict[str, Any]) -> di
     agent = experiment.interaction
     return {
         "name": experiment.name,
-        "agent": [repr(layer) for layer in agent.layers],
+        "agent": [printed(layer) for layer in agent.layers],
         "size": list(agent.size),
         "program": _digest(agent, training.curriculum_at(experiment.config.learner.schedules, 0.0)),
         "policy": policy,
+        "pretrained": "" if experiment.pretrained is None else _digest_of_weights(experiment.pretrained),
         "options": {name: _source(value) for name, value in options.items()},
         **json.loads(json.dumps(dataclasses.asdict(experiment.config))),
     }
@@ -60,6 +62,10 @@ def _digest(agent: Interaction, curriculum: Any) -> str:
     for part in (agent.grammar.token, agent.grammar.next_state, agent.grammar.interval, agent.grammar.mask):
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _digest_of_weights(weights: Any) -> str:
+    return "".join(f"{word:08x}" for word in np.asarray(fingerprint(jax.tree.map(np.asarray, weights)).words))
 
 
 def _source(value: Any) -> str:
@@ -102,9 +108,10 @@ def line(summary: dict[str, Any], step: int, seed: int, is_best: bool) -> str:
     return f"seed {seed}, after {step} updates: held-out {what} {score:.3f} ± {interval:.3f}{', the best so far' if is_best else ''}"
 
 
-def words(summary: dict[str, Any], output: pathlib.Path) -> str:
-    """Returns the summary of a finished run in the folder `output` as sentences."""
-    done = f"{summary['preset']}, seed {summary['seed']}: {summary['updates']} updates in {summary['seconds']:.0f} s."
+def words(name: str, summary: dict[str, Any], output: pathlib.Path) -> str:
+    """Returns the `summary` of a finished run of that `name` in the folder `output` as sentences."""
+    compiling = f" ({summary['compile_seconds']:.0f} s of them compiling)" if "compile_seconds" in summary else ""  # newer than some runs
+    done = f"{name}, seed {summary['seed']}: {summary['updates']} updates in {summary['seconds']:.0f} s{compiling}."
     if "normalised_score" in summary:
         scale = f"0 is random, {summary['random']:.3g}; 1 is {optimum(summary.get('optimal_is', 'exact'))}, {summary['optimal']:.3g}"
         score = f"the normalised score is {summary['normalised_score']:.3f} ± {summary['interval']:.3f} ({scale})"
@@ -113,6 +120,25 @@ def words(summary: dict[str, Any], output: pathlib.Path) -> str:
     lines = [f"{done} On held-out episodes {score}."]
     lines += [f"With {ablation_label(name)} it is {value:.3f}." for name, value in summary["ablations"].items()]
     return "\n".join([*lines, f"See {output / 'curve.png'} and {output / 'transcripts.txt'}."])
+
+
+def read_evaluations(output: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the lines of a run's file of evaluations on the way; none if there is no file yet.
+
+    Args:
+      output: folder of the run.
+
+    Raises:
+      ArlError: if a line is damaged.
+    """
+    path, found = output / EVALUATIONS, []
+    for number, written in enumerate(path.read_text(errors="replace").splitlines() if path.exists() else [], 1):
+        try:
+            found.append(json.loads(written))
+            float(found[-1]["score"]), int(found[-1]["update"])
+        except (ValueError, KeyError, TypeError):
+            raise ArlError(f"line {number} of {path} is damaged; restore it, or remove that line") from None
+    return found
 
 
 def add_evaluation(output: pathlib.Path, step: int, summary: dict[str, Any]) -> bool:
@@ -126,10 +152,9 @@ def add_evaluation(output: pathlib.Path, step: int, summary: dict[str, Any]) -> 
     Returns:
       Whether its outcome is the best so far.
     """
-    path = output / EVALUATIONS
-    earlier = [line for line in training.read_metrics(path) if line["update"] < step] if path.exists() else []
+    earlier = [line for line in read_evaluations(output) if line["update"] < step]
     lines = [*earlier, {"update": step, **summary}]
-    folder.write(path, "".join(json.dumps(line) + "\n" for line in lines))
+    folder.write(output / EVALUATIONS, "".join(json.dumps(line) + "\n" for line in lines))
     return all(summary["score"] > line["score"] for line in earlier)
 
 
@@ -159,7 +184,7 @@ def finish(
       seed: seed of the run.
       variables: variables of the policy, on one device.
       observers: observers of the run.
-      about: fields of the summary, among them `seconds` and `devices`.
+      about: fields of the summary, among them `seconds`, `compile_seconds` and `devices`.
 
     Returns:
       The summary of the run, which is written to `summary.json`.
@@ -168,11 +193,11 @@ def finish(
     with reporting("evaluating") as report:
         evaluated = evaluate_agent(experiment, variables, seed, config.evaluation, report)
     lines = training.read_metrics(output / "metrics.jsonl")
-    on_the_way = training.read_metrics(output / EVALUATIONS) if (output / EVALUATIONS).exists() else []
+    on_the_way = read_evaluations(output)
     best = max(on_the_way, key=lambda line: line["score"], default={})
-    own = {name: about[name] for name in ("seconds", "devices")}
+    own = {"seconds": round(about["seconds"], 1), "compile_seconds": round(about["compile_seconds"], 1), "devices": about["devices"]}
     summary = {
-        "preset": experiment.name,
+        "name": experiment.name,
         "seed": seed,
         "updates": config.num_updates,
         "warm_start": config.warm_start,
@@ -210,7 +235,7 @@ def _draw(output: pathlib.Path, lines: list[dict], on_the_way: list[dict], summa
     title, start, scale = f"outcome {summary['score']:.3g}", 0.0, 1.0
     if random is not None and optimal is not None:
         title, start, scale = f"normalised score {summary['normalised_score']:.2f}", random, optimal - random
-    title = f"{summary['preset']}, seed {summary['seed']}: {title}"
+    title = f"{summary['name']}, seed {summary['seed']}: {title}"
     marks = {ablation_label(ablation): start + scale * score for ablation, score in summary["ablations"].items()}
     outcomes = [line["return/outcome"] for line in lines[summary["warm_start"] :]]
     evaluations = [(line["update"], line["score"]) for line in on_the_way]

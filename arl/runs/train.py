@@ -5,7 +5,7 @@ import functools
 import pathlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from arl.runs.observers import Observer
 from arl.runs.progress import Progress, reporting
 from arl.runs.recorder import Recorder
 from arl.training import Layout, TrainState
+from arl.training.config import check_config
 from arl.types import ArlError, Interaction
 
 OPTIONS = ("estimator", "optimizer", "curriculum", "importance_cap", "writer")  # arguments of `make_learner` that `train` passes on
@@ -57,7 +58,7 @@ class Run:
     def __str__(self) -> str:
         if not self.summary:
             return f"stopped after update {self.num_updates} of {self.experiment.config.num_updates}; run it again to go on from there"
-        return report.words(self.summary, self.output)
+        return report.words(self.experiment.name, self.summary, self.output)
 
     def __repr__(self) -> str:
         return f"Run({self.experiment.name!r}, seed {self.seed}, {self.output}): {self}"
@@ -71,6 +72,7 @@ def train(
     output: str | pathlib.Path,
     seed: int | Sequence[int] = 0,
     name: str = "agent",
+    pretrained: Any = None,
     layout: Layout | None = None,
     minutes: float | None = None,
     observers: Sequence[Observer] | Callable[[int], Sequence[Observer]] = (),
@@ -89,6 +91,7 @@ def train(
       output: folder of the run; each of several seeds has a subfolder.
       seed: seed of all random numbers; several are trained in one program, with the results of training alone, up to rounding.
       name: name for titles.
+      pretrained: weights to start from, as `Policy.init` takes them, such as `run.variables.trainable`; None for random ones.
       layout: how lanes and weights are divided among devices; None divides lanes among all devices, or seeds if there are several.
       minutes: time limit, at which it stops with everything saved, after one update at least; None for none.
       observers: what else follows the training, such as a `Tracker`; for several seeds a function `seed -> observers`.
@@ -106,10 +109,11 @@ def train(
     check_types(agent, config)
     _check_options(output, minutes, options)
     observers_of = _observers(observers, len(seeds))
-    check_custom(agent)
+    check_config(config.learner)
     if layout is None:
         layout = Layout(devices.make_mesh(None, config.learner.num_blocks)) if len(seeds) == 1 else programs.seeds_layout()
-    experiment = make_experiment(agent, policy, config, name=name, layout=layout, **options)
+    experiment = make_experiment(agent, policy, config, name=name, layout=layout, pretrained=pretrained, **options)
+    check_custom(agent)  # which takes a while: what is wrong with the config has been said by then
     record = report.describe(experiment, policy if isinstance(policy, str) else "given", {name: options.get(name) for name in OPTIONS})
     runs = run(experiment, seeds, pathlib.Path(output), record, minutes=minutes, observers=observers_of)
     return runs if isinstance(seed, Sequence) else runs[0]
@@ -194,8 +198,8 @@ def run(
         else:
             evaluator = make_evaluator(experiment)
             recorders = [Recorder(experiment, seed, each, record, evaluator, observers) for seed, each in zip(seeds, outputs, strict=True)]
-            about = {"devices": programs.num_devices(made), **(about or {})}
-            state, summaries = _train(experiment, made, traced, output, recorders, _deadline(began, minutes), about)
+            job = _Job(experiment, made, traced, output, recorders, _deadline(began, minutes))
+            state, summaries = _train(job, {"devices": programs.num_devices(made), **(about or {})})
         alone = [devices.on_one_device(programs.of_seed(state, index, len(seeds)).variables) for index in range(len(seeds))]
         parts = zip(outputs, seeds, alone, summaries, strict=True)
         return tuple(Run(experiment, each, seed, state.num_updates, *rest) for each, seed, *rest in parts)
@@ -203,60 +207,59 @@ def run(
         lock.close()
 
 
-def _train(
-    experiment: Experiment,
-    made: programs.Programs,
-    traced: list[Any],
-    output: pathlib.Path,
-    recorders: list[Recorder],
-    is_late: Callable[[], bool],
-    about: dict[str, Any],
-) -> tuple[TrainState, list[dict[str, Any]]]:
+class _Job(NamedTuple):
+    """What a training works with; `traced` are the updates, and there is a recorder for each seed."""
+
+    experiment: Experiment
+    made: programs.Programs
+    traced: list[Any]
+    output: pathlib.Path
+    recorders: list[Recorder]
+    is_late: Callable[[], bool]
+
+    def of_seed(self, state: TrainState, index: int) -> TrainState:
+        """Returns the state of the seed of that index."""
+        return programs.of_seed(state, index, len(self.recorders))
+
+
+def _train(job: _Job, about: dict[str, Any]) -> tuple[TrainState, list[dict[str, Any]]]:
     """Trains until the run is done or stopped, and evaluates if it is done; returns the last state and a summary for each seed."""
-    checkpoints = training.Checkpoints(output / "checkpoints")
+    checkpoints = training.Checkpoints(job.output / "checkpoints")
     try:
-        state, seconds = _learn(experiment, made, traced, output, recorders, is_late, checkpoints)
-        if state.num_updates < experiment.config.num_updates:
-            return state, [{} for _ in recorders]
-        about |= {"seconds": round(seconds, 1)}
+        state, spent = _learn(job, checkpoints)
+        if state.num_updates < job.experiment.config.num_updates:
+            return state, [{} for _ in job.recorders]
         summaries = []
-        for index, each in enumerate(recorders):
-            variables = devices.on_one_device(programs.of_seed(state, index, len(recorders)).variables)
-            summaries.append(report.finish(experiment, each.output, each.seed, variables, each.observers, about))
-            if len(recorders) > 1:
-                each.save(programs.of_seed(state, index, len(recorders)))
+        for index, each in enumerate(job.recorders):
+            variables = devices.on_one_device(job.of_seed(state, index).variables)
+            summaries.append(report.finish(job.experiment, each.output, each.seed, variables, each.observers, about | spent))
+            if len(job.recorders) > 1:
+                each.save(job.of_seed(state, index))
         return state, summaries
     finally:
-        for each in recorders:
+        for each in job.recorders:
             each.close()
         checkpoints.close()
 
 
-def _learn(
-    experiment: Experiment,
-    made: programs.Programs,
-    traced: list[Any],
-    output: pathlib.Path,
-    recorders: list[Recorder],
-    is_late: Callable[[], bool],
-    checkpoints: training.Checkpoints,
-) -> tuple[TrainState, float]:
-    """Trains from the first update, or from the newest checkpoint; returns the last state, and the seconds of training in all."""
-    config = experiment.config
-    print(report.begin(experiment, output), flush=True)
+def _learn(job: _Job, checkpoints: training.Checkpoints) -> tuple[TrainState, dict[str, float]]:
+    """Trains from the first update, or from the newest checkpoint; returns the last state, and `Progress.spent` in all."""
+    config, recorders = job.experiment.config, job.recorders
+    print(report.begin(job.experiment, job.output), flush=True)
     resumed = checkpoints.latest() is not None
-    state = checkpoints.restore(made.like) if resumed else made.init(made.keys)
+    state = job.made.restore(checkpoints) if resumed else job.made.init(job.made.keys)
     first = state.num_updates
     if resumed:
         print(f"going on from update {first}", flush=True)
-    with training.stop_on_signals() as stop_requested, Progress(experiment, output, first) as progress:
+    with training.stop_on_signals() as stop_requested, Progress(job.experiment, job.output, first) as progress:
         for each in recorders:
             each.begin(first)
-        compiled = [part.lower().compile() for part in traced]
+        with progress.compiling():
+            compiled = [part.lower().compile() for part in job.traced]
         stops: list[bool] = []
 
         def should_stop() -> bool:
-            if stop_requested() or is_late():
+            if stop_requested() or job.is_late():
                 stops.append(True)
             return bool(stops)
 
@@ -274,10 +277,10 @@ def _learn(
                 break
             if state.num_updates == until:
                 with progress.aside("evaluating"):
-                    found = [each.evaluate(programs.of_seed(state, index, len(recorders))) for index, each in enumerate(recorders)]
+                    found = [each.evaluate(job.of_seed(state, index)) for index, each in enumerate(recorders)]
                 for said in found if until < config.num_updates else ():  # after the last update the final evaluation says more
                     progress.say(said)
-        return state, progress.seconds()
+        return state, progress.spent()
 
 
 def _split(recorders: list[Recorder]) -> training.Callback:
@@ -300,7 +303,7 @@ def _mean(progress: Progress) -> training.Callback:
 def _restore(made: programs.Programs, output: pathlib.Path) -> TrainState:
     checkpoints = training.Checkpoints(output / "checkpoints")
     try:
-        return checkpoints.restore(made.like)
+        return made.restore(checkpoints)
     finally:
         checkpoints.close()
 

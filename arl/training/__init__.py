@@ -3,7 +3,7 @@
 from arl.training.backend import backend_fault
 from arl.training.checkpoint import CheckpointError, Checkpoints
 from arl.training.config import LearnerConfig, Rule, Schedule, curriculum_at
-from arl.training.credit import ESTIMATORS, Credit
+from arl.training.credit import ESTIMATORS, Credit, is_decision, is_own_decision, returns_of
 from arl.training.epoch import make_optimizer
 from arl.training.layout import Layout
 from arl.training.learner import Experience, Learner, TrainState, make_learner
@@ -30,10 +30,13 @@ __all__ = [
     "cloning_config",
     "expert_rollout",
     "in_turn",
+    "is_decision",
+    "is_own_decision",
     "make_learner",
     "make_optimizer",
     "make_warm_start",
     "read_metrics",
+    "returns_of",
     "jit_update",
     "make_mesh",
     "pmap_update",

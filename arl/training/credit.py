@@ -53,6 +53,21 @@ def is_imitated(trajectory: Trajectory) -> jax.Array:
     return is_decision(trajectory) & (trajectory.author > 0)
 
 
+def returns_of(trajectory: Trajectory, reward: jax.Array) -> jax.Array:
+    """Returns the discounted rewards from each token to the end of its episode, float32 `[B, T]`; 0 where no token was sampled.
+
+    Where the episode is truncated, or goes on in the next trajectory, the recorded value stands for what would follow.
+
+    Args:
+      trajectory: `[B, T]`.
+      reward: float32 `[B, T]`, as an estimator is given it.
+    """
+    ends = {"ends_episode": trajectory.ends_episode, "is_truncated": trajectory.is_truncated}
+    return objectives.returns(
+        reward, trajectory.discount, is_sampled=trajectory.is_sampled, value=trajectory.value, has_value=trajectory.has_value, **ends
+    )
+
+
 def regularizer_mask(trajectory: Trajectory, policy_mask: jax.Array, config: LearnerConfig) -> jax.Array:
     """Returns the decisions, all of the policy's own, over which the means of KL and entropy are taken.
 
@@ -92,14 +107,14 @@ def segment_gae(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig
 def reinforce(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
     """Estimates the advantage of a token by its return minus the value (REINFORCE with a baseline); arguments and result as `Estimator`."""
     del config
-    target = _returns(trajectory, reward)
+    target = returns_of(trajectory, reward)
     return Credit(objectives.reinforce(target, trajectory.is_sampled, value=trajectory.value), target, is_decision(trajectory), {})
 
 
 def monte_carlo(trajectory: Trajectory, reward: jax.Array, config: LearnerConfig) -> Credit:
     """Estimates the advantage of a token by its return, without a baseline; arguments and result as `Estimator`."""
     del config
-    target = _returns(trajectory, reward)
+    target = returns_of(trajectory, reward)
     return Credit(target, target, is_decision(trajectory), {})
 
 
@@ -148,13 +163,6 @@ def _chain(trajectory: Trajectory) -> dict[str, jax.Array]:
     return {name: getattr(trajectory, name) for name in names}
 
 
-def _returns(trajectory: Trajectory, reward: jax.Array) -> jax.Array:
-    ends = {"ends_episode": trajectory.ends_episode, "is_truncated": trajectory.is_truncated}
-    return objectives.returns(
-        reward, trajectory.discount, is_sampled=trajectory.is_sampled, value=trajectory.value, has_value=trajectory.has_value, **ends
-    )
-
-
 def _episodes(trajectory: Trajectory, reward: jax.Array) -> tuple[jax.Array, jax.Array]:
     episode_return = objectives.episode_return(
         reward, trajectory.discount, is_sampled=trajectory.is_sampled, ends_episode=trajectory.ends_episode
@@ -169,4 +177,4 @@ def _by_group(
     is_used = is_whole if config.zero_variance_groups == "keep" else group.is_used
     advantage = jnp.where(trajectory.is_sampled, group.advantage[:, None], 0.0)
     metrics = {"groups_without_variance": group.num_groups_without_variance}
-    return Credit(advantage, _returns(trajectory, reward), is_decision(trajectory) & is_used[:, None], metrics)
+    return Credit(advantage, returns_of(trajectory, reward), is_decision(trajectory) & is_used[:, None], metrics)
