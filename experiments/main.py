@@ -6,13 +6,14 @@ import signal
 import sys
 import sysconfig
 import traceback
+import types
 import warnings
 from collections.abc import Callable
 
 from absl import flags, logging
 
 _ROOT = pathlib.Path(__file__).absolute().parents[1]
-_NOT_OF_USERS = ("<", *(f"{folder}/" for folder in (_ROOT / "arl", _ROOT / "experiments", *map(sysconfig.get_path, ("stdlib", "purelib")))))
+_NOT_OF_USERS = tuple(f"{folder}/" for folder in (_ROOT / "arl", _ROOT / "experiments", *map(sysconfig.get_path, ("stdlib", "purelib"))))
 
 CACHE = flags.DEFINE_bool("compilation_cache", True, "Whether compiled programs are kept in the user's cache folder.")
 
@@ -67,7 +68,7 @@ def run(body: Callable[[list[str]], int | None], *, takes_config: bool = False) 
         return _say(f"{error.filename or 'a file'}: {error.strerror or error}; free what it needs, or name another folder", 1)
     except KeyboardInterrupt:
         return _say("interrupted", 1)
-    except Exception as error:
+    except Exception as error:  # of the library in one sentence; of a user's function in one sentence and its own frames
         from arl.training import CheckpointError, TrainingError
         from arl.types import ArlError
         from experiments.fields import as_flags
@@ -78,16 +79,19 @@ def run(body: Callable[[list[str]], int | None], *, takes_config: bool = False) 
             return _say(as_flags(str(error)), 1)
         if (place := _own_place(error)) is None:
             raise
-        code = place.tb_frame.f_code
-        said = f"{code.co_qualname} of {pathlib.Path(code.co_filename).name} fails with {type(error).__name__}; mend it, or leave it out"
+        function = place.tb_frame.f_code
+        _say(f"{function.co_qualname} of {pathlib.Path(function.co_filename).name} fails with {type(error).__name__}; mend it", 1)
         traceback.print_exception(error.with_traceback(place))
-        return _say(said, 1)
+        return 1
 
 
 def _own_place(error: BaseException) -> types.TracebackType | None:
     """Returns the traceback of an error from the first function on that a user wrote; None if there is none."""
     place = error.__traceback__
-    while place and os.path.abspath(place.tb_frame.f_code.co_filename).startswith(_NOT_OF_USERS):
+    while place:
+        file = place.tb_frame.f_code.co_filename
+        if not file.startswith("<") and not os.path.abspath(file).startswith(_NOT_OF_USERS):
+            break
         place = place.tb_next
     return place
 
