@@ -61,12 +61,12 @@ class Limits(NamedTuple):
     """The limits that the layers of an agent set to an episode.
 
     Attributes:
-      num_steps: actions after which an attempt is truncated; 0 for no limit.
+      time_limit: actions after which an attempt is truncated; 0 for no limit.
       step_cost: cost of every action, in the environment's units.
       num_attempts: number of attempts at the same task in an episode.
     """
 
-    num_steps: int = 0
+    time_limit: int = 0
     step_cost: float = 0.0
     num_attempts: int = 1
 
@@ -181,7 +181,7 @@ def whole_attempt_cost(limits: Limits, num_steps: int) -> float:
     Raises:
       ArlError: if a time limit truncates the attempt.
     """
-    if limits.num_steps and limits.num_steps < num_steps:
+    if limits.time_limit and limits.time_limit < num_steps:
         raise ArlError(f"an attempt at this task has {num_steps} actions; set Act.time_limit=0, or at least {num_steps}")
     return limits.step_cost * num_steps
 
@@ -199,6 +199,6 @@ def bounds_of_search(least: Callable[[int | None], float], random: Callable[[int
     Returns:
       The bounds.
     """
-    steps, cost = limits.num_steps or None, 1.0 + limits.step_cost
+    steps, cost = limits.time_limit or None, 1.0 + limits.step_cost
     optimal = -cost * (least(steps) + limits.num_attempts - 1)
     return Bounds(-cost * random(steps) * limits.num_attempts, optimal, cost * (0.5 - steps) if steps else None)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from absl import flags, logging
 
 _ROOT = pathlib.Path(__file__).absolute().parents[1]
+# Folders of files that no user wrote.
 _NOT_OF_USERS = tuple(f"{folder}/" for folder in (_ROOT / "arl", _ROOT / "experiments", *map(sysconfig.get_path, ("stdlib", "purelib"))))
 
 CACHE = flags.DEFINE_bool("compilation_cache", True, "Whether compiled programs are kept in the user's cache folder.")

@@ -1,7 +1,8 @@
 """Random agents, and a plain account of each in Python lists that shares no code with `arl.agents` or `arl.rollout`.
 
 A composition is a recipe of nested tuples, innermost first: `("act", environment, options)`, `("think", inner, options)`,
-`("attempts", inner, options)`. `build` makes the interaction of it, `Plain` the account.
+`("attempts", inner, options)`, `("remember", inner, options)`, `("plan", inner, options)`. `build` makes the interaction of it, `Plain` the
+account.
 """
 
 import dataclasses
@@ -15,12 +16,13 @@ import numpy as np
 
 from arl import agents, text
 from arl.task import Environment, Step
-from arl.types import Interaction, Kind, Segment, Text, Trajectory
+from arl.types import Interaction, Kind, Segment, Size, Text, Trajectory
 from tests import tiny
 
 STOP = tiny.TOKENIZER.eos_token_id
 STRINGS = [text.token_ids(tiny.TOKENIZER, word) for word in tiny.WORDS]
 CANDIDATES = sorted({token for string in STRINGS for token in string} | {text.token_ids(tiny.TOKENIZER, x)[0] for x in tiny.SYMBOLS})
+DIGITS = [text.token_ids(tiny.TOKENIZER, f" {i}") for i in range(10)]
 
 
 class RiddleState(NamedTuple):
@@ -32,10 +34,15 @@ class RiddleState(NamedTuple):
 
 
 @functools.cache
-def make_riddle(num_steps: int = 3, full: bool = False) -> Environment:
-    """Chance decides the secret, the pay and the end; texts differ in length, unless all are as long as can be (`full`)."""
+def make_riddle(num_steps: int = 3, full: bool = False, answer_capacity: int | None = None) -> Environment:
+    """Chance decides the secret, the pay and the end; texts differ in length, unless all are as long as can be (`full`).
+
+    With an `answer_capacity` of 3 the first text is the longest.
+    """
     longest = " higher lower higher lower:"
     answers = [longest] * 5 if full else ["Move:", " lower\n", " higher", " yes lower right:", longest]
+    if answer_capacity == 3:
+        answers = [longest, *([" lower yes:"] * 4 if full else [" lower\n", " higher", " yes lower:", ":"])]
     say = text.template(tiny.TOKENIZER, "{answer}", answer=text.choice(answers))
 
     def step(key, state, action):
@@ -52,13 +59,14 @@ def make_riddle(num_steps: int = 3, full: bool = False) -> Environment:
         grammar=text.legal_strings(tiny.TOKENIZER, tiny.WORDS),
         legal=lambda state: jnp.arange(4) != (state.secret + state.steps) % 4,
         max_steps=num_steps,
+        answer_capacity=answer_capacity,
     )
 
 
 # ---------------------------------------------------------------- recipes
 
 
-LAYERS = {"think": agents.Think, "attempts": agents.Attempts}
+LAYERS = {"think": agents.Think, "attempts": agents.Attempts, "remember": agents.Remember, "plan": agents.Plan}
 
 
 def build(recipe) -> Interaction:
@@ -92,6 +100,35 @@ def random_recipe(seed: int, full: bool = False):
             options = {"memory": draw.choice(memories), "discount": draw.choice([1.0, 0.5]), "num_attempts": draw.choice([2, 3])}
             recipe = ("attempts", recipe, {**options, "name": f"level {level}"})
     return recipe
+
+
+def random_notes(seed: int, orders: list[list[str]], full: bool = False):
+    """A recipe whose layers over `Act` are one of `orders`, with schedules that are all named; `full` as in `make_riddle`."""
+    draw = random.Random(seed)
+    environment, limit = make_riddle(draw.choice([2, 3, 4]), full), 0
+    if draw.random() < 0.3:
+        environment, limit = make_riddle(5, full), draw.choice([2, 3])
+    options = {"illegal_penalty": draw.choice([0.125, 1.0]), "discount": draw.choice([1.0, 0.75]), "resets_context": draw.random() < 0.4}
+    composed = ("act", environment, {"time_limit": limit, **options})
+    for level, maker in enumerate(draw.choice(orders)):
+        symbols, stop = draw.choice([tiny.SYMBOLS, "any"]), draw.random() < 0.5
+        name = f"level {level % 2}"
+        if maker == "think":
+            composed = ("think", composed, {"budget": draw.choice([1, 3]), "symbols": symbols, "stop": stop})
+        elif maker == "attempts":
+            memories = [agents.Nothing(), agents.Window(draw.choice([1, 9])), agents.History()]
+            memories.append(agents.Reflection(2, tiny.SYMBOLS, stop=stop, annealed=draw.random() < 0.5))
+            memories = [memory for memory in memories if memory.resets_context or not build(composed).size.context_resets]
+            composed = ("attempts", composed, {"memory": draw.choice(memories), "discount": 0.5, "num_attempts": 2, "name": name})
+        elif maker == "plan":
+            turns = build(composed).size.turns
+            plan = dict(budget=draw.choice([1, 3]), first=draw.choice([0, 0, 1, turns - 1]), every=draw.choice([0, 1, 2, 3]))
+            composed = ("plan", composed, {**plan, "symbols": symbols, "stop": stop, "annealed": draw.random() < 0.3, "name": name})
+        else:
+            every = draw.randint(1, min(4, build(composed).size.turns - 1))
+            memory = dict(num_notes=draw.choice([1, 2, 3]), budget=draw.choice([1, 3]), every=every, symbols=symbols, stop=stop)
+            composed = ("remember", composed, {**memory, "annealed": draw.random() < 0.3, "name": name})
+    return composed
 
 
 CURRICULUM = {f"level {level}": {"keep": jnp.float32(0.5)} for level in range(2)}
@@ -140,7 +177,7 @@ class PlainAct:
     def __init__(self, environment, options):
         self.options, self.cost, limit = options, options.get("step_cost", 0.0), options.get("time_limit", 0)
         self.max_steps = min(steps for steps in (environment.max_steps, limit) if steps)
-        self.worst_reward = environment.worst_reward - self.cost
+        self.worst_reward, self.answer_capacity = environment.worst_reward - self.cost, environment.answer_capacity
         self.reset, self.step, self.say = _compiled(environment.reset, environment.step, environment.describe, environment.legal)
 
     def _ask(self, **rest):
@@ -163,7 +200,8 @@ class PlainAct:
         discount = self.options.get("discount", 1.0)
         if written not in legal:
             reward = self.worst_reward - self.options["illegal_penalty"]
-            return self._ask(reward=reward, truncated=over, discount=discount)
+            again = self._ask(reward=reward, truncated=over, discount=discount)
+            return dataclasses.replace(again, read=again.read[-self.answer_capacity :] if self.answer_capacity else again.read)
         self.state, step = self.step(key, self.state, jnp.int32(STRINGS.index(written)))
         terminated = bool(step.terminated)
         truncated = not terminated and (bool(step.truncated) or over)
@@ -246,12 +284,77 @@ class PlainAttempts:
         )  # fmt: skip
 
 
+class PlainRemember:
+    """`remember`, told again."""
+
+    kind, ask, reads_first = Kind.NOTE, text.token_ids(tiny.TOKENIZER, " note"), False
+
+    def __init__(self, inner, options):
+        self.inner, self.options = inner, {"num_notes": 1, "symbols": "any", "stop": False, "annealed": False, **options}
+        self.first = self.every = options["every"]
+        self.candidates = _free(self.options["symbols"])
+
+    def start(self, key):
+        self.notes, self.count, self.doing, self.place = [[] for _ in range(self.options["num_notes"])], 0, "turn", 0
+        turn = self.inner.start(key)
+        self.attempt = turn.attempt
+        return self._follow(turn, [])
+
+    def _page(self):
+        many = len(self.notes) > 1
+        return sum([self.ask + (DIGITS[i] if many else []) + note for i, note in enumerate(self.notes)], [])
+
+    def _ask_note(self, read, **rest):
+        self.doing = "note"
+        return Told(read, self.kind, self.options["budget"], None, self.candidates, self.options["stop"], attempt=self.attempt, **rest)
+
+    def _follow(self, turn, page):
+        is_due = self.count in range(self.first, self.count + 1, self.every) and not (turn.terminated or turn.truncated)
+        if not is_due or self.reads_first:
+            self.attempt = turn.attempt
+        if not is_due:
+            return dataclasses.replace(turn, read=page + turn.read)
+        self.held, paid = turn, {"reward": turn.reward, "discount": turn.discount}
+        if self.reads_first:
+            return self._ask_note(page + turn.read + self.ask, reset_context=turn.reset_context, **paid)
+        if len(self.notes) == 1:
+            return self._ask_note(self.ask, **paid)
+        self.doing = "place"
+        return Told(self.ask, Kind.CONTROL, 1, DIGITS[: len(self.notes)], attempt=self.attempt, **paid)
+
+    def advance(self, key, written, legal):
+        key_inner, key_cut = jax.random.split(key)
+        if self.doing == "place":
+            self.place = DIGITS.index(written) if written in legal else 0
+            return self._ask_note([])
+        if self.doing == "note":
+            self.notes[self.place], self.doing, self.attempt = written, "turn", self.held.attempt
+            reset_context = True
+            if self.options["annealed"]:
+                drawn = bool(jax.random.uniform(key_cut) >= CURRICULUM[self.options["name"]]["keep"])
+                reset_context = self.held.reset_context or drawn
+            return dataclasses.replace(self.held, read=self._page() + self.held.read, reset_context=reset_context, reward=0.0, discount=1.0)
+        turn = self.inner.advance(key_inner, written, legal)
+        self.count += 1
+        return self._follow(turn, self._page() if turn.reset_context else [])
+
+
+class PlainPlan(PlainRemember):
+    """`plan`, told again."""
+
+    kind, ask, reads_first = Kind.PLAN, text.token_ids(tiny.TOKENIZER, " plan"), True
+
+    def __init__(self, inner, options):
+        super().__init__(inner, {"every": 0, **options})
+        self.first, self.every = options.get("first", 0), options.get("every") or 10**6
+
+
 def plain(recipe):
     """The account of a recipe: `start(key)`, `advance(key, written, legal)`, which return a `Told`."""
     maker, inner, options = recipe
     if maker == "act":
         return PlainAct(inner, options)
-    return {"think": PlainThink, "attempts": PlainAttempts}[maker](plain(inner), options)
+    return {"think": PlainThink, "attempts": PlainAttempts, "remember": PlainRemember, "plan": PlainPlan}[maker](plain(inner), options)
 
 
 # ---------------------------------------------------------------- episodes
@@ -315,6 +418,49 @@ def extent(episode: list[Told]) -> tuple[int, int]:
         contexts += [0] if turn.reset_context else []
         contexts[-1] += 0 if turn.terminated else len(turn.read) + len(turn.written or ())
     return sum(contexts), max(contexts)
+
+
+def assert_fits(episode: list[Told], size: Size):
+    """Nothing of an episode is larger than a size says."""
+    tokens, context = extent(episode)
+    assert tokens <= size.episode and context <= size.context and len(episode) - 1 <= size.turns
+    assert max(len(turn.read) for turn in episode) <= size.read and max(turn.budget for turn in episode) <= size.written
+    assert sum(turn.reset_context for turn in episode[1:]) <= size.context_resets
+    in_context = [0]
+    for turn in episode[:-1]:
+        in_context += [0] if turn.reset_context else []
+        in_context[-1] += 1
+    assert max(in_context) <= size.context_turns
+
+
+def walk(interaction, writer, seeds):
+    """Plays episodes with a writer, `(live context, kind, legal) -> ids`; returns pay, longest context, and the last context of each."""
+
+    @jax.jit
+    def advance(key, state, turn, said):
+        choice, is_legal = text.parse(interaction.grammar, turn.grammar_state, said)
+        is_legal &= turn.legal[jnp.maximum(choice, 0)]
+        return interaction.advance(key, {}, state, Segment(said, jnp.where(is_legal, choice, -1), is_legal))
+
+    start, found = jax.jit(interaction.start), []
+    for seed in seeds:
+        state, turn = start(jax.random.key(seed), {})
+        context, longest, paid = ids(turn.read), 0, 0.0
+        while not turn.terminated and not turn.truncated:
+            at_last = list(context)
+            written = writer(context, int(turn.kind), np.asarray(turn.legal))
+            state, turn = advance(jax.random.key(0), state, turn, text.pad(text.constant(written), interaction.size.written))
+            longest = max(longest, len(context) + len(written))
+            context = ([] if turn.reset_context else context + written) + ids(turn.read)
+            paid += float(turn.reward.outcome)
+        found.append((paid, longest, at_last))
+    return found
+
+
+def longest_context(trajectory: Trajectory) -> int:
+    """Tokens of the longest context of a trajectory."""
+    index = np.arange(trajectory.token.shape[1])
+    return int(np.where(trajectory.token_kind > 0, index - trajectory.context_start + 1, 0).max())
 
 
 def retell(recipe, trajectory: Trajectory, lane: int, lane_key: jax.Array, task_key: jax.Array, episode: int = 0) -> dict[str, list]:
@@ -388,5 +534,7 @@ def _forced(turn: Told, written: list) -> list:
 def _is_final(turn: Told, written: list) -> bool:
     if turn.legal is None:
         return False
+    if turn.kind == Kind.CONTROL:
+        return written in turn.legal
     going = [string for string in STRINGS if string[: len(written)] == written]
     return going == [written]

@@ -36,3 +36,10 @@ def test_sizes_are_whole_numbers(name, make):
 
 def test_a_whole_number_of_any_library_is_one():
     check_whole(a=3, b=np.int64(3))
+
+
+def test_an_agent_and_its_environment_are_shown_in_short():
+    shown = repr(tiny.agent("thoughts in attempts"))
+    assert shown.startswith("Interaction(act, think, attempts in Environment(tests.tiny, 4 actions, max_steps=2), Size(read=")
+    assert shown.endswith(f"grammar of {len(tiny.agent('thoughts in attempts').grammar.choice)} states)") and len(shown) < 300
+    assert "max_steps=None" in repr(tiny.make_walk()._replace(max_steps=None))

@@ -63,7 +63,7 @@ class Act(Layer):
 
     def set_limits(self, limits: Limits) -> Limits:
         """Returns the limits of an attempt."""
-        return limits._replace(num_steps=self.time_limit, step_cost=self.step_cost)
+        return limits._replace(time_limit=self.time_limit, step_cost=self.step_cost)
 
     def wrap(self, inner: Interaction | None, task: Task) -> Interaction:
         """Returns the agent that acts; `inner` is None."""

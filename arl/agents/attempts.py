@@ -1,4 +1,4 @@
-"""Several attempts at one task, and what crosses from one to the next: nothing, a window, everything, or a reflection."""
+"""Several attempts at one task, and what is carried over from one to the next: nothing, a window, everything, or a reflection."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -30,12 +30,12 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Nothing(Memory):
-    """Nothing crosses: every attempt starts with an empty context."""
+    """Nothing is carried over: every attempt starts with an empty context."""
 
 
 @dataclasses.dataclass(frozen=True)
 class History(Memory):
-    """The whole context crosses: it is never reset."""
+    """The whole context is carried over: it is never reset."""
 
     @property
     def resets_context(self) -> bool:
@@ -45,7 +45,7 @@ class History(Memory):
 
 @dataclasses.dataclass(frozen=True)
 class Window(Memory):
-    """The last tokens of the episode cross, both those read and those written.
+    """The last tokens of the episode are carried over, both those read and those written.
 
     Attributes:
       num_tokens: number of tokens.
@@ -66,7 +66,7 @@ class Window(Memory):
 
 @dataclasses.dataclass(frozen=True)
 class Reflection(Memory):
-    """Only a REFLECTION crosses, a text that the model writes between two attempts.
+    """Only a REFLECTION is carried over, a text that the model writes between two attempts.
 
     Attributes:
       budget: most tokens of a reflection.
@@ -95,14 +95,14 @@ class AttemptsState(NamedTuple):
       key: key with which every attempt starts, so that all have the same task.
       attempt: int32 `[]`, index of the attempt.
       is_reflecting: bool `[]`, whether a reflection is being written.
-      kept: `Text` that crossed into this attempt, read again whenever an inner layer resets the context.
+      carried: `Text` carried over into this attempt, read again whenever an inner layer resets the context.
       transcript: `Text`, the last tokens read and written; of capacity 0 unless the memory is a `Window`.
     """
 
     key: jax.Array
     attempt: jax.Array
     is_reflecting: jax.Array
-    kept: Text
+    carried: Text
     transcript: Text
 
 
@@ -117,7 +117,7 @@ class Attempts(Layer):
 
     Attributes:
       num_attempts: number of attempts in an episode, `K`.
-      memory: what crosses from one attempt to the next.
+      memory: what is carried over from one attempt to the next.
       discount: discount factor between two attempts; within an attempt, `Act.discount` applies.
     """
 
@@ -175,14 +175,14 @@ class _Attempts:
             words = text.any_text(task.tokenizer, note_symbols(task, self.reflection.symbols), stop=self.reflection.stop)
             self.grammar, self.ask = text.join(inner.grammar, words), text.encode(task.tokenizer, self.reflection.ask)
         self.budget, ask = (self.reflection.budget if self.reflection else 0), self.ask.ids.shape[0]
-        self.kept_capacity = self.memory.num_kept + ask + self.budget
+        self.carried_capacity = self.memory.num_kept + ask + self.budget
         is_annealed = self.reflection is not None and self.reflection.annealed
         self.size = repeat(
             inner.size,
             layer.num_attempts,
             ask=ask,
             written=self.budget,
-            kept=self.kept_capacity,
+            carried=self.carried_capacity,
             resets=self.memory.resets_context,
             always_resets=self.memory.resets_context and not is_annealed,
         )
@@ -204,7 +204,7 @@ class _Attempts:
     def start(self, key, curriculum) -> tuple[AgentState, Turn]:
         inner_state, turn = self.inner.start(key, curriculum)
         transcript = self.append(text.empty(self.memory.num_kept), turn.read)
-        own = AttemptsState(key, jnp.int32(0), jnp.bool_(False), text.empty(self.kept_capacity), transcript)
+        own = AttemptsState(key, jnp.int32(0), jnp.bool_(False), text.empty(self.carried_capacity), transcript)
         return inner_state.push(own), self.fit(turn, text.empty(0))
 
     def next_attempt(self, key, curriculum, own: AttemptsState, ended: Turn, note: Text) -> tuple[AgentState, Turn]:
@@ -214,17 +214,17 @@ class _Attempts:
         if self.reflection and self.reflection.annealed:
             resets &= jax.random.uniform(key) >= scheduled_value(curriculum, self.layer.label, "keep")
         transcript = self.append(own.transcript, ended.read)
-        kept = text.concatenate(transcript, self.ask, note)
+        carried = text.concatenate(transcript, self.ask, note)
         # A context that is kept is not read again, but the reflection is, so that its position is always the same.
         before = text.concatenate(text.only_if(~resets, ended.read), text.only_if(resets, transcript), self.ask, note)
         discount, attempt = jnp.float32(self.layer.discount), own.attempt + 1
         turn = self.fit(first, before, reward=ended.reward, reset_context=resets, discount=discount, attempt=attempt)
         transcript = self.append(transcript, self.ask, note, first.read)
-        return inner_state.push(AttemptsState(own.key, attempt, jnp.bool_(False), kept, transcript)), turn
+        return inner_state.push(AttemptsState(own.key, attempt, jnp.bool_(False), carried, transcript)), turn
 
     def reflect(self, inner_state: AgentState, own: AttemptsState, ended: Turn) -> tuple[AgentState, Turn]:
         """Asks for a reflection on the attempt that has ended."""
-        read = text.concatenate(text.only_if(ended.reset_context, own.kept), ended.read, self.ask, capacity=self.size.read)
+        read = text.concatenate(text.only_if(ended.reset_context, own.carried), ended.read, self.ask, capacity=self.size.read)
         turn = ended._replace(
             read=read,
             kind=jnp.int32(Kind.REFLECTION),
@@ -241,7 +241,7 @@ class _Attempts:
 
     def go_on(self, inner_state: AgentState, own: AttemptsState, turn: Turn) -> tuple[AgentState, Turn]:
         """Continues the attempt, or ends the episode with it."""
-        before = text.only_if(turn.reset_context, own.kept)
+        before = text.only_if(turn.reset_context, own.carried)
         transcript = self.append(own.transcript, turn.read)
         return inner_state.push(own._replace(transcript=transcript)), self.fit(turn, before, attempt=own.attempt)
 

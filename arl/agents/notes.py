@@ -73,7 +73,7 @@ class Notes:
             ask=len(ask),
             choose=self.choice_budget,
             written=layer.budget,
-            kept=sum(name.ids.shape[0] + layer.budget for name in self.names),
+            carried=sum(name.ids.shape[0] + layer.budget for name in self.names),
             always_resets=not layer.annealed,
             reads_first=reads_first,
         )
@@ -122,7 +122,7 @@ class Notes:
         return select(is_due, interrupted, (inner_state.push(own._replace(attempt=turn.attempt)), read))
 
     def start(self, key, curriculum) -> tuple[AgentState, Turn]:
-        """Starts an episode, without notes."""
+        """Starts an episode, without notes; arguments and result as `Interaction`."""
         inner_state, turn = self.inner.start(key, curriculum)
         no = jnp.bool_(False)
         notes = Text(jnp.zeros((self.num_notes, self.layer.budget), jnp.int32), jnp.zeros(self.num_notes, jnp.int32))
@@ -130,7 +130,7 @@ class Notes:
         return self.before_turn(inner_state, own, turn, text.empty(0))
 
     def after_turn(self, key, curriculum, state: AgentState, segment: Segment) -> tuple[AgentState, Turn]:
-        """Advances the inner interaction."""
+        """Advances the inner interaction; arguments and result as `Interaction`."""
         inner_state, own = state.pop()
         within = segment._replace(text=text.cut(segment.text, self.inner.size.written))
         inner_state, turn = self.inner.advance(key, curriculum, inner_state, within)
@@ -138,7 +138,7 @@ class Notes:
         return self.before_turn(inner_state, own._replace(num_turns=own.num_turns + 1), turn, before)
 
     def after_note(self, key, curriculum, state: AgentState, segment: Segment) -> tuple[AgentState, Turn]:
-        """Stores the note, and starts a new context with all notes and the deferred turn."""
+        """Stores the note, and starts a new context with all notes and the deferred turn; arguments and result as `Interaction`."""
         inner_state, own = state.pop()
         ids = own.notes.ids.at[own.place].set(text.cut(segment.text, self.layer.budget).ids)
         notes = Text(ids, own.notes.length.at[own.place].set(jnp.minimum(segment.text.length, self.layer.budget)))
@@ -150,7 +150,7 @@ class Notes:
         return inner_state.push(own._replace(notes=notes, attempt=turn.attempt, is_noting=jnp.bool_(False))), turn
 
     def advance(self, key, curriculum, state: AgentState, segment: Segment) -> tuple[AgentState, Turn]:
-        """Takes a segment: a note, a choice of the note to overwrite, or one of the inner interaction."""
+        """Takes a segment: a note, a choice of the note to overwrite, or an inner one; arguments and result as `Interaction`."""
         key_inner, key_cut = jax.random.split(key)
         inner_state, own = state.pop()
         following = self.after_turn(key_inner, curriculum, state, segment)

@@ -27,7 +27,7 @@ def insert_before_turn(size: Size, *, segments: int, tokens: int, read: int, wri
     )
 
 
-def repeat(size: Size, times: int, *, ask: int, written: int, kept: int, resets: bool, always_resets: bool) -> Size:
+def repeat(size: Size, times: int, *, ask: int, written: int, carried: int, resets: bool, always_resets: bool) -> Size:
     """Returns the size of an episode of several attempts, between which a segment may be written.
 
     Args:
@@ -35,17 +35,17 @@ def repeat(size: Size, times: int, *, ask: int, written: int, kept: int, resets:
       times: number of attempts.
       ask: tokens read before the segment between two attempts.
       written: tokens of that segment; 0 for none.
-      kept: tokens that cross to the next attempt, and are read again whenever its context is reset.
+      carried: tokens carried over to the next attempt, and read again whenever its context is reset.
       resets: whether an attempt may start a new context.
       always_resets: whether every attempt does.
     """
-    border = kept + (ask + written if written else 0)
-    episode = times * size.episode + (times - 1) * (border + size.context_resets * kept)
-    # If the context is kept, the end of an attempt is read in the same turn as the start of the next.
+    border = carried + (ask + written if written else 0)
+    episode = times * size.episode + (times - 1) * (border + size.context_resets * carried)
+    # If the context is carried, the end of an attempt is read in the same turn as the start of the next.
     end = size.read if times > 1 and not (always_resets or written) else 0
     turns = times * size.turns + (times - 1 if written else 0)
     return Size(
-        read=kept + size.read + max(end, ask if written else 0),
+        read=carried + size.read + max(end, ask if written else 0),
         written=max(size.written, written),
         turns=turns,
         episode=episode,
@@ -56,7 +56,7 @@ def repeat(size: Size, times: int, *, ask: int, written: int, kept: int, resets:
 
 
 def reset_every(
-    size: Size, every: int, *, first: int, ask: int, choose: int, written: int, kept: int, always_resets: bool, reads_first: bool
+    size: Size, every: int, *, first: int, ask: int, choose: int, written: int, carried: int, always_resets: bool, reads_first: bool
 ) -> Size:
     """Returns the size of an episode in which a note is written and the context is reset every few turns.
 
@@ -67,7 +67,7 @@ def reset_every(
       ask: tokens read before a note.
       choose: tokens of the segment that chooses the note to overwrite; 0 for none.
       written: tokens of a note.
-      kept: tokens read for all notes after a reset.
+      carried: tokens read for all notes after a reset.
       always_resets: whether the context is always reset; otherwise it may be kept.
       reads_first: whether the text of a turn is read before a note, and again after it.
     """
@@ -77,13 +77,13 @@ def reset_every(
         num_resets = min(num_resets, size.turns)
     noted, note_turns = ask + choose + written + (size.read if reads_first else 0), 2 if choose else 1
     turns, between = size.turns + num_notes * note_turns, max(first, every)
-    episode = size.episode + num_notes * noted + num_resets * kept
+    episode = size.episode + num_notes * noted + num_resets * carried
     if always_resets:  # unless an inner layer resets, the notes are read once per reset; a truncated episode's last turn is only read
-        context = kept + min(between * (size.read + size.written) + max(noted, size.read), size.context + noted)
+        context = carried + min(between * (size.read + size.written) + max(noted, size.read), size.context + noted)
     else:
-        context = kept + size.context + num_notes * (noted + kept)
+        context = carried + size.context + num_notes * (noted + carried)
     return Size(
-        read=kept + size.read + ask if reads_first else max(kept + size.read, ask),
+        read=carried + size.read + ask if reads_first else max(carried + size.read, ask),
         written=max(size.written, choose, written),
         turns=turns,
         episode=episode,

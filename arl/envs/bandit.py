@@ -328,7 +328,7 @@ class Bandit:
 
     def _bounds(self, limits: Limits) -> Bounds:
         """Returns the bounds: several attempts at the same arms equal a long one, and `informed_return` bounds what is not solved."""
-        num_pulls = min(self.num_pulls, limits.num_steps or self.num_pulls) * limits.num_attempts
+        num_pulls = min(self.num_pulls, limits.time_limit or self.num_pulls) * limits.num_attempts
         cost = limits.step_cost * num_pulls
         is_solved = num_decisions(self.num_arms, num_pulls) <= MAX_STATES
         best = optimal_return if is_solved else informed_return

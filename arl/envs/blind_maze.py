@@ -85,14 +85,17 @@ def make_blind_maze(
         cell = jnp.argmax(jnp.where((distance > 0) & (distance <= wanted), distance + draw, -1.0))
         return MazeState(is_hole, goal, cell.astype(jnp.int32), jnp.int32(0))
 
+    def is_over(state: MazeState) -> jax.Array:
+        return (state.cell == state.goal) | state.is_hole[state.cell] | (state.num_steps > max_moves)
+
     def step(key: jax.Array, state: MazeState, action: jax.Array) -> tuple[MazeState, Step]:
         key_slip, key_side = jax.random.split(key)
         turned = (action + jnp.where(jax.random.bernoulli(key_side), 1, len(MOVES) - 1)) % len(MOVES)
         move = jnp.where(jax.random.uniform(key_slip) < slip, turned, jnp.minimum(action, len(MOVES) - 1))
-        cell = jnp.where(state.num_steps == 0, state.cell, next_cell[state.cell, move])
+        was_over = is_over(state)
+        cell = jnp.where((state.num_steps == 0) | was_over, state.cell, next_cell[state.cell, move])
         state = state._replace(cell=cell, num_steps=state.num_steps + 1)
-        is_over = (cell == state.goal) | state.is_hole[cell] | (state.num_steps > max_moves)
-        return state, Step((cell == state.goal).astype(jnp.float32), is_over, jnp.bool_(False))
+        return state, Step(((cell == state.goal) & ~was_over).astype(jnp.float32), is_over(state), jnp.bool_(False))
 
     def describe(state: MazeState) -> Text:
         cells = {f"cell{i}": 2 * i + state.is_hole[i] for i in range(num_cells)}
@@ -236,8 +239,12 @@ class BlindMaze:
 
     def _bounds(self, environment: Environment, limits: Limits) -> Bounds:
         states = jax.device_get(jax.jit(jax.vmap(environment.reset))(jax.random.split(jax.random.key(0), NUM_MAPS)))
-        num_moves, cost = min(self.max_moves, (limits.num_steps or self.max_moves + 1) - 1), limits.step_cost
+        num_moves, cost = min(self.max_moves, (limits.time_limit or self.max_moves + 1) - 1), limits.step_cost
         of = lambda sees: success_probabilities(states, self.size, self.slip, num_moves, sees, cost).mean() - cost
         random, optimal = (float(of(sees)) * limits.num_attempts for sees in (False, True))
         is_exact = not self.slip and not cost and num_moves >= self.longest
-        return Bounds(random, optimal, (1.0 - cost * (1 + num_moves)) / 2, "exact" if is_exact else "bound")
+        late_goal, early_hole = 1.0 - cost * (1 + num_moves), -2.0 * cost
+        if late_goal <= early_hole:
+            says = f"{num_moves} moves that cost {cost} each make a late goal worth no more than an early hole"
+            raise ArlError(f"{says}; set Act.step_cost below 1 / {num_moves - 1}")
+        return Bounds(random, optimal, (late_goal + early_hole) / 2, "exact" if is_exact else "bound")

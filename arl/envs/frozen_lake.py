@@ -190,12 +190,12 @@ class FrozenLake:
 
     def _is_solved(self, maps: list[Map], limits: Limits) -> bool:
         """Returns whether the optimal policy is known for an agent that remembers earlier attempts but does not see the map."""
-        length = limits.num_steps * limits.num_attempts
+        length = limits.time_limit * limits.num_attempts
         return self.is_hidden and not self.is_slippery and len(maps) <= hidden_lake.MAX_MAPS and length <= hidden_lake.MAX_MOVES
 
     def _bounds(self, maps: list[Map], limits: Limits) -> Bounds:
         """Returns the bounds. The optimum is that of an agent that knows the map, unless the maps are hidden and can be solved."""
-        horizon, attempts = limits.num_steps, limits.num_attempts
+        horizon, attempts = limits.time_limit, limits.num_attempts
         if not horizon:
             raise ArlError("a lake without a time limit has no end; set Act.time_limit >= 1")
         if limits.step_cost:
@@ -209,11 +209,11 @@ class FrozenLake:
     def _experts(self, environment: Environment, maps: list[Map], limits: Limits) -> dict[Kind, TaskExpert]:
         """Returns an expert that knows the map; for hidden maps, experts that remember attempts and note the moves of the next one."""
         if not self.is_hidden:
-            expert = _expert(maps, self.is_slippery, limits.num_steps or 100)
+            expert = _expert(maps, self.is_slippery, limits.time_limit or 100)
             return {Kind.ACTION: lambda key, state, attempt: text.say_choice(environment.grammar, expert(key, state))}
         if not self._is_solved(maps, limits):
             return {}
-        plans = hidden_lake.plans(maps, limits.num_steps, limits.num_attempts)
+        plans = hidden_lake.plans(maps, limits.time_limit, limits.num_attempts)
         # A note names the moves of the next attempt, which the expert already knows.
         notes = np.roll(plans, -1, axis=1)
         return planned(environment, plans, notes, lambda state: state.map_index, lambda state: state.num_moves)

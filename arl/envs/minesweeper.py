@@ -272,7 +272,7 @@ class Minesweeper:
 
     def _bounds(self, is_solved: bool, limits: Limits) -> Bounds:
         """Returns the bounds; for many boards the optimum is an upper bound, see `bound_return`."""
-        if limits.step_cost or limits.num_steps:
+        if limits.step_cost or limits.time_limit:
             raise ArlError("the optimum of minesweeper under limits is not known; set Act.step_cost=0 and Act.time_limit=0")
         best = optimal_return if is_solved else bound_return
         return Bounds(

@@ -145,7 +145,7 @@ def num_steps_of(task: Task) -> int:
     Args:
       task: the task.
     """
-    return min([bound for bound in (task.environment.max_steps, task.limits.num_steps) if bound], default=MOST_STEPS)
+    return min([bound for bound in (task.environment.max_steps, task.limits.time_limit) if bound], default=MOST_STEPS)
 
 
 def play(task: Task, key: jax.Array, num_episodes: int) -> tuple[np.ndarray, Moment]:

@@ -20,7 +20,8 @@ def check_rewards(agent: Interaction, curriculum: Curriculum, key: jax.Array, nu
     """Checks that an outcome of 1 in one step of each attempt arrives once, whatever step it is.
 
     The agent is made again, of layers around an `Act` whose step `k` alone pays, and whose attempts all have as many steps as there can be.
-    Layers that only scale rewards (`Layer.scales_rewards`) are left out. How many of these steps an episode had is told by the number of turns in the state of `Act`.
+    Layers that only scale rewards (`Layer.scales_rewards`) are left out. How many of these steps an episode had is told by the number of
+    turns in the state of `Act`.
 
     Args:
       agent: the agent; nothing is checked if its innermost layer is no `Act`, or has none around.

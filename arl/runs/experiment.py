@@ -140,8 +140,8 @@ def find_bounds(task: Task) -> Bounds | None:
     """Returns the bounds of an episode of a task, None if they are not known; raises `ArlError` if random actions are optimal."""
     bounds, limits = bounds_of(task), task.limits
     if bounds and not bounds.random < bounds.optimal:
-        is_limited = limits.num_steps or task.environment.max_steps is None
-        longer = f"set Act.time_limit > {limits.num_steps}" if is_limited else "give it more steps"
+        is_limited = limits.time_limit or task.environment.max_steps is None
+        longer = f"set Act.time_limit > {limits.time_limit}" if is_limited else "give it more steps"
         more = "put attempts(2) around it" if limits.num_attempts == 1 and not is_limited else longer
         raise ArlError(f"random actions are as good as any in an episode of this task; {more}, or make the environment harder")
     return bounds

@@ -59,12 +59,13 @@ def make_programs(experiment: Experiment, seeds: Sequence[int]) -> Programs:
     if len(seeds) == 1:
         keys = jax.random.key(seeds[0])
         like = jax.eval_shape(learner.init, keys, **weights)
-        init = functools.partial(jax.jit(learner.init, out_shardings=learner.shardings(like)), **weights)
-        return Programs(keys, init, jax.eval_shape(init, keys), [jit_update(part, like) for part in parts])
+        init = jax.jit(learner.init, out_shardings=learner.shardings(like))
+        updates = [jit_update(part, like) for part in parts]
+        return Programs(keys, functools.partial(init, **weights), jax.eval_shape(init, keys, **weights), updates)
     keys = jax.vmap(jax.random.key)(jnp.array(seeds, jnp.uint32))
     num_devices = max(n for n in range(1, jax.device_count() + 1) if len(seeds) % n == 0)
     mesh = Mesh(np.array(jax.devices()[:num_devices]), (DEVICES_OF_SEEDS,))
-    init = _of_seeds(functools.partial(learner.init, **weights), mesh, donates=False)
+    init = _of_seeds(functools.partial(learner.init, **weights), mesh, donates=False)  # the weights are constants of this program
     like = jax.eval_shape(init, keys)
     return Programs(keys, init, like, [_of_seeds(part.update, mesh, donates=True) for part in parts])
 

@@ -18,7 +18,7 @@ def reflection(
     note: float = 1.0,
     keep: Schedule = Schedule(0.8, 0.0, until=0.5),
 ) -> Config:
-    """One guess per attempt at a hidden number; only a reflection of three tokens crosses to the next attempt.
+    """One guess per attempt at a hidden number; only a reflection of three tokens is carried over.
 
     The agent must learn to write and to read reflections at the same time. The old context is mostly kept at first, and never in the end.
     The entropy bonus is larger on actions, so that no guess becomes improbable before reflections can tell the numbers apart.

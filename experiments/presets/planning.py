@@ -2,7 +2,7 @@
 
 import functools
 
-from arl.agents import Act, Plan, Remember
+from arl.agents import Act, Plan
 from arl.envs import BlindMaze
 from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig, Schedule
@@ -11,8 +11,9 @@ from experiments.config import Config, ModelSizeConfig
 BUDGET = 6  # cells of a plan, as many as the longest path has
 
 
-def blind_maze(layer: Plan | Remember = Plan(BUDGET, first=1, annealed=True)) -> Config:
+def blind_maze(**plan) -> Config:
     """A plan of six cells before a walk of up to ten moves; with the map for half of the lanes, then for fewer and fewer."""
+    layer = Plan(BUDGET, first=1, annealed=True, **plan)
     return Config(
         environment=BlindMaze(),
         agent=(Act(), layer),
@@ -38,6 +39,6 @@ def blind_maze(layer: Plan | Remember = Plan(BUDGET, first=1, annealed=True)) ->
 
 PRESETS = {
     "blind_maze": blind_maze,
-    "blind_maze_without_plan": functools.partial(blind_maze, Plan(BUDGET, first=1, symbols=(" nothing",), annealed=True)),
+    "blind_maze_without_plan": functools.partial(blind_maze, symbols=(" nothing",)),
 }
 ROWS = {"planning": ("blind_maze", "blind_maze_without_plan")}

@@ -79,6 +79,35 @@ def test_an_illegal_text_is_no_step_whatever_string_it_resembles():
     assert (float(answer.reward.process), float(answer.reward.outcome)) == (-0.25, -0.5)
 
 
+@pytest.mark.parametrize("resets_context", [False, True])
+@pytest.mark.parametrize("full", [False, True])
+def test_of_a_long_first_text_the_end_is_read_after_an_illegal_text(full, resets_context):
+    """And so the answers, as long as they are said to be, bound the episode; with `full`, to the token."""
+    environment = plain.make_riddle(4, full, answer_capacity=3)
+    recipe = ("act", environment, {"illegal_penalty": 0.125, "resets_context": resets_context})
+    interaction, seen = plain.build(recipe), 0
+    size, whole = interaction.size, tiny.make(environment._replace(answer_capacity=None), Act(resets_context=resets_context)).size
+    for episode in plain.live(recipe, interaction, range(8), longest=full):
+        plain.assert_fits(episode, size)
+        assert plain.extent(episode)[0] == size.episode or not full
+        first, second = episode[:2]
+        assert len(first.read) == size.read == 5 and all(len(turn.read) <= 3 for turn in episode[1:])
+        if first.written not in first.legal:
+            assert second.read == first.read[-3:] and second.legal == first.legal and second.reward == -0.125
+            seen += 1
+    assert seen > 0
+    assert whole.episode - size.episode == 4 * (5 - 3) and (size.read, size.turns) == (whole.read, whole.turns)
+    assert size.context == (whole.context if resets_context else size.episode)
+
+
+@pytest.mark.parametrize("answer_capacity", [0, -1, 6])
+def test_an_answer_that_has_no_room_or_more_than_any_text_is_refused(answer_capacity):
+    environment = plain.make_riddle(3)._replace(answer_capacity=answer_capacity)
+    with pytest.raises(ArlError, match=rf"answer_capacity is {answer_capacity}; set it between 1 and 5, the capacity of describe") as error:
+        tiny.make(environment, Act())
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("worst", [0.25, float("-inf"), float("nan")])
 def test_an_illegal_text_cannot_pay_or_cost_without_bound(worst):
     with pytest.raises(ArlError, match="set it to the least that a step can earn, or to 0"):
@@ -106,7 +135,7 @@ def test_experts_of_the_task_are_asked_in_the_environments_state_and_of_the_atte
     }
     given = []
     interaction = tiny.make(tiny.make_guess(), Act(step_cost=0.5), experts=lambda limits: given.append(limits) or experts)
-    assert [(limits.num_steps, limits.step_cost, limits.num_attempts) for limits in given] == [(0, 0.5, 1)]
+    assert [(limits.time_limit, limits.step_cost, limits.num_attempts) for limits in given] == [(0, 0.5, 1)]
     state, _ = interaction.start(jax.random.key(0), {})
     number = int(state.environment.number)
     for kind, wanted in [(Kind.ACTION, (number + 1) % 4), (Kind.NOTE, number), (Kind.REFLECTION, number)]:

@@ -48,7 +48,7 @@ RESETS_WITHIN = [(name, True) for name in ("window 7", "note", "annealed")]
 
 @pytest.mark.parametrize(("name", "resets_context"), [*((name, False) for name in MEMORIES), *RESETS_WITHIN])
 def test_each_memory_is_what_it_says(name, resets_context):
-    """Each memory: what crosses from one attempt to the next."""
+    """Each memory: what is carried over from one attempt to the next."""
     composed = recipe(MEMORIES[name], resets_context=resets_context)
     interaction = plain.build(composed)
     for episode in plain.live(composed, interaction, range(4)):

@@ -1,8 +1,6 @@
 """`Remember`, alone and in random compositions, against its account in plain Python; the corridor, and what its notes are worth there."""
 
-import dataclasses
 import functools
-import random
 from typing import Any, NamedTuple
 
 import jax
@@ -11,97 +9,14 @@ import numpy as np
 import pytest
 
 from arl import agents, rollout, text
-from arl.agents import Act, Attempts, History, Nothing, Reflection, Remember, Think, Window
+from arl.agents import Act, Attempts, History, Remember, Think
 from arl.envs import Corridor, make_corridor
 from arl.models import Policy
 from arl.types import ArlError, Kind, Segment, Text
 from tests import agents_fixtures as plain
 from tests import tiny
 
-ASK = text.token_ids(tiny.TOKENIZER, " note")
-DIGITS = [text.token_ids(tiny.TOKENIZER, f" {i}") for i in range(10)]
-
-
-# ---------------------------------------------------------------- the account
-
-
-class PlainRemember:
-    """`Remember`, told again."""
-
-    def __init__(self, inner, options):
-        self.inner, self.options = inner, {"symbols": "any", "stop": False, "annealed": False, **options}
-        self.candidates = plain._free(self.options["symbols"])
-
-    def start(self, key):
-        self.notes, self.count, self.doing = [[] for _ in range(self.options["num_notes"])], 0, "turn"
-        turn = self.inner.start(key)
-        self.attempt = turn.attempt
-        return turn
-
-    def _page(self):
-        many = len(self.notes) > 1
-        return sum([ASK + (DIGITS[i] if many else []) + note for i, note in enumerate(self.notes)], [])
-
-    def _ask_note(self, read, **rest):
-        self.doing = "note"
-        return plain.Told(
-            read, Kind.NOTE, self.options["budget"], None, self.candidates, self.options["stop"], attempt=self.attempt, **rest
-        )  # fmt: skip
-
-    def advance(self, key, written, legal):
-        key_inner, key_cut = jax.random.split(key)
-        if self.doing == "place":
-            self.place = DIGITS.index(written) if written in legal else 0
-            return self._ask_note([])
-        if self.doing == "note":
-            self.notes[self.place], self.doing = written, "turn"
-            reset_context = True
-            if self.options["annealed"]:
-                reset_context = self.held.reset_context or bool(
-                    jax.random.uniform(key_cut) >= plain.CURRICULUM[self.options["name"]]["keep"]
-                )
-            self.attempt = self.held.attempt
-            return dataclasses.replace(self.held, read=self._page() + self.held.read, reset_context=reset_context, reward=0.0, discount=1.0)
-        turn = self.inner.advance(key_inner, written, legal)
-        self.count += 1
-        if self.count % self.options["every"] or turn.terminated or turn.truncated:
-            self.attempt = turn.attempt
-            return dataclasses.replace(turn, read=(self._page() if turn.reset_context else []) + turn.read)
-        self.held, paid = turn, {"reward": turn.reward, "discount": turn.discount}
-        if len(self.notes) == 1:
-            self.place = 0
-            return self._ask_note(ASK, **paid)
-        self.doing = "place"
-        return plain.Told(ASK, Kind.CONTROL, 1, DIGITS[: len(self.notes)], attempt=self.attempt, **paid)
-
-
-def build(recipe):
-    return tiny.make(*parts(recipe))
-
-
-def parts(recipe):
-    """The environment of a recipe, and its layers from the inside out."""
-    maker, inner, options = recipe
-    if maker == "act":
-        return [inner, Act(**options)]
-    return [*parts(inner), {"think": Think, "attempts": Attempts, "remember": Remember}[maker](**options)]
-
-
-def account(recipe):
-    maker, inner, options = recipe
-    if maker == "act":
-        return plain.PlainAct(inner, options)
-    return {"think": plain.PlainThink, "attempts": plain.PlainAttempts, "remember": PlainRemember}[maker](account(inner), options)
-
-
-@pytest.fixture(autouse=True)
-def known(monkeypatch):
-    """The shared account of episodes knows these notes, and that one digit ends a choice of a place."""
-    must_end = plain._is_final
-    monkeypatch.setattr(plain, "plain", account)
-    monkeypatch.setattr(
-        plain, "_is_final", lambda turn, written: written in turn.legal if turn.kind == Kind.CONTROL else must_end(turn, written)
-    )
+ASK, DIGITS = plain.PlainRemember.ask, plain.DIGITS
 
 
 def recipe(inner=None, *, steps=3, full=False, resets_context=False, num_notes=1, budget=2, every=1, symbols=tiny.SYMBOLS, **options):
@@ -111,28 +26,8 @@ def recipe(inner=None, *, steps=3, full=False, resets_context=False, num_notes=1
 
 def random_recipe(seed, full=False):
     """One or two layers over `Act`, `Remember` among them, in every order."""
-    draw = random.Random(seed)
-    environment, limit = plain.make_riddle(draw.choice([2, 3, 4]), full), 0
-    if draw.random() < 0.3:
-        environment, limit = plain.make_riddle(5, full), draw.choice([2, 3])
-    options = {"illegal_penalty": draw.choice([0.125, 1.0]), "discount": draw.choice([1.0, 0.75]), "resets_context": draw.random() < 0.4}
-    composed = ("act", environment, {"time_limit": limit, **options})
     orders = [["remember"], ["think", "remember"], ["remember", "think"], ["attempts", "remember"], ["remember", "attempts"]]
-    for level, maker in enumerate(draw.choice([*orders, ["remember", "remember"], ["think", "attempts", "remember"]])):
-        symbols, stop = draw.choice([tiny.SYMBOLS, "any"]), draw.random() < 0.5
-        name = f"level {level % 2}"
-        if maker == "think":
-            composed = ("think", composed, {"budget": draw.choice([1, 3]), "symbols": symbols, "stop": stop})
-        elif maker == "attempts":
-            memories = [Nothing(), Window(draw.choice([1, 9])), History()]
-            memories.append(Reflection(2, tiny.SYMBOLS, stop=stop, annealed=draw.random() < 0.5))
-            memories = [memory for memory in memories if memory.resets_context or not build(composed).size.context_resets]
-            composed = ("attempts", composed, {"memory": draw.choice(memories), "discount": 0.5, "num_attempts": 2, "name": name})
-        else:
-            every = draw.randint(1, min(4, build(composed).size.turns - 1))
-            memory = dict(num_notes=draw.choice([1, 2, 3]), budget=draw.choice([1, 3]), every=every, symbols=symbols, stop=stop)
-            composed = ("remember", composed, {**memory, "annealed": draw.random() < 0.3, "name": name})
-    return composed
+    return plain.random_notes(seed, [*orders, ["remember", "remember"], ["think", "attempts", "remember"]], full)
 
 
 # ---------------------------------------------------------------- what it does
@@ -142,7 +37,7 @@ def random_recipe(seed, full=False):
 def test_random_compositions_are_what_they_say(seed):
     """Each text, budget, kind, reward, discount, attempt and reset of whole episodes, illegal texts and places among them."""
     composed = random_recipe(seed)
-    plain.live(composed, build(composed), range(4))
+    plain.live(composed, plain.build(composed), range(4))
 
 
 KINDS = {
@@ -159,7 +54,7 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_each_memory_is_what_it_says(name, resets_context):
     composed = recipe(resets_context=resets_context, steps=4, **KINDS[name])
-    episodes = plain.live(composed, build(composed), range(6))
+    episodes = plain.live(composed, plain.build(composed), range(6))
     num_notes, every = KINDS[name].get("num_notes", 1), KINDS[name].get("every", 1)
     for episode in episodes:
         kinds = [turn.kind for turn in episode[:-1]]
@@ -182,7 +77,7 @@ def follow(episode, num_notes):
 
 def test_notes_alone_cross_the_cut_and_stand_in_their_order():
     composed = recipe(steps=4, num_notes=3, stop=True)
-    for episode in plain.live(composed, build(composed), range(8)):
+    for episode in plain.live(composed, plain.build(composed), range(8)):
         for before, turn, notes in follow(episode, 3):
             if before.kind == Kind.NOTE:
                 page = sum([ASK + DIGITS[i] + (notes[i] or []) for i in range(3)], [])
@@ -194,8 +89,8 @@ def test_notes_alone_cross_the_cut_and_stand_in_their_order():
 def test_what_was_held_back_is_read_after_the_cut_and_paid_before():
     """The rewards of the episode without notes, each with the segment that earned it; what was said is said once, in the same order."""
     composed = recipe(steps=4, every=2, num_notes=2)
-    for seed, episode in enumerate(plain.live(composed, build(composed), range(8))):
-        bare, key, turns = account(composed[1]), jax.random.key(seed), []
+    for seed, episode in enumerate(plain.live(composed, plain.build(composed), range(8))):
+        bare, key, turns = plain.plain(composed[1]), jax.random.key(seed), []
         turns.append(bare.start(key))
         for index, said in enumerate(episode[:-1]):
             key = jax.random.fold_in(key, index + 1)
@@ -213,7 +108,7 @@ def test_an_episode_that_has_ended_asks_for_no_note():
     for environment, limit, end in [(plain.make_riddle(2), 0, "terminated"), (plain.make_riddle(5), 2, "truncated")]:
         inner = ("act", environment, {"time_limit": limit, "illegal_penalty": 0.125, "resets_context": False})
         composed = recipe(inner, every=1)
-        episodes = plain.live(composed, build(composed), range(8))
+        episodes = plain.live(composed, plain.build(composed), range(8))
         assert all(episode[-1].kind == Kind.ACTION for episode in episodes) and any(getattr(episode[-1], end) for episode in episodes)
 
 
@@ -221,7 +116,7 @@ def test_notes_outlive_a_forgetting_within():
     """Wherever the context begins anew in an episode, cut or not, the page stands first."""
     composed = recipe(steps=4, every=2, resets_context=True)
     seen = 0
-    for episode in plain.live(composed, build(composed), range(8)):
+    for episode in plain.live(composed, plain.build(composed), range(8)):
         for before, turn, (note,) in follow(episode, 1):
             if turn.reset_context and not turn.terminated:
                 page = ASK + (note or [])
@@ -253,7 +148,7 @@ def test_the_cut_follows_its_schedule_and_notes_are_read_all_the_same(keep, shar
 def test_notes_belong_to_the_attempt_that_they_sum_up():
     inner = ("act", plain.make_riddle(1), {"illegal_penalty": 0.125, "resets_context": False})
     composed = recipe(("attempts", inner, {"num_attempts": 3, "memory": History(), "discount": 0.5, "name": "level 1"}))
-    (episode, *_) = plain.live(composed, build(composed), range(3))
+    (episode, *_) = plain.live(composed, plain.build(composed), range(3))
     assert [(turn.kind, turn.attempt) for turn in episode[:5]] == [
         (Kind.ACTION, 0), (Kind.NOTE, 0), (Kind.ACTION, 1), (Kind.NOTE, 1), (Kind.ACTION, 2),
     ]  # fmt: skip
@@ -266,13 +161,9 @@ def test_notes_belong_to_the_attempt_that_they_sum_up():
 def test_bounds_of_random_compositions_are_true(seed):
     """Texts as long as they can be, every budget used up, and no episode that ends early."""
     composed = random_recipe(seed, full=True)
-    interaction = build(composed)
-    size = interaction.size
+    interaction = plain.build(composed)
     for episode in plain.live(composed, interaction, range(2), longest=True):
-        tokens, context = plain.extent(episode)
-        assert tokens <= size.episode and context <= size.context and len(episode) - 1 <= size.turns
-        assert max(len(turn.read) for turn in episode) <= size.read and max(turn.budget for turn in episode) <= size.written
-        assert sum(turn.reset_context for turn in episode[1:]) <= size.context_resets
+        plain.assert_fits(episode, interaction.size)
 
 
 @pytest.mark.parametrize("num_notes", [1, 2])
@@ -280,7 +171,7 @@ def test_bounds_of_random_compositions_are_true(seed):
 def test_the_bound_of_an_episode_is_reached(resets_context, num_notes):
     """Texts and notes as long as can be, no early end; what notes that were never written would hold is all that is missing."""
     composed = recipe(full=True, steps=4, every=2, resets_context=resets_context, num_notes=num_notes)
-    interaction = build(composed)
+    interaction = plain.build(composed)
     for episode in plain.live(composed, interaction, range(2), longest=True):
         tokens, context = plain.extent(episode)
         missing = sum(2 * notes.count(None) for _, turn, notes in follow(episode, num_notes) if turn.reset_context)
@@ -294,8 +185,8 @@ def test_the_bound_of_an_episode_is_reached(resets_context, num_notes):
 
 
 def test_the_window_does_not_grow_with_the_episode():
-    windows = {build(recipe(steps=steps, every=3)).size.context for steps in (8, 20, 200)}
-    longest = build(recipe(steps=200, every=3, annealed=True)).size
+    windows = {plain.build(recipe(steps=steps, every=3)).size.context for steps in (8, 20, 200)}
+    longest = plain.build(recipe(steps=200, every=3, annealed=True)).size
     assert len(windows) == 1 and longest.context == longest.episode > 10 * max(windows)
 
 
@@ -307,30 +198,6 @@ LENGTH, EVERY = 24, 4
 
 def corridor(num_notes=1, length=LENGTH):
     return agents.make_agent(Corridor(length).make(tiny.TOKENIZER), (Act(), Remember(num_notes, 1, EVERY)))
-
-
-def walk(interaction, writer, seeds):
-    """Episodes with a writer, `(live context, kind) -> ids`; returns pay, longest context, and the context before the last choice, each."""
-
-    @jax.jit
-    def advance(key, state, turn, said):
-        choice, is_legal = text.parse(interaction.grammar, turn.grammar_state, said)
-        is_legal &= turn.legal[jnp.maximum(choice, 0)]
-        return interaction.advance(key, {}, state, Segment(said, jnp.where(is_legal, choice, -1), is_legal))
-
-    start, found = jax.jit(interaction.start), []
-    for seed in seeds:
-        state, turn = start(jax.random.key(seed), {})
-        context, longest, paid = plain.ids(turn.read), 0, 0.0
-        while not turn.terminated and not turn.truncated:
-            at_last = list(context)
-            written = writer(context, int(turn.kind), np.asarray(turn.legal))
-            state, turn = advance(jax.random.key(0), state, turn, text.pad(text.constant(written), interaction.size.written))
-            longest = max(longest, len(context) + len(written))
-            context = ([] if turn.reset_context else context + written) + plain.ids(turn.read)
-            paid += float(turn.reward.outcome)
-        found.append((paid, longest, at_last))
-    return found
 
 
 def copy_the_first_word(context, kind, legal):
@@ -345,7 +212,7 @@ def test_a_copied_cue_is_found_again_although_it_has_left_the_context():
     interaction = corridor()
     assert tiny.make(make_corridor(tiny.TOKENIZER, LENGTH), Act()).size.episode >= 4 * interaction.size.context
     goal = text.token_ids(tiny.TOKENIZER, "Goal")
-    for paid, longest, at_last in walk(interaction, copy_the_first_word, range(20)):
+    for paid, longest, at_last in plain.walk(interaction, copy_the_first_word, range(20)):
         assert paid == 1.0 and longest <= interaction.size.context and goal[0] not in at_last
 
 
@@ -356,7 +223,7 @@ def test_of_many_notes_the_first_is_read_first():
         asks = context[0] in ASK  # then the name of note 0 and what it says follow
         return copy_the_first_word([0, context[2 if asks else 1]], kind, legal)
 
-    assert all(paid == 1.0 for paid, _, _ in walk(interaction, write, range(10)))
+    assert all(paid == 1.0 for paid, _, _ in plain.walk(interaction, write, range(10)))
 
 
 def test_an_expert_remembers():
@@ -420,7 +287,7 @@ def test_notes_of_other_episodes_are_believed(num_notes):
         place = 1 if num_notes == 1 or context[0] not in ASK else 2
         return copy_the_first_word([0, context[place]], kind, legal)
 
-    found = walk(interaction, write, range(12))
+    found = plain.walk(interaction, write, range(12))
     cues = [int(interaction.start(jax.random.key(seed), {})[0].environment.cue) for seed in range(12)]
     assert [paid for paid, _, _ in found] == [float(cue == 1) for cue in cues] and set(cues) == {0, 1}
 
@@ -429,7 +296,7 @@ def test_blank_notes_leave_only_the_names_of_notes():
     blank = other_notes([0], [0])
     for num_notes in (1, 2):
         composed = recipe(steps=4, num_notes=num_notes, budget=1)
-        interaction = agents.replace_segments(build(composed), Kind.NOTE, blank)
+        interaction = agents.replace_segments(plain.build(composed), Kind.NOTE, blank)
         state, turn = interaction.start(jax.random.key(0), plain.CURRICULUM)
         page = ASK if num_notes == 1 else ASK + DIGITS[0] + ASK + DIGITS[1]
         texts = [plain.STRINGS[0], *([DIGITS[1]] if num_notes > 1 else []), DIGITS[2]]
@@ -451,18 +318,13 @@ ROLLED = {
 }
 
 
-def longest_context(trajectory):
-    index = np.arange(trajectory.token.shape[1])
-    return int(np.where(trajectory.token_kind > 0, index - trajectory.context_start + 1, 0).max())
-
-
 @pytest.mark.parametrize("name", ROLLED)
 def test_trajectories_tell_what_the_interaction_said(name, monkeypatch):
     monkeypatch.setitem(tiny.COMPOSITIONS, name, ROLLED[name])
     lane_keys, task_keys = tiny.keys(4)
     _, trajectory, _ = tiny.roll(name, lane_keys, task_keys)
     size = tiny.agent(name).size
-    assert longest_context(trajectory) <= size.context < size.episode
+    assert plain.longest_context(trajectory) <= size.context < size.episode
     for lane in range(4):
         told = tiny.retell(name, trajectory, lane, lane_keys[lane], task_keys[lane])
         slots = jax.tree.map(lambda x, lane=lane: x[lane], trajectory)
@@ -476,13 +338,13 @@ def test_trajectories_tell_what_the_interaction_said(name, monkeypatch):
 @pytest.mark.parametrize("num_notes", [1, 2])
 def test_trajectories_are_those_of_the_plain_account(num_notes):
     composed = recipe(steps=5, every=2, num_notes=num_notes, stop=True)
-    interaction, keys = build(composed), tiny.keys(4)
+    interaction, keys = plain.build(composed), tiny.keys(4)
     shape = tiny.config(interaction, trajectory_length=2 * interaction.size.episode + 1, restarts=True)
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
     lanes = rollout.start_lanes(interaction, plain.CURRICULUM, shape, *keys)
     roll = jax.jit(lambda lanes: rollout.roll_out(interaction, tiny.model(), shape, tiny.params(), plain.CURRICULUM, lanes)[1])
     trajectory = jax.tree.map(np.asarray, roll(lanes))
-    assert longest_context(trajectory) <= interaction.size.context
+    assert plain.longest_context(trajectory) <= interaction.size.context
     for lane in range(4):
         slots = jax.tree.map(lambda x, lane=lane: x[lane], trajectory)
         assert slots.ends_episode.sum() >= 2
@@ -533,7 +395,7 @@ def test_a_model_that_copies_walks_the_corridor_in_a_cache_shorter_than_it(notes
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
     lanes = rollout.start_lanes(interaction, {}, shape, lane_keys, task_keys)
     trajectory = jax.tree.map(np.asarray, jax.jit(lambda lanes: rollout.roll_out(interaction, model, shape, {}, {}, lanes)[1])(lanes))
-    assert trajectory.ends_episode.sum() == 8 and longest_context(trajectory) <= interaction.size.context
+    assert trajectory.ends_episode.sum() == 8 and plain.longest_context(trajectory) <= interaction.size.context
     assert trajectory.reward.outcome.sum(1).tolist() == ([1.0] * 8 if notes == "own" else (cues == 1).tolist())
 
 
@@ -558,7 +420,7 @@ def test_what_cannot_be_is_refused(options, words):
 
 def test_a_history_over_a_memory_is_refused():
     with pytest.raises(ArlError, match="set Attempts.memory to a Window or a Reflection"):
-        tiny.make(*parts(recipe()), Attempts(2, History()))
+        tiny.make(*plain.parts(recipe()), Attempts(2, History()))
 
 
 def test_a_context_shorter_than_the_window_is_refused():

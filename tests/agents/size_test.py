@@ -36,19 +36,19 @@ def test_nothing_inserted_changes_nothing():
 
 REPEATED = {
     # Three attempts of 26 tokens and 3 turns, each in a context of its own.
-    "nothing": (GOES_ON, dict(ask=0, written=0, kept=0, resets=True), Size(5, 2, 9, 78, 26, 3, 2)),
+    "nothing": (GOES_ON, dict(ask=0, written=0, carried=0, resets=True), Size(5, 2, 9, 78, 26, 3, 2)),
     # One context; the 5 tokens that end an attempt are read with the 5 that begin the next.
-    "history": (GOES_ON, dict(ask=0, written=0, kept=0, resets=False), Size(10, 2, 9, 78, 78, 9, 0)),
+    "history": (GOES_ON, dict(ask=0, written=0, carried=0, resets=False), Size(10, 2, 9, 78, 78, 9, 0)),
     # 4 tokens are read again before the first turn of the second attempt, and of the third.
-    "window": (GOES_ON, dict(ask=0, written=0, kept=4, resets=True), Size(9, 2, 9, 86, 30, 3, 2)),
+    "window": (GOES_ON, dict(ask=0, written=0, carried=4, resets=True), Size(9, 2, 9, 86, 30, 3, 2)),
     # They are read before each of the three turns too that begin the context anew: 78 + 2 * (1 + 3) * 4.
-    "window, resets within": (RESETS, dict(ask=0, written=0, kept=4, resets=True), Size(9, 2, 9, 110, 11, 1, 11)),
+    "window, resets within": (RESETS, dict(ask=0, written=0, carried=4, resets=True), Size(9, 2, 9, 110, 11, 1, 11)),
     # Twice a question of 1 token and 3 tokens of reflection are read and written, and all 4 read again: 78 + 2 * 8. The longest context
     # begins with such a note and ends with the next.
-    "reflection": (GOES_ON, dict(ask=1, written=3, kept=4, resets=True), Size(10, 3, 11, 94, 34, 4, 2)),
-    "reflection, resets within": (RESETS, dict(ask=1, written=3, kept=4, resets=True), Size(10, 3, 11, 118, 15, 2, 11)),
+    "reflection": (GOES_ON, dict(ask=1, written=3, carried=4, resets=True), Size(10, 3, 11, 94, 34, 4, 2)),
+    "reflection, resets within": (RESETS, dict(ask=1, written=3, carried=4, resets=True), Size(10, 3, 11, 118, 15, 2, 11)),
     # The context may go on all the same, so that all may be in one.
-    "annealed": (GOES_ON, dict(ask=1, written=3, kept=4, resets=True, always_resets=False), Size(10, 3, 11, 94, 94, 11, 2)),
+    "annealed": (GOES_ON, dict(ask=1, written=3, carried=4, resets=True, always_resets=False), Size(10, 3, 11, 94, 94, 11, 2)),
 }
 
 
@@ -60,16 +60,17 @@ def test_three_attempts_are_as_long_as_computed_by_hand(name):
 
 @pytest.mark.parametrize(("size", "resets"), [(GOES_ON, False), (GOES_ON, True), (RESETS, True)])  # a history refuses resets within
 def test_one_attempt_with_nothing_kept_is_as_long_as_itself(size, resets):
-    assert repeat(size, 1, ask=0, written=0, kept=0, resets=resets, always_resets=resets) == size
+    assert repeat(size, 1, ask=0, written=0, carried=0, resets=resets, always_resets=resets) == size
 
 
 def test_a_context_is_never_longer_than_its_episode():
     """A window of 4 tokens that no second attempt reads."""
-    assert repeat(GOES_ON, 1, ask=0, written=0, kept=4, resets=True, always_resets=True).context == 26
+    assert repeat(GOES_ON, 1, ask=0, written=0, carried=4, resets=True, always_resets=True).context == 26
 
 
-ONE_NOTE = dict(ask=1, choose=0, written=3, kept=4)  # read with its name: 4 tokens
-TWO_NOTES = dict(ask=1, choose=1, written=3, kept=10)  # each read with a name of 2 tokens
+ONE_NOTE = dict(ask=1, choose=0, written=3, carried=4, reads_first=False)  # read with its name: 4 tokens
+PLAN = {**ONE_NOTE, "first": 0, "reads_first": True}
+TWO_NOTES = dict(ask=1, choose=1, written=3, carried=10, reads_first=False)  # each read with a name of 2 tokens
 CUT = {
     # Cuts after turns 2 and 4: two notes more, each 1 + 3 tokens read and written, and 4 read again: 40 + 2 * 8. The longest context holds
     # the note, two turns, and what ends the episode (5 tokens, where the next question and note have 4): 4 + 14 + 5.
@@ -85,19 +86,22 @@ CUT = {
     "resets within": (LONG_RESETS, 2, ONE_NOTE, True, Size(9, 3, 7, 68, 15, 2, 5)),
     # The context may go on all the same: all of the 56 tokens may be in one.
     "annealed": (LONG, 2, ONE_NOTE, False, Size(9, 3, 7, 56, 56, 7, 2)),
+    # Plans before turns 1, 3 and 5, each after the text of its turn, which is read again after it: 40 + 3 * (5 + 4) + 3 * 4. The longest
+    # context holds a plan, two turns, and the text of the next one and the plan after it: 4 + 14 + 5 + 4.
+    "plan": (LONG, 2, PLAN, True, Size(10, 3, 8, 79, 27, 3, 3)),
     # A long question makes the longest context where it is read for the next note: 23 + 14 + 23; 40 + 2 * 23 + 2 * 23.
-    "long question": (LONG, 2, dict(ask=20, choose=0, written=3, kept=23), True, Size(28, 3, 7, 132, 60, 3, 2)),
+    "long question": (LONG, 2, dict(ask=20, choose=0, written=3, carried=23, reads_first=False), True, Size(28, 3, 7, 132, 60, 3, 2)),
 }
 
 
 @pytest.mark.parametrize("name", CUT)
 def test_a_context_that_is_cut_is_as_long_as_computed_by_hand(name):
     size, every, options, always_resets, wanted = CUT[name]
-    assert reset_every(size, every, **options, always_resets=always_resets) == wanted
+    assert reset_every(size, every, **{"first": every, **options}, always_resets=always_resets) == wanted
 
 
 @pytest.mark.parametrize(("turns", "every", "num_notes"), [(5, 2, 2), (4, 2, 1), (5, 4, 1), (5, 5, 0), (2, 1, 1)])
 def test_no_cut_follows_the_last_turn_of_an_episode(turns, every, num_notes):
     size = Size(5, 2, turns, turns * 7 + 5, turns * 7 + 5, turns, 0)
-    found = reset_every(size, every, **ONE_NOTE, always_resets=True)
+    found = reset_every(size, every, first=every, **ONE_NOTE, always_resets=True)
     assert (found.turns, found.context_resets) == (turns + num_notes, num_notes)

@@ -25,6 +25,8 @@ MAKERS = {
     "number_guess_once": lambda t: make_number_guess(t, 8, one_guess=True),
     "bandit": lambda t: make_bandit(t, 3, 5, levels=(0.1, 0.5, 0.9)),
     "bandit_large": lambda t: make_bandit(t, 26, 40),
+    "blind_maze": lambda t: envs.make_blind_maze(t, slip=0.2),
+    "blind_maze_large": lambda t: envs.make_blind_maze(t, 7, 12, max_moves=30),
     "combination_lock": envs.make_combination_lock,
     "mastermind": lambda t: envs.make_mastermind(t, 2, 4),
     "twenty_questions": envs.make_twenty_questions,

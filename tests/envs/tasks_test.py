@@ -51,7 +51,7 @@ def play(interaction, seed=3, expert_key=lambda turn: jax.random.key(0)):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_task_has_a_way_to_go_and_symbols_of_one_token(name):
-    assert len(CONFIGS) == 12 and dataclasses.is_dataclass(CONFIGS[name]) and CONFIGS[name].__dataclass_params__.frozen
+    assert len(CONFIGS) == 13 and dataclasses.is_dataclass(CONFIGS[name]) and CONFIGS[name].__dataclass_params__.frozen
     task = CONFIGS[name]().make(tiny.TOKENIZER)
     layers = (Act(time_limit=12 if name in ("FrozenLake", *SEARCHES) else 0), Attempts(1 if name in SHIFTING else 2))
     found = task.bounds(agents.limits_of(layers))
@@ -69,11 +69,11 @@ def test_every_task_has_a_way_to_go_and_symbols_of_one_token(name):
 def test_a_success_lies_between_the_worst_attempt_and_the_best(name, cost):
     """An attempt, which an outcome of 1 ends, or which costs 1 for every question."""
     config, limit = CONFIGS[name](), 12 if name in ("FrozenLake", *SEARCHES) else 0
-    if name in ("FrozenLake", "Minesweeper") and cost:
-        with pytest.raises(ArlError, match="set Act.step_cost=0"):
-            bounds(config, num_steps=limit, step_cost=cost)
+    if name in ("BlindMaze", "FrozenLake", "Minesweeper") and cost:
+        with pytest.raises(ArlError, match="set Act.step_cost" + (" below" if name == "BlindMaze" else "=0")):
+            bounds(config, time_limit=limit, step_cost=cost)
         return
-    found = bounds(config, 1 if name in SHIFTING else 2, num_steps=limit, step_cost=cost)
+    found = bounds(config, 1 if name in SHIFTING else 2, time_limit=limit, step_cost=cost)
     if name in ("Bandit", *SHIFTING):
         assert found.success_at is None
     elif name in SEARCHES:
@@ -85,7 +85,14 @@ def test_a_success_lies_between_the_worst_attempt_and_the_best(name, cost):
 
 @pytest.mark.parametrize(
     ("config", "num_attempts"),
-    [(envs.NumberGuess(8), 3), (envs.CombinationLock(), 3), (envs.Corridor(num_cues=4), 1), (envs.Arithmetic(), 1), (envs.Ledger(), 1)],
+    [
+        (envs.NumberGuess(8), 3),
+        (envs.CombinationLock(), 3),
+        (envs.BlindMaze(), 1),
+        (envs.Corridor(num_cues=4), 1),
+        (envs.Arithmetic(), 1),
+        (envs.Ledger(), 1),
+    ],
 )
 def test_a_success_is_more_than_chance_and_can_be_reached(config, num_attempts):
     found = bounds(config, num_attempts)
@@ -94,10 +101,10 @@ def test_a_success_is_more_than_chance_and_can_be_reached(config, num_attempts):
 
 def test_several_attempts_are_compared_with_one_who_remembers_all():
     cost = 1.5
-    guesses = bounds(envs.NumberGuess(8, one_guess=False), 3, num_steps=9, step_cost=0.5)
+    guesses = bounds(envs.NumberGuess(8, one_guess=False), 3, time_limit=9, step_cost=0.5)
     assert guesses.optimal == pytest.approx(-cost * (number_guess.optimal_num_guesses(8, 9) + 2))
     assert guesses.random == pytest.approx(-cost * 3 * number_guess.random_num_guesses(8, 9))
-    assert bounds(envs.Mastermind(), num_steps=8).optimal == -mastermind.optimal_num_guesses(2, 4, 8)
+    assert bounds(envs.Mastermind(), time_limit=8).optimal == -mastermind.optimal_num_guesses(2, 4, 8)
     assert bounds(envs.Bandit(2, 4), 2).optimal == bandit.optimal_return(2, 8)
     lock = bounds(envs.CombinationLock(2, 3), 3, step_cost=0.125)
     assert lock.optimal == pytest.approx(combination_lock.optimal_successes(2, 3, 3) - 6 * 0.125)
@@ -131,7 +138,7 @@ def test_only_a_whole_board_is_a_success(size, num_mines):
 
 
 def test_a_question_too_many_is_no_success():
-    found = bounds(envs.Mastermind(), 2, num_steps=8, step_cost=0.1)
+    found = bounds(envs.Mastermind(), 2, time_limit=8, step_cost=0.1)
     assert summed([-1.1] * 8) < found.success_at < summed([-1.1] * 7)
 
 
@@ -146,7 +153,7 @@ def test_what_an_expert_of_the_lock_reaches_is_the_optimum():
 def test_the_rows_of_a_lake_are_given_with_strokes_between_them(num_random_maps):
     """Two moves lead to the goal: within three, an agent that knows the way never fails."""
     lake = envs.FrozenLake("SF/FG", is_slippery=False, num_random_maps=num_random_maps)
-    found = bounds(lake, num_steps=3)
+    found = bounds(lake, time_limit=3)
     assert found.optimal == 1.0 > found.random > 0.0
     assert make(lake, Act(time_limit=3)).size.turns == 3
 
@@ -160,8 +167,8 @@ def test_more_pulls_than_are_solved_are_compared_with_one_who_knows_the_arms():
     ("config", "limits", "words"),
     [
         (envs.FrozenLake(), {}, "set Act.time_limit >= 1"),
-        (envs.Corridor(), {"num_steps": 8}, "has 9 actions; set Act.time_limit=0, or at least 9"),
-        (envs.Minesweeper(), {"num_steps": 5}, "set Act.step_cost=0 and Act.time_limit=0"),
+        (envs.Corridor(), {"time_limit": 8}, "has 9 actions; set Act.time_limit=0, or at least 9"),
+        (envs.Minesweeper(), {"time_limit": 5}, "set Act.step_cost=0 and Act.time_limit=0"),
         (envs.ShiftingControls(), {"num_attempts": 2}, "set Attempts.num_attempts=1"),
         (envs.RestlessBandit(), {"num_attempts": 2}, "set Attempts.num_attempts=1"),
     ],
@@ -268,10 +275,10 @@ def test_no_expert_sees_a_hidden_lake(layers):
             written = Segment(text.pad(said, interaction.size.written), *parse(turn.grammar_state, said))
             state, turn = advance(jax.random.key(seed), {}, state, written)
         earned.setdefault(which, float(turn.reward.outcome))
-    optimal = bounds(lake, num_steps=10).optimal
+    optimal = bounds(lake, time_limit=10).optimal
     assert len(earned) == 8 and np.mean(list(earned.values())) == pytest.approx(optimal, abs=1e-5) == 0.5
     many = dataclasses.replace(lake, num_random_maps=17)
-    assert not make(many, Act(time_limit=10)).experts and bounds(many, num_steps=10).optimal_is == "bound"
+    assert not make(many, Act(time_limit=10)).experts and bounds(many, time_limit=10).optimal_is == "bound"
 
 
 def test_an_expert_notes_down_what_is_safe_and_where_it_blew_up():

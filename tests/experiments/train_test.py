@@ -98,8 +98,9 @@ def test_run_leaves_all_that_scripts_rely_on(finished):
     names = {"config.json", "metrics.jsonl", "curve.png", "transcripts.txt", "checkpoints", "tensorboard", "summary.json"}
     assert names <= {path.name for path in finished.iterdir()}
     summary = json.loads((finished / "summary.json").read_text())
-    wanted = "preset seed updates seconds score random optimal normalised_score interval max_log_prob_gap ablations command".split()
-    assert set(wanted) <= set(summary) and set(summary["ablations"]) == {"shuffled", "blanked"}
+    wanted = "name preset command seed updates seconds compile_seconds score random optimal normalised_score interval max_log_prob_gap"
+    assert {*wanted.split(), "ablations"} <= set(summary) and set(summary["ablations"]) == {"shuffled", "blanked"}
+    assert summary["preset"] == summary["name"] == "reflection" and 0 < summary["compile_seconds"] < summary["seconds"]
     assert summary["updates"] == NUM_UPDATES == len((finished / "metrics.jsonl").read_text().splitlines())
     assert summary["max_log_prob_gap"] <= 1e-4
     scale = summary["optimal"] - summary["random"]
@@ -313,6 +314,38 @@ def test_bad_flags_are_one_sentence_and_leave_nothing(tmp_path):
         code, _, errors = end(process)
         assert code == 2 and said in one_sentence(errors), errors
     assert not folder.exists() and file.read_text() == "mine"
+
+
+def test_a_run_that_has_kept_no_best_policy_is_told_from_no_run(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    for path in (folder / "best").iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    code, _, errors = end(start("evaluate", f"--run={folder}", "--best"))
+    said = one_sentence(errors)
+    assert code == 2 and f"the run in {folder} has kept no best policy" in said and "leave --best out" in said
+
+
+MAZE = """
+import dataclasses
+
+@dataclasses.dataclass(frozen=True)
+class Maze:
+    def make(self, tokenizer):
+        return {}["walls"]
+"""
+
+
+def test_an_error_in_a_function_of_the_user_is_one_sentence_and_their_frames(tmp_path, monkeypatch):
+    (tmp_path / "maze.py").write_text(MAZE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    code, _, errors = end(start("train", "--config.environment=maze:Maze()", f"--output={tmp_path / 'run'}"))
+    first, *rest = errors.splitlines()
+    assert code == 1 and first == "error: Maze.make of maze.py fails with KeyError; mend it"
+    assert rest[-1] == "KeyError: 'walls'" and [line for line in rest if "File " in line] == [
+        f'  File "{tmp_path / "maze.py"}", line 7, in make'
+    ]
+    assert not (tmp_path / "run").exists()
 
 
 def test_help_is_help():

@@ -17,6 +17,7 @@ from arl.agents import (
     History,
     Layer,
     NoveltyBonus,
+    Plan,
     Reflection,
     Remember,
     ScaleRewards,
@@ -175,6 +176,15 @@ ENVIRONMENTS = {
         with_environment(describe=lambda environment: lambda state: longer(environment.describe(state), 40 + state.steps)),
         "the environment's describe says a text of length 40, which does not fit into its capacity of 2; give it room",
     ),
+    "answer longer than its capacity": (
+        with_environment(answer_capacity=lambda environment: 1),
+        "the environment's describe says 2 tokens after an action, and its answer_capacity is 1; set it to the most that are said, or to "
+        "None",
+    ),
+    "no capacity for an answer": (
+        with_environment(answer_capacity=lambda environment: 3),
+        "the environment's answer_capacity is 3; set it between 1 and 2, the capacity of describe, or to None",
+    ),
     "text of negative length": (
         with_environment(describe=lambda environment: lambda state: longer(environment.describe(state), 1 - state.steps)),
         "the environment's describe says a text of length -1, which does not fit into its capacity",
@@ -292,6 +302,7 @@ def test_what_is_broken_in_an_environment_is_named(name):
 def test_nothing_is_broken_in_the_environment_itself():
     check(Say())
     check(Say(lambda task: task._replace(bounds=None, hidden=None)).make(TOKENIZER))
+    check(Say(with_environment(answer_capacity=lambda environment: 2)), num_episodes=EPISODES)
 
 
 # ---------------------------------------------------------------- a layer, and its faults
@@ -360,7 +371,8 @@ LAYERS = {
     "reward credited twice": (
         paid("outcome", once_more),
         r"in the layer count: rewards of the environment that add up to 1 \(for step 1 of an attempt of 3\) are credited as 2; pass the "
-        "reward of each inner turn on once, and pay others as process, exploration or efficiency",
+        "reward of each inner turn on once, and pay others as process, exploration or efficiency, or let a layer that only scales rewards "
+        "say so by Layer.scales_rewards",
     ),
     "reward of the last step lost": (
         paid("outcome", without_the_last),
@@ -479,6 +491,15 @@ def test_nothing_is_broken_in_the_layer_itself(layers):
     check(agent_of(Act(), *layers), num_episodes=EPISODES)
 
 
+def test_a_layer_that_scales_rewards_on_purpose_says_so():
+    class Double(Count):
+        scales_rewards = True
+
+    check(agent_of(Act(), Double(paid("outcome", once_more).change)), num_episodes=EPISODES)
+    with pytest.raises(ArlError, match="in the layer count: rewards of the environment that add up to 1 .* are credited as 0"):
+        check(agent_of(Act(), Double(paid("outcome", once_more).change), paid("outcome", without_the_last)), num_episodes=EPISODES)
+
+
 @pytest.mark.parametrize(("broken", "is_inner"), [(once_more, True), (without_the_last, False)])
 def test_the_layer_at_fault_is_found_among_others(broken, is_inner):
     layer, attempts = paid("outcome", broken), Attempts(2, Reflection(2, tiny.SYMBOLS))
@@ -515,7 +536,7 @@ def test_a_config_is_frozen_and_makes_a_task():
 
     with pytest.raises(ArlError, match="Loose is no frozen dataclass"):
         check(Loose())
-    with pytest.raises(ArlError, match="make of Say returns a NoneType; return an arl.task.Task"):
+    with pytest.raises(ArlError, match="make of Say returns a NoneType; return an arl.Task"):
         check(Say(lambda task: None))
 
 
@@ -559,6 +580,14 @@ AGENTS = {
     ),
     "thoughts": (envs.Mastermind(), Act(time_limit=6, information_bonus=0.1, step_cost=0.1), Think(3, stop=False), TokenCost(think=0.1)),
     "thoughts of attempts": (envs.Minesweeper(), Act(), Think(2), Attempts(2, Reflection(3))),
+    "plan": (envs.BlindMaze(3, 4, slip=0.2), Act(), Plan(4, first=1, annealed=True), TokenCost(plan=0.01)),
+    "plans of attempts": (
+        envs.BlindMaze(3, 4, max_moves=5),
+        Act(time_limit=4),
+        Plan(2, every=2, stop=True),
+        Think(1),
+        Attempts(2, Window(8)),
+    ),
     "plans": (envs.FrozenLake(num_random_maps=4, is_hidden=True, is_slippery=False), Act(time_limit=6), Attempts(3, Reflection(6))),
 }
 

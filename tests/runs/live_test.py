@@ -230,7 +230,17 @@ def test_what_is_missing_is_told():
     cases = {
         "tokenizer": lambda: live(agent._replace(task=None)),
         "make_agent": lambda: live(tiny.make_walk()),
-        "variables": lambda: live(agent, policy=tiny.model()),
+        "the policy has no variables; give": lambda: live(agent, policy=tiny.model()),
+        "there are variables, and no policy that reads them; give": lambda: live(agent, variables=tiny.params()),
+        "the policy is a str; give an arl.Policy": lambda: live(agent, policy="0.1M", variables=tiny.params()),
+        "the variables are a dict; give arl.Variables": lambda: live(agent, policy=tiny.model(), variables=tiny.params().trainable),
+        r"variables.trainable\['head'\] is nothing where this policy has float32": lambda: live(
+            agent, policy=tiny.model(), variables=tiny.params()._replace(trainable={})
+        ),
+        r"variables.trainable\['head'\] is str where": lambda: live(
+            agent, policy=tiny.model(), variables=tiny.params()._replace(trainable={**tiny.params().trainable, "head": "loud"})
+        ),
+        "3 is no text; write a string, such as ' left'": lambda: live(agent).write(3),  # pyright: ignore[reportArgumentType]
         "context_length": lambda: live(agent, policy=tiny.model(context_length=8), variables=tiny.params()),
         "seed": lambda: live(agent, seed=0.5),
         "no policy": lambda: live(agent).sample(),

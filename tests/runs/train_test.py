@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import sys
 import types
 
@@ -12,10 +13,12 @@ import pytest
 
 import arl
 from arl.agents import Act, Attempts
-from arl.runs import programs
+from arl.runs import programs, report
+from arl.runs.experiment import make_experiment
 from arl.runs.train import check_custom
 from arl.training import read_metrics
 from tests import tiny
+from tests.training.adapter_test import adapted
 
 CONFIG = arl.TrainConfig(
     rollout=arl.RolloutConfig(widths=()),
@@ -53,6 +56,8 @@ def test_a_call_trains_and_tells_how_good_the_agent_is(finished):
     assert [line["update"] for line in read_metrics(finished.output / "evaluations.jsonl")] == [0, 3, 6]
     assert "===== after 3 of 6 updates" in (finished.output / "transcripts.txt").read_text()
     assert (finished.output / "curve.png").stat().st_size > 1000
+    assert finished.summary["name"] == "guesser" and "preset" not in finished.summary, "it has none"
+    assert 0 < finished.summary["compile_seconds"] < finished.summary["seconds"] and " s of them compiling). On " in str(finished)
     assert json.loads((finished.output / "summary.json").read_text()) == json.loads(json.dumps(finished.summary))
     assert str(finished).startswith("guesser, seed 0: 6 updates in ") and "the normalised score is" in str(finished)
     assert len(repr(finished)) < 500, "no arrays"
@@ -101,6 +106,61 @@ def test_a_run_that_is_out_of_time_goes_on_as_if_it_had_not_been_stopped(finishe
     whole = train(tmp_path, name="guesser", minutes=60.0)
     assert same(whole.variables, finished.variables)
     assert (tmp_path / "metrics.jsonl").read_bytes() == (finished.output / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["garbage", '{"update": 3}', "3"])
+def test_a_damaged_evaluation_is_named_and_left(finished, tmp_path, damage):
+    folder = tmp_path / "run"
+    shutil.copytree(finished.output, folder)
+    (folder / "summary.json").unlink()
+    first, _, last = (folder / "evaluations.jsonl").read_text().splitlines(keepends=True)
+    (folder / "evaluations.jsonl").write_text(f"{first}{damage}\n{last}")
+    before = {path: path.read_bytes() for path in folder.glob("*.jsonl")}
+    with pytest.raises(arl.ArlError, match=r"line 2 of .*evaluations.jsonl is damaged; restore it, or remove that line"):
+        train(folder, name="guesser")
+    assert {path: path.read_bytes() for path in folder.glob("*.jsonl")} == before
+
+
+def test_what_tells_runs_apart_is_the_same_in_every_process():
+    tools = arl.make_agent(TASK, [Act(), arl.agents.UseTools((arl.agents.imagine(tiny.TOKENIZER, TASK.environment),)), Attempts(2)])
+    assert "0x" not in json.dumps(report.describe(make_experiment(tools, tiny.model(), CONFIG), "given", {}))
+
+
+class TestPretrained:
+    """A run that starts from given weights."""
+
+    CONFIG = dataclasses.replace(
+        CONFIG, learner=dataclasses.replace(CONFIG.learner, num_updates=2, learning_rate=arl.Schedule()), evaluate_every=2
+    )
+
+    def test_it_starts_from_them_and_its_folder_is_theirs(self, tmp_path):
+        weights = tiny.params().trainable
+        train(tmp_path, self.CONFIG, pretrained=weights, minutes=1e-9)
+        for others in (None, {**weights, "head": weights["head"] + 1.0}):
+            with pytest.raises(arl.ArlError, match="holds a run of another config or seed .pretrained is "):
+                train(tmp_path, self.CONFIG, pretrained=others)
+        run = train(tmp_path, self.CONFIG, pretrained=jax.tree.map(np.asarray, weights))
+        assert run.num_updates == 2 and same(run.variables.trainable, weights), "the learning rate is 0"
+
+    @pytest.mark.parametrize("seed", [0, (0, 1)])
+    def test_frozen_ones_are_there_again_when_it_goes_on_and_when_it_is_finished(self, tmp_path, seed):
+        head = {"head": tiny.params().trainable["head"]}
+
+        def call(**options):
+            found = arl.train(agent(), adapted(), self.CONFIG, output=tmp_path, seed=seed, pretrained=head, **options)
+            return found if isinstance(seed, tuple) else (found,)
+
+        assert call(minutes=1e-9)[0].num_updates == 1
+        for _ in range(2):
+            assert all(each.num_updates == 2 and same(each.variables.frozen["head"], head["head"]) for each in call())
+
+    def test_those_that_do_not_fit_are_refused_at_once(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("arl.runs.train.check_custom", lambda agent: pytest.fail("played"))
+        with pytest.raises(arl.ArlError, match="the pretrained weights have an unknown hed; remove it"):
+            train(tmp_path / "run", pretrained={"hed": np.zeros(3)})
+        with pytest.raises(arl.ArlError, match="the pretrained weights are a Variables; give a dict, such as Variables.trainable"):
+            train(tmp_path / "run", pretrained=tiny.params())
+        assert not (tmp_path / "run").exists()
 
 
 def test_observers_are_told(tmp_path):
@@ -225,6 +285,45 @@ def test_wrong_arguments_are_one_sentence_and_leave_nothing(tmp_path, arguments,
     with pytest.raises(arl.ArlError, match=said):
         arl.train(*arguments(), **{"output": tmp_path / "run", **options})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "said"),
+    [
+        (dict(learner=arl.LearnerConfig(num_lanes=33)), {}, "33 lanes do not divide"),
+        (dict(learner=arl.LearnerConfig(num_blocks="8")), {}, "LearnerConfig.num_blocks is '8'; set it to a whole number"),
+        (dict(learner=arl.LearnerConfig(estimator="gea")), {}, "LearnerConfig.estimator is 'gea'"),
+        (dict(rollout=arl.RolloutConfig(trajectory_length=3)), {}, "a trajectory of 3 tokens cannot hold one turn"),
+        (dict(warm_start=2), {}, "there is no expert to imitate"),
+        ({}, {"policy": "7B"}, "there is no model preset '7B'"),
+        ({}, {"policy": lambda: small_policy()}, "a policy for 300 tokens"),
+        ({}, {"writer": arl.Writer(print)}, "nothing is learned of what others write"),
+    ],
+)
+def test_a_wrong_config_is_told_before_an_agent_is_played(tmp_path, monkeypatch, changes, options, said):
+    monkeypatch.setattr("arl.runs.train.check", lambda agent: pytest.fail("played"))
+    options = {name: value() if callable(value) else value for name, value in options.items()}
+    with pytest.raises(arl.ArlError, match=said):
+        arl.train(tiny.agent("act"), config=dataclasses.replace(CONFIG, **changes), output=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "said"),
+    [
+        (dict(bounds=lambda limits: (0.0, 1.0)), CONFIG, "Task.bounds returns a tuple; return an arl.Bounds"),
+        (dict(bounds=lambda limits: arl.Bounds(0.0, float("nan"))), CONFIG, "make both finite numbers"),
+        (
+            dict(experts=lambda limits: {arl.Kind.REFLECTION: lambda key, state, attempt: {}["note"]}),
+            dataclasses.replace(CONFIG, warm_start=1),
+            "the expert of REFLECTION fails with KeyError",
+        ),
+    ],
+)
+def test_what_is_broken_in_a_task_is_told_too(tmp_path, change, config, said):
+    broken = arl.make_agent(TASK._replace(**change), [Act(), Attempts(2, arl.agents.Reflection(2))])
+    with pytest.raises(arl.ArlError, match=said):
+        arl.train(broken, tiny.model(), config, output=tmp_path / "run")
 
 
 def small_policy() -> arl.Policy:

@@ -327,6 +327,8 @@ def test_a_writer_that_is_none_or_one_too_many_is_refused():
     make_learner(rounds(), config, writer=writer)
     with pytest.raises(ValueError, match="and the experts write too; give a rollout.Writer, with RolloutConfig.expert_fraction=0"):
         make_learner(rounds(), config, rollout_options={"expert_fraction": 1.0}, writer=writer)
+    with pytest.raises(ValueError, match="nothing is learned of what others write; set LearnerConfig.imitation_weight > 0"):
+        make_learner(rounds(), CONFIG, writer=writer)
     with pytest.raises(ValueError, match="which is a function; give a rollout.Writer"):
         make_learner(rounds(), config, writer=writer.write)
     with pytest.raises(ValueError, match="Writer.num_lanes is -1; set it >= 0"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from arl import training
+from arl.agents import Act, Plan, Think
 from arl.training import ESTIMATORS, Rule, rules
 from arl.training import credit as credits
 from arl.types import Kind
@@ -101,6 +102,45 @@ def test_two_kinds_have_credit_of_their_own(found):
     np.testing.assert_array_equal(credit.target, plain.target)
     for kind in (Kind.THINK, Kind.REFLECTION):
         assert np.abs(np.asarray(credit.advantage - plain.advantage))[of(kind)].max() > 0.1
+
+
+def plans(monkeypatch):
+    """Lanes with plans before the first action, the third and the fifth, and thoughts between; some episodes are cut."""
+    name = "plans"
+    monkeypatch.setitem(
+        tiny.COMPOSITIONS, name, lambda: tiny.make(tiny.make_walk(6), Act(), Think(1, tiny.SYMBOLS), Plan(2, every=4, symbols=tiny.SYMBOLS))
+    )
+    return trajectory(name, restarts=True, trajectory_length=2 * tiny.agent(name).size.episode)
+
+
+@pytest.mark.parametrize("gae_lambda", [1.0, 0.5])
+def test_plans_have_credit_of_their_own_and_actions_as_without_it(monkeypatch, gae_lambda):
+    """A plan is one decision: it is paid all that is earned until the next one, whose value stands for the rest."""
+    found = plans(monkeypatch)
+    credit = assign(found, dataclasses.replace(CONFIG, rules={"plan": Rule(estimator="gae", span="kind", gae_lambda=gae_lambda)}))
+    flat = assign(found, CONFIG)
+    is_plan = found.is_sampled & (found.kind == Kind.PLAN)
+    np.testing.assert_allclose(credit.advantage[is_plan], gae_of_kind(found, Kind.PLAN, gae_lambda)[is_plan], atol=1e-5)
+    np.testing.assert_array_equal(credit.advantage[~is_plan], flat.advantage[~is_plan])
+    np.testing.assert_array_equal(credit.target, flat.target)
+    assert np.abs(np.asarray(credit.advantage - flat.advantage))[is_plan].max() > 0.1
+    num_plans = [(is_plan & found.ends_segment & (found.episode == episode)).sum(1).max() for episode in range(2)]
+    assert num_plans == [3, 3]
+
+
+def test_what_a_plan_is_paid_is_added_up_until_the_next_plan(monkeypatch):
+    """With lambda 0 and values of 0 that is all; the plans of an episode share what it earns."""
+    found = plans(monkeypatch)
+    found = found._replace(value=np.zeros_like(found.value), discount=np.where(found.ends_episode, 0.0, 1.0).astype(np.float32))
+    credit = assign(found, dataclasses.replace(CONFIG, rules={"plan": Rule(estimator="gae", span="kind", gae_lambda=0.0)}))
+    reward, checked = reward_of(found), 0
+    for lane in range(len(found.token)):
+        ends = np.flatnonzero(found.is_sampled[lane] & found.ends_segment[lane] & (found.kind[lane] == Kind.PLAN))
+        for now, after in zip(ends, [*ends[1:], found.token.shape[1]], strict=True):
+            wanted = reward[lane, now:after].sum()
+            np.testing.assert_allclose(credit.advantage[lane, now], wanted, atol=1e-5)
+            checked += wanted != 0 and after < found.token.shape[1]
+    assert checked > 6
 
 
 def test_with_lambda_zero_a_segment_is_credited_with_what_is_earned_until_the_next_of_its_kind():

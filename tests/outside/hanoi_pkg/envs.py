@@ -29,8 +29,8 @@ class Hanoi:
             return moved, Step(jnp.float32(-1), moved == goal, jnp.bool_(False))
 
         def bounds(limits: Limits) -> Bounds:
-            moves = (values(after, limits.num_steps, choose)[0][0] * limits.num_attempts for choose in (np.nanmean, np.nanmax))
-            return Bounds(*((1.0 + limits.step_cost) * float(number) for number in (*moves, 0.5 - limits.num_steps)))
+            moves = (values(after, limits.time_limit, choose)[0][0] * limits.num_attempts for choose in (np.nanmean, np.nanmax))
+            return Bounds(*((1.0 + limits.step_cost) * float(number) for number in (*moves, 0.5 - limits.time_limit)))
 
         environment = Environment(
             reset=lambda key: jnp.int32(0),
