@@ -41,7 +41,7 @@ def repeat(size: Size, times: int, *, ask: int, written: int, carried: int, rese
     """
     border = carried + (ask + written if written else 0)
     episode = times * size.episode + (times - 1) * (border + size.context_resets * carried)
-    # If the context is carried, the end of an attempt is read in the same turn as the start of the next.
+    # If the context is kept, the end of an attempt is read in the same turn as the start of the next.
     end = size.read if times > 1 and not (always_resets or written) else 0
     turns = times * size.turns + (times - 1 if written else 0)
     return Size(

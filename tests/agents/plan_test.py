@@ -243,11 +243,11 @@ def test_who_hears_another_plan_goes_its_way_and_who_hears_none_nowhere():
     interaction = walker(Plan(4, first=1))
     state, _ = interaction.start(jax.random.key(FAR), {})
     plan = interaction.experts[Kind.PLAN](jax.random.key(0), state, jnp.int32(0))
-    others = Text(jnp.stack([plan.ids, plan.ids])[:, None], jnp.stack([plan.length, jnp.int32(0)])[:, None])
+    others = Text(jnp.stack([plan.ids, plan.ids])[:, None], jnp.stack([jnp.int32(0), plan.length])[:, None])
     found = plain.walk(agents.replace_segments(interaction, Kind.PLAN, others), follow_the_plan, range(FAR, FAR + 12))
     heard = [re.match(r" plan((?: \d+)*) at", tiny.TOKENIZER.decode(context)).group(1) for _, _, context in found]
     assert set(heard) == {"", tiny.TOKENIZER.decode(plain.ids(plan))} and sum(paid for paid, _, _ in found) < 6
-    assert found[0][0] == (1.0 if heard[0] else 0.0)
+    assert heard[0] and found[0][0] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -338,11 +338,11 @@ def test_trajectories_tell_what_the_interaction_said(name, monkeypatch):
 @pytest.mark.parametrize("num_notes", [1, 2])
 def test_trajectories_are_those_of_the_plain_account(num_notes):
     composed = recipe(steps=5, every=2, num_notes=num_notes, stop=True)
-    interaction, keys = plain.build(composed), tiny.keys(4)
+    interaction, keys, params = plain.build(composed), tiny.keys(4), tiny.params()
     shape = tiny.config(interaction, trajectory_length=2 * interaction.size.episode + 1, restarts=True)
     rollout.check_rollout(interaction, shape, len(tiny.TOKENIZER))
     lanes = rollout.start_lanes(interaction, plain.CURRICULUM, shape, *keys)
-    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, tiny.model(), shape, tiny.params(), plain.CURRICULUM, lanes)[1])
+    roll = jax.jit(lambda lanes: rollout.roll_out(interaction, tiny.model(), shape, params, plain.CURRICULUM, lanes)[1])
     trajectory = jax.tree.map(np.asarray, roll(lanes))
     assert plain.longest_context(trajectory) <= interaction.size.context
     for lane in range(4):
