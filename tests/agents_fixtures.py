@@ -216,7 +216,7 @@ class PlainThink:
         self.candidates = _free(options["symbols"])
 
     def _hold(self, turn):
-        if turn.kind != Kind.ACTION or turn.terminated or turn.truncated:
+        if turn.kind.name.lower() != self.options.get("precedes", "action") or turn.terminated or turn.truncated:
             return turn
         self.held = turn
         return dataclasses.replace(

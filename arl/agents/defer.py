@@ -1,4 +1,4 @@
-"""Deferring an action: the model first writes segments of another kind, as in `Think` and `UseTools`."""
+"""Deferring a segment: the model first writes others of another kind, as in `Think` and `UseTools`."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from arl.types import Kind, Text, Turn
 
 
 class Deferred(NamedTuple):
-    """What a deferred turn asks for, an ACTION.
+    """What a deferred turn asks for.
 
     Attributes:
       budget, grammar_state, legal, attempt: fields of the inner `Turn`.
@@ -23,9 +23,16 @@ class Deferred(NamedTuple):
 
 
 def defer_action(
-    turn: Turn, kind: Kind, budget: int, grammar_state: int, legal: jax.Array, prompt: Text, capacity: int
+    turn: Turn,
+    kind: Kind,
+    budget: int,
+    grammar_state: int,
+    legal: jax.Array,
+    prompt: Text,
+    capacity: int,
+    deferred_kind: Kind = Kind.ACTION,
 ) -> tuple[Deferred, jax.Array, Turn]:
-    """Returns a turn that asks for another segment, if `turn` asks for an action, and else `turn` itself.
+    """Returns a turn that asks for another segment, if `turn` asks for one of `deferred_kind`, and else `turn` itself.
 
     Args:
       turn: the inner turn.
@@ -35,12 +42,13 @@ def defer_action(
       legal: bool `[A]`, the legal strings of the other segment, `A` those of the joined grammar.
       prompt: text that is read before the other segment.
       capacity: capacity of the text of the turn.
+      deferred_kind: kind of the segments that are deferred, by default actions.
 
     Returns:
-      The deferred action, whether it is deferred, bool `[]`, and the turn.
+      The deferred segment, whether it is deferred, bool `[]`, and the turn.
     """
     wanted = text.pad_legal(turn.legal, legal.shape[0])
-    is_deferred = (turn.kind == Kind.ACTION) & ~turn.truncated & ~turn.terminated
+    is_deferred = (turn.kind == deferred_kind) & ~turn.truncated & ~turn.terminated
     asked = turn._replace(
         read=text.concatenate(turn.read, text.only_if(is_deferred, prompt), capacity=capacity),
         kind=jnp.where(is_deferred, kind, turn.kind).astype(jnp.int32),

@@ -1,4 +1,4 @@
-"""Thinking before acting: the model writes a thought, then its action."""
+"""Thinking: the model writes a thought, then its action, or its plan."""
 
 import dataclasses
 from typing import NamedTuple
@@ -18,24 +18,27 @@ class ThinkState(NamedTuple):
     """Own state of `Think`.
 
     Attributes:
-      action: the action that is deferred while a thought is written.
+      deferred: the segment that is deferred while a thought is written.
       is_thinking: bool `[]`, whether a thought is being written.
     """
 
-    action: Deferred
+    deferred: Deferred
     is_thinking: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class Think(Layer):
-    """A THINK segment before each ACTION. The expert writes empty thoughts.
+    """A THINK segment before each ACTION, or before each segment of another kind, such as a PLAN. The expert writes empty thoughts.
+
+    The size of an episode counts a thought before every turn, also where fewer are written.
 
     Attributes:
       budget: most tokens of a thought.
       symbols: vocabulary of a thought: "any" token, that of the "task", or a tuple of strings of one token each.
       stop: whether the model may end a thought with the stop token; otherwise every thought has `budget` tokens.
       before: prompt, read before a thought.
-      after: prompt, read between a thought and its action.
+      after: prompt, read between a thought and what follows it.
+      precedes: kind of the segments before which the model thinks, such as "action" or, around `Plan`, "plan".
     """
 
     budget: int = 16
@@ -43,6 +46,7 @@ class Think(Layer):
     stop: bool = True
     before: str = " think"
     after: str = " so"
+    precedes: str = "action"
 
     def __post_init__(self):
         check_whole(**{"Think.budget": self.budget})
@@ -56,6 +60,10 @@ class Think(Layer):
 
     def wrap(self, inner: Interaction, task: Task) -> Interaction:
         """Returns `inner` with thoughts."""
+        if self.precedes not in [kind.name.lower() for kind in inner.writes]:
+            written = ", ".join(kind.name.lower() for kind in inner.writes)
+            raise ArlError(f"Think.precedes is {self.precedes!r}, and the layers within write {written}; set it to one of these")
+        kind = Kind[self.precedes.upper()]
         grammar = text.join(inner.grammar, text.any_text(task.tokenizer, note_symbols(task, self.symbols), stop=self.stop))
         opening, closing = text.encode(task.tokenizer, self.before), text.encode(task.tokenizer, self.after)
         length, end = opening.ids.shape[0], closing.ids.shape[0]
@@ -69,18 +77,18 @@ class Think(Layer):
         legal = text.pad_legal(jnp.ones(1, bool), grammar.num_choices)
 
         def hold(state: AgentState, turn: Turn) -> tuple[AgentState, Turn]:
-            """Defers the inner turn and asks for a thought, if the inner turn asks for an action."""
-            action, is_thinking, asked = defer_action(turn, Kind.THINK, self.budget, grammar.root, legal, opening, size.read)
-            return state.push(ThinkState(action, is_thinking)), asked
+            """Defers the inner turn and asks for a thought, if the inner turn asks for a segment of the kind that thoughts precede."""
+            deferred, is_thinking, asked = defer_action(turn, Kind.THINK, self.budget, grammar.root, legal, opening, size.read, kind)
+            return state.push(ThinkState(deferred, is_thinking)), asked
 
         def start(key, curriculum):
             return hold(*inner.start(key, curriculum))
 
         def advance(key, curriculum, state: AgentState, segment: Segment):
             inner_state, held = state.pop()
-            action = held.action
+            wanted = held.deferred
             released = make_turn(
-                text.pad(closing, size.read), Kind.ACTION, action.budget, action.grammar_state, action.legal, attempt=action.attempt
+                text.pad(closing, size.read), kind, wanted.budget, wanted.grammar_state, wanted.legal, attempt=wanted.attempt
             )
             after_thought = inner_state.push(held._replace(is_thinking=jnp.bool_(False))), released
             within = segment._replace(text=text.cut(segment.text, inner.size.written))

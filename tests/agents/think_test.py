@@ -65,6 +65,22 @@ def test_two_layers_of_thoughts_think_twice_before_every_action():
         assert kinds == [Kind.THINK, Kind.THINK, Kind.ACTION] * (len(kinds) // 3)
 
 
+def test_thoughts_may_precede_plans_alone():
+    plans = ("plan", ("act", plain.make_riddle(5), {"illegal_penalty": 0.125, "resets_context": False}), {"every": 2, "name": "level 0"})
+    plans[2].update(budget=2, symbols=tiny.SYMBOLS)
+    composed = recipe(plans, precedes="plan")
+    for episode in plain.live(composed, plain.build(composed), range(8)):
+        kinds = [turn.kind for turn in episode[:-1]]
+        assert kinds[:3] == [Kind.THINK, Kind.PLAN, Kind.ACTION] and len(kinds) == len(episode) - 1
+        assert all((kind == Kind.THINK) == (after == Kind.PLAN) for kind, after in zip(kinds, kinds[1:], strict=False))
+
+
+@pytest.mark.parametrize("precedes", ["plan", "plans"])
+def test_thoughts_before_what_nobody_writes_are_refused(precedes):
+    with pytest.raises(ArlError, match=f"Think.precedes is '{precedes}', and the layers within write action; set it to one of these"):
+        tiny.guess(Think(2, precedes=precedes))
+
+
 def test_an_expert_ends_its_thought_at_once_and_acts_as_without_thoughts():
     interaction, inner = tiny.guess(Think(2)), tiny.guess()
     state, turn = interaction.start(jax.random.key(0), {})
