@@ -82,6 +82,12 @@ def check_forms(agent: Interaction, curriculum: Curriculum) -> None:
             ) from None
         raise
     _check_turn(agent, later, "advance")
+    first, other = (each.read.ids.shape[0] for each in (turn, later))
+    if first != other:
+        raise ArlError(
+            f"start reads a text of capacity {first} and advance one of {other}; give both the same, as by "
+            "text.concatenate(..., capacity=size.read)"
+        )
     if isinstance(state, AgentState) and isinstance(after, AgentState) and len(state.layers) != len(after.layers):
         raise ArlError(
             f"start returns the states of {len(state.layers)} layers and advance those of {len(after.layers)}; push the layer's own state "

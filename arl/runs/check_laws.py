@@ -128,7 +128,7 @@ def _can_be_answered(agent: Interaction, told: Told) -> Iterator[str]:
     if (fault := told.is_live & ~told.can_write).any():
         yield (
             f"a turn that asks for {_name(_first(told.kind, fault))} has a budget of {_first(told.budget, fault)} and no legal string in "
-            "its state of the grammar; set `grammar` to the root of a grammar, and `legal` to True for at least one of its strings"
+            "its state of the grammar; set `grammar_state` to the root of a grammar, and `legal` to True for at least one of its strings"
         )
 
 

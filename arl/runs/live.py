@@ -167,7 +167,7 @@ class Live:
 
     def _check_not_over(self) -> None:
         if self.is_over:
-            raise ArlError("the episode is over; start another with live(agent, seed=1)")
+            raise ArlError("the episode is over; start another with restart(seed)")
 
     def _write(self, author: str, proposed: Text | None = None, wanted: Sequence[int] | None = None) -> "Live":
         """Returns the point after a segment: `proposed`, `[1]`, or else the policy's. It is refused if its ids are not those `wanted`."""

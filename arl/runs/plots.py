@@ -93,7 +93,7 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 def _between(random: float | None, optimal: float | None, title: str) -> tuple[Any, Any]:
     """Returns a figure and its axes, with lines for the random and the optimal outcome."""
-    figure, axes = _axes(title, "update", "outcome an episode")
+    figure, axes = _axes(title, "update", "mean outcome of an episode")
     for value, name, color in ((optimal, "optimal", "tab:green"), (random, "random", "tab:gray")):
         if value is not None:
             axes.axhline(value, color=color, linestyle="--", label=f"{name} {value:.3g}")

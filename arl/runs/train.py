@@ -93,7 +93,8 @@ def train(
       name: name for titles.
       pretrained: weights to start from, as `Policy.init` takes them, such as `run.variables.trainable`; None for random ones.
       layout: how lanes and weights are divided among devices; None divides lanes among all devices, or seeds if there are several.
-      minutes: time limit, at which it stops with everything saved, after one update at least; None for none.
+      minutes: time limit of the training, without checks before and the evaluation after it, at which it stops with everything saved, after
+        one update at least; None for none.
       observers: what else follows the training, such as a `Tracker`; for several seeds a function `seed -> observers`.
       **options: `writer`, `estimator`, `optimizer` and so on, as `arl.training.make_learner` takes them.
 

@@ -347,6 +347,15 @@ def paid(component: str, value: Callable[[Turn, Heard], Any]) -> Count:
     return changed(reward=lambda turn, heard: turn.reward._replace(**{component: jnp.float32(value(turn, heard))}))
 
 
+def forgets_to_pad(inner):
+    def advance(*arguments):
+        state, turn = inner.advance(*arguments)
+        return state, turn._replace(read=text.pad(turn.read, turn.read.ids.shape[0] + 2))
+
+    size = inner.size._replace(read=inner.size.read + 2)
+    return {"advance": advance, "size": size}
+
+
 def forgets_to_push(inner):
     return {
         "start": lambda key, curriculum: inner.start(key, curriculum),
@@ -380,7 +389,8 @@ LAYERS = {
     ),
     "nothing is legal": (
         changed(legal=lambda turn, heard: jnp.zeros_like(turn.legal)),
-        "in the layer count: a turn that asks for ACTION has a budget of 1 and no legal string in its state of the grammar; set `grammar`",
+        "in the layer count: a turn that asks for ACTION has a budget of 1 and no legal string in its state of the grammar; set "
+        "`grammar_state`",
     ),
     "dead state of the grammar": (changed(grammar_state=lambda turn, heard: jnp.int32(0)), "no legal string in its state of the grammar"),
     "kind that is not declared": (
@@ -425,6 +435,10 @@ LAYERS = {
         Count(fields=forgets_to_push),
         "in the layer count: start returns the states of 1 layers and advance those of 2; push the layer's own state in both, and pop it "
         "in advance",
+    ),
+    "texts of two capacities": (
+        Count(fields=forgets_to_pad),
+        r"start reads a text of capacity \d+ and advance one of \d+; give both the same, as by text.concatenate",
     ),
     "new context without a text": (
         changed(

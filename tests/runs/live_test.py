@@ -200,7 +200,7 @@ def test_after_the_end_nothing_is_written():
     assert here.is_truncated and here.budget == 0 and not here.legal
     assert here.describe().startswith("the episode is over (truncated); return +")
     for step in (here.sample, lambda: here.write(" up"), here.expert):
-        with pytest.raises(ArlError, match=r"^the episode is over; start another with live\(agent, seed=1\)$"):
+        with pytest.raises(ArlError, match=r"^the episode is over; start another with restart\(seed\)$"):
             step()
 
 
