@@ -102,7 +102,7 @@ def test_the_experts_segments_are_heard():
     turns = live(agents.replace_by_expert(INNER, Kind.ACTION))
     state, _ = INNER.start(jax.random.key(0), {})
     first = text.pad(expert(INNER, state, seed=1), INNER.size.written)
-    said, is_legal = text.parse(INNER.grammar, turns[0].grammar, first)
+    said, is_legal = text.parse(INNER.grammar, turns[0].grammar_state, first)
     _, wanted = INNER.advance(jax.random.key(0), {}, state, Segment(first, said, is_legal))
     assert bool(is_legal) and plain.ids(turns[1].read) == plain.ids(wanted.read)
 
