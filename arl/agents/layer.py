@@ -205,6 +205,8 @@ def note_symbols(task: Task, symbols: str | tuple[str, ...]) -> tuple[str, ...] 
         if symbols not in ("task", "any"):
             raise ArlError(f"symbols is {symbols!r}; set it to 'task', 'any', or a tuple of strings of one token, such as (' 0', ' 1')")
         return task.note_symbols if symbols == "task" else None
+    if not isinstance(symbols, tuple | list):
+        raise ArlError(f"symbols is {symbols!r}; set it to 'task', 'any', or a tuple of strings of one token, such as (' 0', ' 1')")
     return tuple(symbols)
 
 

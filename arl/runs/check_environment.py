@@ -117,12 +117,19 @@ def check_functions(task: Task) -> None:
     check_array("the reward of the environment's step", result[1].reward, jnp.floating)
     check_array("`terminated` of the environment's step", result[1].terminated, jnp.bool_)
     check_array("`truncated` of the environment's step", result[1].truncated, jnp.bool_)
+    capacities: list[int] = []
     for when, seen in (("reset", state), ("step", result[0])):
         said = text.checked(trace("the environment's describe", environment.describe, seen), "the environment's describe")
         capacity = getattr(said.ids, "shape", None)
         if not capacity or len(capacity) != 1 or not jnp.issubdtype(said.ids.dtype, jnp.integer):
             raise ArlError(f"the environment's describe returns no ids int32 [capacity] after {when}; make the text by arl.text.template")
         check_array("the length of the text of the environment's describe", said.length, jnp.integer)
+        capacities.append(capacity[0])
+    if len(set(capacities)) > 1:
+        raise ArlError(
+            f"the environment's describe returns a text of capacity {capacities[0]} after reset and one of {capacities[1]} after step; "
+            "make both by one arl.text.template, or give them one capacity by arl.text.pad"
+        )
     legal = trace("the environment's legal", environment.legal, state)
     check_array("what the environment's legal returns", legal, jnp.bool_, (environment.grammar.num_choices,))
     if environment.expert:

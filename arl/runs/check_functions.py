@@ -120,6 +120,9 @@ def _trace(name: str, function: Callable, arguments: tuple) -> tuple[Any, Any]:
         leaves, structure = jax.tree.flatten(arguments)
         result = function(*arguments)
         after, structure_after = jax.tree.flatten(arguments)
+        if wrong := [leaf for leaf in jax.tree.leaves(result) if isinstance(leaf, str | bytes) or callable(leaf)]:
+            do = "make a text by arl.text.template or arl.text.constant" if isinstance(wrong[0], str) else "return arrays"
+            raise ArlError(f"{name} returns a {type(wrong[0]).__name__}, which is no array; {do}")
         if structure != structure_after or any(one is not other for one, other in zip(leaves, after, strict=True)):
             raise ArlError(f"{name} changes the state that it is given in place; return a new one")
         return result

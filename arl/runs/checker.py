@@ -48,8 +48,9 @@ def check(checked: Any, *, key: jax.Array | None = None, num_episodes: int = 64)
 def _make(config: Any) -> Task:
     """Returns the task of an environment's config."""
     if isinstance(config, type) or not callable(getattr(config, "make", None)):
+        given = f"the class {config.__name__}" if isinstance(config, type) else f"a {type(config).__name__}"
         raise ArlError(
-            f"{config!r} cannot be checked; give the config of an environment, with make(tokenizer) -> Task, a Task, or an agent made by "
+            f"{given} cannot be checked; give the config of an environment, with make(tokenizer) -> Task, a Task, or an agent made by "
             "arl.agents.make_agent"
         )
     return make_task(config)

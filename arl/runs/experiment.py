@@ -106,8 +106,22 @@ def make_experiment(
         warm = {"num_updates": config.warm_start, "layout": layout, **options}
         warm_start = training.make_warm_start(*parts, config.warm_start_learner, **warm)
     if pretrained is not None:
+        _check_pretrained(pretrained)
         jax.eval_shape(learner.init, jax.random.key(0), pretrained)  # refuses weights that do not fit
     return Experiment(name, config, agent, policy, bounds, filled, learner, warm_start, pretrained)
+
+
+def _check_pretrained(pretrained: Any) -> None:
+    """Raises `ArlError` if pretrained weights are no arrays of finite numbers."""
+    leaves = jax.tree_util.tree_leaves_with_path(pretrained)
+    if not leaves:
+        raise ArlError("the pretrained weights are empty; leave `pretrained` out for random ones")
+    for path, leaf in leaves:
+        name = f"{jax.tree_util.keystr(path)} is a {type(leaf).__name__}"
+        if not hasattr(leaf, "dtype"):
+            raise ArlError(f"pretrained{name}; give a tree of arrays, such as run.variables.trainable")
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.all(jnp.isfinite(leaf))):
+            raise ArlError(f"pretrained{jax.tree_util.keystr(path)} has values that are not finite; give others")
 
 
 def make_task(config: Any) -> Task:

@@ -146,13 +146,18 @@ def _check_options(output: Any, minutes: Any, options: dict[str, Any]) -> None:
 def _observers(observers: Any, num_seeds: int) -> Callable[[int], Sequence[Observer]]:
     """Returns `seed -> observers`; raises `ArlError` if something else is given."""
     if callable(observers) and not isinstance(observers, type):
-        return observers  # pyright: ignore[reportReturnType]
-    given: list[Any] = list(observers) if isinstance(observers, Sequence) else [observers]
-    if wrong := [each for each in given if not isinstance(each, Observer)]:
-        raise ArlError(f"{wrong[0]!r} is no observer; give a list of arl.Observer, or a function seed -> list")
+        return lambda seed: _checked_observers(observers(seed))
+    given = _checked_observers(observers)
     if given and num_seeds > 1:
         raise ArlError("each seed needs observers of its own; give a function seed -> list of observers")
     return lambda seed: given
+
+
+def _checked_observers(observers: Any) -> Sequence[Observer]:
+    given: list[Any] = list(observers) if isinstance(observers, Sequence) else [observers]
+    if wrong := [each for each in given if not isinstance(each, Observer)]:
+        raise ArlError(f"{wrong[0]!r} is no observer; give a list of arl.Observer, or a function seed -> list")
+    return given
 
 
 def run(

@@ -284,7 +284,9 @@ def num_words(size: int) -> int:
 def _symbol_id(tokenizer: Any, symbol: str, stop_id: int) -> int:
     ids = token_ids(tokenizer, symbol)
     if len(ids) != 1 or ids[0] == stop_id:
-        raise ArlError(f"symbol {symbol!r} must be one token other than the stop token, but is {ids}; take another, or None for all tokens")
+        raise ArlError(
+            f"symbol {symbol!r} must be one token other than the stop token, but is {ids}; take another, or all tokens ('any' in a layer)"
+        )
     return ids[0]
 
 

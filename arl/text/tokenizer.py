@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 from typing import Any
 
 from arl.text.text import constant
@@ -54,8 +55,13 @@ def token_ids(tokenizer: Any, string: str, after: str = "") -> list[int]:
       Token ids.
 
     Raises:
-      ArlError: if the tokenizer puts the end of `after` and the beginning of `string` into one token.
+      ArlError: if the tokenizer puts the end of `after` and the beginning of `string` into one token, or if `string` is none, or has a
+        traced value in it.
     """
+    if not isinstance(string, str):
+        raise ArlError(f"{string!r} is a {type(string).__name__} and cannot be tokenised; give a string")
+    if re.search(r"Tracer[<(]|Traced<", string):  # as an f-string writes it
+        raise ArlError(f"{string!r} has a traced value in it; make the text by arl.text.template, with a placeholder for the value")
     encode = lambda s: tokenizer.encode(s, add_special_tokens=False)
     if not after:
         return encode(string)

@@ -34,4 +34,7 @@ def get_preset(name: str) -> Config:
         make = PRESETS[name]
     else:
         raise ArlError(f"there is no preset {name}; {nearest(name, PRESETS)}")
-    return dataclasses.replace(make(), preset=function or name)
+    config = make()
+    if not isinstance(config, Config):
+        raise ArlError(f"{name} returns a {type(config).__name__}; let it return an experiments.config.Config")
+    return dataclasses.replace(config, preset=function or name)

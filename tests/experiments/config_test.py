@@ -64,6 +64,7 @@ WRONG = [
     ("history", "agent=", "cannot be read"),
     ("history", "agent=act(), think(many)", "think.budget is 'many'; it takes a value of type int"),
     ("history", "agent=act(), attempts(2, memory=histori)", "write a number"),
+    ("os:getcwd", "warm_start=0", "os:getcwd returns a str; let it return an experiments.config.Config"),
     ("history", "agent=act(), think('many')", "think.budget is 'many'; it takes a value of type int"),
     ("history", "agent=act(), attempts()", "attempts needs num_attempts"),
     ("history", "agent=act(), attempts(2, memory='history')", "attempts.memory is 'history'"),

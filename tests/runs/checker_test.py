@@ -193,6 +193,14 @@ ENVIRONMENTS = {
         with_environment(describe=lambda environment: lambda state: environment.describe(state).ids),
         "the environment's describe returns .*, not a Text",
     ),
+    "a string": (
+        with_environment(describe=lambda environment: lambda state: "Answer:"),
+        "the environment's describe returns a str, which is no array; make a text by arl.text.template or arl.text.constant",
+    ),
+    "a traced value in a string": (
+        with_environment(describe=lambda environment: lambda state: text.encode(TOKENIZER, f"Answer {state.steps}:")),
+        "has a traced value in it; make the text by arl.text.template, with a placeholder for the value",
+    ),
     "ids outside of the tokenizer": (
         with_environment(describe=lambda environment: lambda state: text.constant([len(TOKENIZER) + 5])),
         f"the environment's describe says token {len(TOKENIZER) + 5}, and its tokenizer has tokens 0 to {len(TOKENIZER) - 1}; make texts "

@@ -160,6 +160,12 @@ class TestPretrained:
             train(tmp_path / "run", pretrained={"hed": np.zeros(3)})
         with pytest.raises(arl.ArlError, match="the pretrained weights are a Variables; give a dict, such as Variables.trainable"):
             train(tmp_path / "run", pretrained=tiny.params())
+        with pytest.raises(arl.ArlError, match=r"pretrained\['head'\] is a str; give a tree of arrays, such as run.variables.trainable"):
+            train(tmp_path / "run", pretrained={"head": "abc"})
+        with pytest.raises(arl.ArlError, match=r"pretrained\['head'\] has values that are not finite"):
+            train(tmp_path / "run", pretrained={"head": np.full(3, np.nan)})
+        with pytest.raises(arl.ArlError, match="the pretrained weights are empty; leave `pretrained` out"):
+            train(tmp_path / "run", pretrained={})
         assert not (tmp_path / "run").exists()
 
 
@@ -259,6 +265,11 @@ def test_what_is_of_others_is_checked_before_it_is_trained(monkeypatch):
     foreign = tiny.agent("act")
     check_custom(foreign)
     assert checked == [foreign], "its environment is of these tests"
+
+
+def test_what_a_function_of_seeds_returns_must_observe(tmp_path):
+    with pytest.raises(arl.ArlError, match="is no observer; give a list of arl.Observer, or a function seed -> list"):
+        train(tmp_path / "run", observers=lambda seed: [print])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from arl import text
 from arl.text import make_tokenizer as making
 from arl.text import tokenizer as loading
-from arl.types import Kind
+from arl.types import ArlError, Kind
 from tests.second_tokenizer import second_tokenizer
 
 SMALL = text.load_tokenizer()
@@ -64,6 +64,12 @@ def test_the_script_makes_the_files_byte_for_byte(tmp_path):
     subprocess.run([sys.executable, "-m", "arl.text.make_tokenizer", str(tmp_path)], check=True)
     shipped = {path.name: path.read_bytes() for path in loading.SMALL.iterdir()}
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == shipped
+
+
+@pytest.mark.parametrize("string", [5, None, "Say JitTracer(~int32[])"])
+def test_what_cannot_be_tokenised_is_refused(string):
+    with pytest.raises(ArlError, match="give a string|traced value in it"):
+        text.token_ids(SMALL, string)
 
 
 def test_a_folder_is_loaded(tmp_path):
