@@ -2,13 +2,12 @@
 
 import functools
 import random
-from typing import Any
 
 import numpy as np
 import torch
 import transformers
 
-from arl.models import llama
+from arl.models import Variables, llama
 from arl.rollout.sampling import candidate_index, options
 from arl.training import LearnerConfig
 from arl.training import loss as losses
@@ -130,7 +129,7 @@ def torch_loss(actor: TorchActor, config: LearnerConfig, entropy_weight: float, 
       actor: the model.
       config: clipping range and weight of the value loss.
       entropy_weight: of the entropy bonus.
-      totals: numbers of decisions and values of the whole batch.
+      totals: weights of the policy's tokens and of the values in the whole batch, by which the terms are divided.
       candidates: int64 `[U]`.
       batch: tensors `[B, T]` by name, `support` `[B, T, U]`.
     """
@@ -141,14 +140,14 @@ def torch_loss(actor: TorchActor, config: LearnerConfig, entropy_weight: float, 
     log_probs = torch.log_softmax(logits.masked_fill(~support, -1e30), -1)
     log_prob = log_probs.gather(-1, batch["sampled"][is_sampled][:, None])[:, 0]
     entropy = -(log_probs.exp() * log_probs).masked_fill(~support, 0.0).sum(-1)
-    decides, advantage = batch["decides"][is_sampled], batch["advantage"][is_sampled]
+    mask, advantage = batch["policy_mask"][is_sampled], batch["advantage"][is_sampled]
     ratio = torch.exp(log_prob - batch["log_prob"][is_sampled])
     clipped = ratio.clamp(1 - config.clip_low, 1 + config.clip_high)
     policy = -torch.minimum(ratio * advantage, clipped * advantage)
     value = hidden @ actor.value_head
     value_loss = 0.5 * (value - batch["target"][is_sampled]) ** 2
-    total = (policy * decides).sum() / totals["decisions"] + config.value_weight * value_loss.sum() / totals["values"]
-    return total - entropy_weight * (entropy * decides).sum() / totals["decisions"]
+    total = (policy * mask).sum() / totals["policy"] + config.value_weight * value_loss.sum() / totals["values"]
+    return total - entropy_weight * (entropy * mask).sum() / totals["policy"]
 
 
 def torch_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: LearnerConfig, microbatch: int):
@@ -156,12 +155,12 @@ def torch_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: Lea
     trajectory, grammar = batch.trajectory, job.interaction.grammar
     actor, candidates = TorchActor(job), torch.tensor(grammar.candidates.astype(np.int64))
     arrays = {name: getattr(trajectory, name) for name in ("token", "is_sampled", "sampled", "log_prob")}
-    arrays |= {"advantage": batch.advantage, "target": batch.target, "decides": batch.decides}
+    arrays |= {"advantage": batch.advantage, "target": batch.target, "policy_mask": batch.policy_mask}
     arrays |= {"support": options(grammar, trajectory.grammar_state, trajectory.support, trajectory.kept)}
     arrays["sampled"] = candidate_index(grammar.candidates, trajectory.sampled)
     tensors = {name: torch.tensor(np.array(value)) for name, value in arrays.items()}
     tensors |= {name: tensors[name].long() for name in ("token", "sampled")}
-    counts = {"decisions": float(totals.decisions), "values": float(totals.values)}
+    counts = {"policy": float(totals.policy), "values": float(totals.values)}
     entropy_weight = float(config.entropy_weight(0.0))
 
     def step():
@@ -195,8 +194,9 @@ def compare_learners(quick: bool) -> dict[str, float]:
     return figures
 
 
-def _check_same_gradient(ours: Any, theirs: tuple[np.ndarray, np.ndarray]) -> None:
-    for mine, other in ((ours["value_head"], theirs[0]), (ours["trunk"]["embedding"], theirs[1])):
+def _check_same_gradient(ours: Variables, theirs: tuple[np.ndarray, np.ndarray]) -> None:
+    weights = ours.trainable
+    for mine, other in ((weights["value_head"], theirs[0]), (weights["trunk"]["embedding"], theirs[1])):
         gap = float(np.max(np.abs(np.asarray(mine) - other)) / np.max(np.abs(other)))
         if gap > 1e-3:
             raise ArlError(f"the two gradients differ by {gap:.1e} of their size; they are to be those of one loss")
