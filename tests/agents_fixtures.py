@@ -538,3 +538,15 @@ def _is_final(turn: Told, written: list) -> bool:
         return written in turn.legal
     going = [string for string in STRINGS if string[: len(written)] == written]
     return going == [written]
+
+
+def assert_retold(recipe, trajectory: Trajectory, lane: int, keys: tuple[jax.Array, jax.Array]):
+    """Whether the first two episodes of a lane are what the account tells; `keys` are those of lanes and tasks."""
+    slots = jax.tree.map(lambda x: x[lane], trajectory)
+    assert slots.ends_episode.sum() >= 2
+    for episode in range(2):
+        told = retell(recipe, trajectory, lane, keys[0][lane], keys[1][lane], episode)
+        here = (slots.token_kind > 0) & (slots.episode == episode)
+        assert slots.token[here].tolist() == told["token"] and slots.context_start[here].tolist() == told["context_start"]
+        assert tiny.total(slots.reward)[slots.ends_segment & here].tolist() == told["reward"]
+        assert slots.discount[slots.ends_segment & here].tolist() == told["discount"]

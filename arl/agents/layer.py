@@ -201,13 +201,11 @@ def note_symbols(task: Task, symbols: str | tuple[str, ...]) -> tuple[str, ...] 
     Raises:
       ArlError: for another string.
     """
-    if isinstance(symbols, str):
-        if symbols not in ("task", "any"):
-            raise ArlError(f"symbols is {symbols!r}; set it to 'task', 'any', or a tuple of strings of one token, such as (' 0', ' 1')")
-        return task.note_symbols if symbols == "task" else None
-    if not isinstance(symbols, tuple | list):
+    if isinstance(symbols, tuple | list):
+        return tuple(symbols)
+    if symbols not in ("task", "any"):
         raise ArlError(f"symbols is {symbols!r}; set it to 'task', 'any', or a tuple of strings of one token, such as (' 0', ' 1')")
-    return tuple(symbols)
+    return task.note_symbols if symbols == "task" else None
 
 
 def scheduled_value(curriculum: Curriculum, name: str, field: str) -> Any:

@@ -4,9 +4,9 @@ import functools
 
 from arl.agents import Act, Plan
 from arl.envs import BlindMaze
-from arl.rollout import RolloutConfig
-from arl.training import LearnerConfig, Schedule
+from arl.training import Schedule
 from experiments.config import Config, ModelSizeConfig
+from experiments.presets.recipes import refining, whole_episodes
 
 BUDGET = 6  # cells of a plan, as many as the longest path has
 
@@ -18,18 +18,14 @@ def blind_maze(**plan) -> Config:
         environment=BlindMaze(),
         agent=(Act(), layer),
         model=ModelSizeConfig("0.3M"),
-        rollout=RolloutConfig(widths=((1, 6),)),
-        learner=LearnerConfig(
-            num_updates=300,
-            num_lanes=320,
+        rollout=whole_episodes(),
+        learner=refining(
+            300,
+            320,
+            entropy=0.003,
             group_size=8,
-            microbatch_size=40,
             estimator="rloo",
-            normalize=False,
             value_weight=0.0,
-            entropy_weight=Schedule(0.003, 0.0, until=0.9),
-            learning_rate=Schedule(3e-4, 0.0, since=0.4),
-            adam_epsilon=1e-3,
             schedules={f"{layer.label}.keep": Schedule(0.5, 0.0, until=0.6)},
         ),
         warm_start=150,

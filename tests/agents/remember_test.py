@@ -346,14 +346,7 @@ def test_trajectories_are_those_of_the_plain_account(num_notes):
     trajectory = jax.tree.map(np.asarray, roll(lanes))
     assert plain.longest_context(trajectory) <= interaction.size.context
     for lane in range(4):
-        slots = jax.tree.map(lambda x, lane=lane: x[lane], trajectory)
-        assert slots.ends_episode.sum() >= 2
-        for episode in range(2):
-            told = plain.retell(composed, trajectory, lane, keys[0][lane], keys[1][lane], episode)
-            here = (slots.token_kind > 0) & (slots.episode == episode)
-            assert slots.token[here].tolist() == told["token"] and slots.context_start[here].tolist() == told["context_start"]
-            assert tiny.total(slots.reward)[slots.ends_segment & here].tolist() == told["reward"]
-            assert slots.discount[slots.ends_segment & here].tolist() == told["discount"]
+        plain.assert_retold(composed, trajectory, lane, keys)
 
 
 class Ring(NamedTuple):
