@@ -179,6 +179,7 @@ class Size(NamedTuple):
       context: most tokens of a context; as many as of an episode if the context is never reset.
       context_turns: most segments of a context.
       context_resets: most turns of an episode that reset the context.
+      rare: pairs of a kind and the most segments of it in an episode, for kinds that not every turn may ask for.
     """
 
     read: int
@@ -188,6 +189,7 @@ class Size(NamedTuple):
     context: int
     context_turns: int
     context_resets: int = 0
+    rare: tuple[tuple[Kind, int], ...] = ()
 
 
 class AgentState(NamedTuple):
@@ -210,8 +212,7 @@ class AgentState(NamedTuple):
         return AgentState(self.environment, self.layers[:-1]), self.layers[-1]
 
 
-Expert = Callable[[jax.Array, AgentState, jax.Array], Text]
-"""`(key, state, attempt int32 []) -> Text`: what an expert writes now, given that it remembers `attempt` earlier attempts."""
+Expert = Callable[[jax.Array, AgentState, jax.Array], Text]  # (key, state, attempts int32 [] that it remembers): what an expert writes now
 
 
 class Interaction(NamedTuple):

@@ -28,9 +28,9 @@ class ThinkState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Think(Layer):
-    """A THINK segment before each ACTION, or before each segment of another kind, such as a PLAN. The expert writes empty thoughts.
+    """A THINK segment before each ACTION, or before each segment of another kind, such as a PLAN.
 
-    The size of an episode counts a thought before every turn, also where fewer are written.
+    The expert writes the thought of the task's expert, as much of it as the budget holds; without one, thoughts are empty.
 
     Attributes:
       budget: most tokens of a thought.
@@ -73,6 +73,7 @@ class Think(Layer):
             tokens=length + self.budget + end,
             read=max(inner.size.read + length, end),
             written=self.budget,
+            kind=kind,
         )
         legal = text.pad_legal(jnp.ones(1, bool), grammar.num_choices)
 
@@ -94,8 +95,10 @@ class Think(Layer):
             within = segment._replace(text=text.cut(segment.text, inner.size.written))
             return select(held.is_thinking, after_thought, hold(*inner.advance(key, curriculum, inner_state, within)))
 
+        given = inner.experts.get(Kind.THINK)
+
         def expert(key, state: AgentState, attempt: jax.Array) -> Text:
-            return text.empty(0)
+            return text.cut(given(key, state.pop()[0], attempt), self.budget) if given else text.empty(0)
 
         return extend(
             inner,
