@@ -99,14 +99,15 @@ class Progress:
         else:
             since_start, updates = now - self._after_compilation, step - self._first
         left = since_start / max(updates, 1) * (self._num_updates - step - 1)
-        said = f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
-        if "return/outcome" in metrics:
-            outcome = metrics["return/outcome"]
-            score = f"score {evaluation.normalised_score(outcome, self._bounds):.2f}, " if self._bounds else ""
-            said = f"{score}outcome {outcome:.3f}, {said}"
+        speed = f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
+        if "return/outcome" not in metrics:
+            told = [f"imitating, {metrics['negative_log_likelihood']:.3f} nats a token"]
         else:
-            said = f"imitating, {metrics['negative_log_likelihood']:.3f} nats a token, {said}"
-        self._bar.update(self._row, completed=step + 1, description="", said=said)
+            told = [f"outcome {metrics['return/outcome']:.3f}"]
+            if self._bounds:
+                told = [f"normalised score {evaluation.normalised_score(metrics['return/outcome'], self._bounds):.2f}", *told]
+        said = ", ".join([*told, speed])
+        self._bar.update(self._row, completed=step + 1, description="", said=f"{told[0]}, {speed}")
         if self._bar.disable and (
             step == self._first or (step + 1) % max(self._num_updates // 20, 1) == 0 or step + 1 == self._num_updates
         ):

@@ -25,7 +25,7 @@ def test_updates_are_told_with_their_score(tmp_path, capsys):
         for step in range(40):
             progress(step, {"tokens": 50.0, "return/outcome": 2.0}, 0.5)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + 21 and "update 40/40: score 0.50, outcome 2.000, 100 tokens/s" in lines[-1]
+    assert len(lines) == 1 + 21 and "update 40/40: normalised score 0.50, outcome 2.000, 100 tokens/s" in lines[-1]
     assert len((tmp_path / "times.jsonl").read_text().splitlines()) == 40
 
 
