@@ -261,7 +261,7 @@ def _learn(job: _Job, checkpoints: training.Checkpoints) -> tuple[TrainState, di
     first = state.num_updates
     if resumed:
         print(f"going on from update {first}", flush=True)
-    with training.stop_on_signals() as stop_requested, Progress(job.experiment, job.output, first) as progress:
+    with training.stop_on_signals() as stop_requested, Progress(job.experiment, job.output, first, len(recorders)) as progress:
         for each in recorders:
             each.begin(first)
         with progress.compiling():
