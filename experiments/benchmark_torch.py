@@ -156,7 +156,7 @@ def torch_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: Lea
     actor, candidates = TorchActor(job), torch.tensor(grammar.candidates.astype(np.int64))
     arrays = {name: getattr(trajectory, name) for name in ("token", "is_sampled", "sampled", "log_prob")}
     arrays |= {"advantage": batch.advantage, "target": batch.target, "policy_mask": batch.policy_mask}
-    arrays |= {"support": options(grammar, trajectory.grammar_state, trajectory.support, trajectory.kept)}
+    arrays |= {"support": options(grammar, trajectory.grammar_state, trajectory.support, trajectory.narrowed)}
     arrays["sampled"] = candidate_index(grammar.candidates, trajectory.sampled)
     tensors = {name: torch.tensor(np.array(value)) for name, value in arrays.items()}
     tensors |= {name: tensors[name].long() for name in ("token", "sampled")}

@@ -5,7 +5,7 @@ import dataclasses
 from arl.agents.layer import Layer
 from arl.agents.notes import Notes
 from arl.task import Task
-from arl.types import ArlError, Interaction, Kind, check_whole
+from arl.types import ArlError, Interaction, Kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Plan(Layer):
     annealed: bool = False
 
     def __post_init__(self):
-        check_whole(**{f"Plan.{field}": getattr(self, field) for field in ("budget", "first", "every")})
+        super().__post_init__()
         if self.budget < 1:
             raise ArlError(f"a plan of {self.budget} tokens cannot be written; set Plan.budget >= 1, or leave the layer out")
         if self.every < 0:

@@ -5,7 +5,7 @@ import dataclasses
 from arl.agents.layer import Layer
 from arl.agents.notes import Notes
 from arl.task import Task
-from arl.types import ArlError, Interaction, Kind, check_whole
+from arl.types import ArlError, Interaction, Kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Remember(Layer):
     first: int = 0
 
     def __post_init__(self):
-        check_whole(**{f"Remember.{field}": getattr(self, field) for field in ("num_notes", "budget", "every", "first")})
+        super().__post_init__()
         if self.num_notes < 1:
             raise ArlError(f"a memory of {self.num_notes} notes holds nothing; set Remember.num_notes >= 1, or leave the layer out")
         if self.budget < 1:

@@ -11,7 +11,7 @@ from arl.agents.defer import Deferred, defer_action
 from arl.agents.layer import Layer, extend, note_symbols
 from arl.agents.size import insert_before_turn
 from arl.task import Task
-from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, check_whole, make_turn, select
+from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, make_turn, select
 
 
 class ThinkState(NamedTuple):
@@ -49,7 +49,7 @@ class Think(Layer):
     precedes: str = "action"
 
     def __post_init__(self):
-        check_whole(**{"Think.budget": self.budget})
+        super().__post_init__()
         if self.budget < 1:
             raise ArlError(f"a thought of {self.budget} tokens cannot be written; set Think.budget >= 1, or leave the layer out")
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.checks import Checked
 from arl.task import Bounds, Environment, Limits, Step, Task, TaskExpert
 from arl.types import ArlError, Kind, Text, select
 
@@ -228,7 +229,7 @@ def _check(size: int, longest: int, hole_probability: float, slip: float, max_mo
 
 
 @dataclasses.dataclass(frozen=True)
-class BlindMaze:
+class BlindMaze(Checked):
     """Config of the maze; fields as the arguments of `make_blind_maze`.
 
     The optimum is that of whoever sees the map all the time: without slips whoever plans reaches it too, with slips it is a bound. With

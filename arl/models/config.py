@@ -3,13 +3,14 @@
 import dataclasses
 from typing import Any
 
+from arl.checks import Checked
 from arl.types import ArlError
 
 _DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Checked):
     """Sizes of a decoder-only transformer of the Llama type, and how it is computed.
 
     Attributes:
@@ -47,6 +48,7 @@ class ModelConfig:
     query_block: int = 64
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "feed_forward_width", "query_block"):
             if getattr(self, name) < 1:
                 raise ArlError(f"ModelConfig.{name} is {getattr(self, name)}; set it >= 1")
@@ -63,7 +65,7 @@ class ModelConfig:
             )
         if self.dtype not in _DTYPES:
             raise ArlError(f"ModelConfig.dtype is {self.dtype!r}; set it to one of {', '.join(_DTYPES)}")
-        if self.rotary_base <= 1.0 or self.norm_epsilon <= 0.0:
+        if not self.rotary_base > 1.0 or not self.norm_epsilon > 0.0:
             raise ArlError(
                 f"rotary_base is {self.rotary_base} and norm_epsilon {self.norm_epsilon}; "
                 "set ModelConfig.rotary_base above 1 and ModelConfig.norm_epsilon above 0"
@@ -108,4 +110,7 @@ def preset(name: str, vocab_size: int, **overrides: Any) -> ModelConfig:
     """
     if name not in _PRESETS:
         raise ArlError(f"there is no model preset {name!r}; choose one of {', '.join(PRESET_NAMES)}")
+    known = [field.name for field in dataclasses.fields(ModelConfig)]
+    if unknown := [field for field in overrides if field not in known]:
+        raise ArlError(f"ModelConfig has no field {unknown[0]!r}; set some of {', '.join(known)}")
     return ModelConfig(**{"vocab_size": vocab_size, **_PRESETS[name], **overrides})

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arl.checks import check_key
 from arl.models import cache as ring
 from arl.models.config import ModelConfig
 from arl.models.transformer import Transformer
@@ -84,7 +85,12 @@ def make_policy(config: ModelConfig) -> Policy:
 
     Returns:
       The policy.
+
+    Raises:
+      ArlError: if `config` is no `ModelConfig`.
     """
+    if not isinstance(config, ModelConfig):
+        raise ArlError(f"the model is {config!r}; give a ModelConfig, such as models.preset('0.1M', vocab_size=len(tokenizer))")
     module = Transformer(config)
 
     @jax.jit  # so that the bits are the same inside and outside of a caller's jit
@@ -93,6 +99,7 @@ def make_policy(config: ModelConfig) -> Policy:
         return module.init(key, tokens, tokens, method="forward")["params"]
 
     def init(key, pretrained=None):
+        check_key(key)
         weights = random_weights(key)
         return Variables(_replace(weights, pretrained) if pretrained else weights)
 
