@@ -210,7 +210,7 @@ def _written(kind: str, config: ModelConfig, max_length: int) -> dict[str, Any]:
     """Returns the content of a `config.json` of the family `kind` that comes nearest to a model."""
     family, num_layers = FAMILIES[kind], config.num_layers
     activation = next(theirs for theirs, ours in _ACTIVATIONS.items() if ours == config.activation)
-    told = {
+    told: dict[str, Any] = {
         "architectures": [family.architecture],
         "model_type": kind,
         "vocab_size": config.vocab_size,
@@ -243,7 +243,8 @@ def _written(kind: str, config: ModelConfig, max_length: int) -> dict[str, Any]:
 
 
 def _rope_written(config: ModelConfig) -> dict[str, Any]:
-    scaling, rope = config.rotary_scaling, {"rope_type": "default", "rope_theta": config.rotary_base}
+    scaling = config.rotary_scaling
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rotary_base}
     if scaling is None:
         return rope
     rope |= {"rope_type": scaling.kind, "factor": scaling.factor}

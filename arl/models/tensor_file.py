@@ -88,7 +88,8 @@ def write_tensors(file: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], dty
       dtype: type in which they are written.
       tensor: `name -> [...]`, the tensor; asked for when its turn comes.
     """
-    dtype, header, end = np.dtype(dtype), {"__metadata__": {"format": "pt"}}, 0
+    dtype, end = np.dtype(dtype), 0
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     kind = next(name for name, known in _DTYPES.items() if known == dtype)
     for name, shape in shapes.items():
         start, end = end, end + math.prod(shape) * dtype.itemsize

@@ -174,7 +174,7 @@ class Layer(nn.Module):
         return product(_ACTIVATIONS[self.config.activation](gate) * up, self.down)
 
 
-def _norm_scale(module: nn.Module, name: str, width: int) -> jax.Array:
+def _norm_scale(module: Any, name: str, width: int) -> jax.Array:
     """Declares the weights of a norm of a module with a config; at first, it multiplies by 1."""
     initial = nn.initializers.zeros if module.config.norm_plus_one else nn.initializers.ones
     return module.param(name, initial, (width,))

@@ -66,7 +66,7 @@ def main() -> None:
         if name in BFLOAT16:
             model = model.to(torch.bfloat16)
         model.save_pretrained(folder, max_shard_size="8KB" if name in SHARDED else "1GB")
-        model = model.float()
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
         def logits(tokens, model=model):
             with torch.no_grad():
