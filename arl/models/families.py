@@ -228,7 +228,9 @@ def _written(kind: str, config: ModelConfig, max_length: int) -> dict[str, Any]:
     rope = _rope_written(config)
     if family.is_local is not None:
         told["sliding_window"] = config.sliding_window
-        told["layer_types"] = [_LOCAL if index in config.local_layers else _FULL for index in range(num_layers)]
+        kinds = [_LOCAL if index in config.local_layers else _FULL for index in range(num_layers)]
+        if kinds != [_LOCAL] * num_layers or not all(family.is_local({**family.defaults, **told}, index) for index in range(num_layers)):
+            told["layer_types"] = kinds  # else nobody needs it, and `transformers` would take a Mistral that has it for a Ministral
     if "use_sliding_window" in family.defaults:
         told["use_sliding_window"] = config.sliding_window is not None
     if "query_pre_attn_scalar" in family.defaults:
