@@ -7,7 +7,8 @@ import numpy as np
 import torch
 import transformers
 
-from arl.models import Variables, llama
+from arl.models import Variables, families
+from arl.models.export_pretrained import checkpoint_tensors
 from arl.rollout.sampling import candidate_index, options
 from arl.training import LearnerConfig
 from arl.training import loss as losses
@@ -18,8 +19,8 @@ from experiments.benchmark_job import ADVICE, NUM_ARMS, NUM_TURNS, THOUGHT, Job,
 
 def make_llama(job: Job) -> transformers.LlamaForCausalLM:
     """Returns the same model, with the same weights, in PyTorch."""
-    twin = transformers.LlamaForCausalLM(transformers.LlamaConfig(**llama.llama_config(job.config, 4096)))
-    twin.load_state_dict({name: torch.tensor(value) for name, value in llama.to_llama(job.config, job.variables.trainable).items()})
+    twin = transformers.LlamaForCausalLM(transformers.LlamaConfig(**families.to_json(job.config, 4096)))
+    twin.load_state_dict({name: torch.tensor(value) for name, value in checkpoint_tensors(job.config, job.variables.trainable).items()})
     return twin.eval()
 
 
