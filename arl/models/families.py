@@ -235,7 +235,7 @@ def _written(kind: str, config: ModelConfig, max_length: int) -> dict[str, Any]:
         told["use_sliding_window"] = config.sliding_window is not None
     if "query_pre_attn_scalar" in family.defaults:
         told |= {"hidden_activation": activation, "final_logit_softcapping": config.logit_cap}
-        told["query_pre_attn_scalar"] = _whole(_normal(config).query_scale ** -2)
+        told["query_pre_attn_scalar"] = config.head_width if config.query_scale is None else _whole(config.query_scale**-2)
     if "attn_logit_softcapping" in family.defaults:
         told["attn_logit_softcapping"] = config.attention_cap
     if "rope_local_base_freq" in family.defaults:

@@ -267,7 +267,8 @@ class Transformer(nn.Module):
         held, slot = ring.position_in_slot(position, slots), ring.slots_of(position, is_valid, slots)
 
         def places(is_local):
-            oldest = jnp.maximum(context_start, position - self.config.sliding_window + 1) if is_local else context_start
+            window = self.config.sliding_window if is_local else None
+            oldest = context_start if window is None else jnp.maximum(context_start, position - window + 1)
             bias = jnp.where(held >= oldest[..., None], 0.0, _HIDDEN)
             return Places(*rotary(self.config, position - context_start, is_local), (bias,), lane, slot)
 
@@ -282,7 +283,7 @@ class Transformer(nn.Module):
             for start, end, first in query_blocks(self.config, tokens.shape[1], window):
                 key, query = index[first:end], index[start:end, None]
                 is_seen = (key <= query) & (key >= context_start[:, start:end, None])
-                bias.append(jnp.where(is_seen & (key > query - window) if is_local else is_seen, 0.0, _HIDDEN))
+                bias.append(jnp.where(is_seen & (key > query - window) if window is not None else is_seen, 0.0, _HIDDEN))
             return Places(*rotary(self.config, index - context_start, is_local), tuple(bias), None, None)
 
         return self._features(tokens, None, places)[0]
