@@ -3,7 +3,8 @@
 import dataclasses
 
 from arl.agents.layer import Layer
-from arl.agents.notes import Notes
+from arl.agents.moves import Move
+from arl.agents.notes import Notes, note_move
 from arl.task import Task
 from arl.types import ArlError, Interaction, Kind, check_whole
 
@@ -74,3 +75,7 @@ class Remember(Layer):
         if not 1 <= self.every < inner.size.turns:
             raise ArlError(f"Remember.every is {self.every}; set it to at least 1 and below {inner.size.turns}, the turns of an episode")
         return Notes(self, inner, task, Kind.NOTE, num_notes=self.num_notes, first=self.every, every=self.every).interaction()
+
+    def move(self, inner: Interaction, task: Task) -> Move:
+        """Returns a note as a move that starts a new context; when it is made is up to the agent."""
+        return note_move(self, inner, task, Kind.NOTE)

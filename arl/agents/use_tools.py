@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from arl import text
 from arl.agents.calls import common_string, make_calls, read_call, say_call
 from arl.agents.defer import Deferred, defer_action
 from arl.agents.imagine import imagine
 from arl.agents.layer import Layer, extend
+from arl.agents.moves import Move
 from arl.agents.size import insert_before_turn
 from arl.task import Task, Tool
 from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, State, Text, Turn, check_whole, make_turn, select
@@ -140,6 +142,28 @@ class UseTools(Layer):
             experts={Kind.TOOL: expert},
             asks=lambda own: own.is_calling,
         )
+
+    def move(self, inner: Interaction, task: Task) -> Move:
+        """Returns a call as a move, of which `max_calls` can be made before an action; `go_on` is left to the menu's word for acting."""
+        tools = [self._find(tool, task) for tool in self.tools]
+        calls = make_calls(task.tokenizer, tools, self.go_on, self.ask)
+        budget, capacity = text.longest(calls.grammar), max(tool.capacity for tool in tools)
+        tool = next((tool for tool in tools if tool.expert), None)
+        say = say_call(task.tokenizer, tool, self.ask) if tool else None
+
+        def answer(key, state: State, said: Text) -> tuple[Text, Reward]:
+            choice, arguments = read_call(calls, said)
+            paid = Reward(process=jnp.where(choice > 0, 0.0, -self.illegal_penalty), efficiency=jnp.where(choice > 0, -self.call_cost, 0.0))
+            return _answer(tools, capacity, key, state, choice - 1, arguments), paid
+
+        def expert(key, state: AgentState, count: jax.Array, kept: Text, attempt: jax.Array) -> tuple[jax.Array, Text]:
+            if tool is None or tool.expert is None or say is None:
+                return jnp.bool_(False), text.empty(budget)
+            is_called, arguments = tool.expert(key, state.environment, count)
+            return is_called & (attempt == 0), say(arguments)
+
+        legal = np.arange(1 + len(tools)) > 0  # not to go on
+        return Move(self.ask, Kind.TOOL, budget, calls.grammar, legal, expert, self.max_calls, capacity, answer)
 
     def _expert(self, task: Task, tools: list[Tool], acting: Text, capacity: int) -> Expert:
         """Returns the expert of calls: that of the first tool that has one, or one that always writes `go_on`."""
