@@ -3,6 +3,7 @@
 A composition is a recipe of nested tuples, innermost first: `("act", environment, options)`, `("think", inner, options)`,
 `("attempts", inner, options)`, `("remember", inner, options)`, `("plan", inner, options)`, `("menu", inner, options)`. `build` makes the
 interaction of it, `Plain` the account.
+"""
 
 import dataclasses
 import functools
