@@ -51,3 +51,9 @@ def part_of(said: Text, begin: jax.Array, capacity: int) -> Text:
     begin = jnp.minimum(begin, said.ids.shape[-1])
     ids = jax.lax.dynamic_slice(jnp.pad(said.ids, (0, capacity)), (begin,), (capacity,))
     return Text(ids, jnp.clip(said.length - begin, 0, capacity).astype(jnp.int32))
+
+
+def fill(said: Text) -> Text:
+    """Returns a text as long as its capacity, filled with its last token; an empty one stays empty."""
+    index = jnp.minimum(jnp.arange(said.ids.shape[-1]), jnp.maximum(said.length - 1, 0))
+    return Text(said.ids[index], jnp.where(said.length > 0, said.ids.shape[-1], 0).astype(jnp.int32))

@@ -10,7 +10,7 @@ import numpy as np
 from arl import text
 from arl.agents.defer import Deferred, defer_action
 from arl.agents.layer import Layer, extend, note_symbols
-from arl.agents.moves import Move, part_of
+from arl.agents.moves import Move, fill, part_of
 from arl.agents.size import insert_before_turn
 from arl.task import Task
 from arl.types import AgentState, ArlError, Interaction, Kind, Reward, Segment, Text, Turn, check_whole, make_turn, select
@@ -32,7 +32,8 @@ class ThinkState(NamedTuple):
 class Think(Layer):
     """A THINK segment before each ACTION, or before each segment of another kind, such as a PLAN.
 
-    The expert writes the thought of the task's expert of thoughts, as much of it as the budget holds, or else an empty one.
+    The expert writes the thought of the task's expert of thoughts, as much of it as the budget holds, or else an empty one. Where a
+    thought cannot be stopped, its last token fills it.
     The size of an episode counts a thought before every turn, also where fewer are written.
 
     Attributes:
@@ -100,7 +101,10 @@ class Think(Layer):
         given = inner.experts.get(Kind.THINK)
 
         def expert(key, state: AgentState, attempt: jax.Array) -> Text:
-            return text.cut(given(key, state.pop()[0], attempt), self.budget) if given else text.empty(0)
+            if given is None:
+                return text.empty(0)
+            said = text.cut(given(key, state.pop()[0], attempt), self.budget)
+            return said if self.stop else fill(said)
 
         return extend(
             inner,

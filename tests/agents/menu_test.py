@@ -129,7 +129,7 @@ def expert_episode(interaction, seed):
         choice, is_legal = parse(turn.grammar_state, writing)
         assert is_legal and turn.legal[choice]
         said.append((Kind(int(turn.kind)), text.to_string(tiny.TOKENIZER, writing)))
-        state, turn = advance(jax.random.key(1), {}, state, Segment(text.pad(writing, interaction.size.written), choice, is_legal))
+        state, turn = advance(jax.random.key(1), {}, state, Segment(text.cut(writing, interaction.size.written), choice, is_legal))
         paid += float(turn.reward.outcome)
     return said, paid, state
 
