@@ -1,6 +1,7 @@
 """Tools: before an action the model may call functions that run on the device, and reads their answers."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -148,8 +149,7 @@ class UseTools(Layer):
         tools = [self._find(tool, task) for tool in self.tools]
         calls = make_calls(task.tokenizer, tools, self.go_on, self.ask)
         budget, capacity = text.longest(calls.grammar), max(tool.capacity for tool in tools)
-        tool = next((tool for tool in tools if tool.expert), None)
-        say = say_call(task.tokenizer, tool, self.ask) if tool else None
+        wanted = self._wanted(task, tools)
 
         def answer(key, state: State, said: Text) -> tuple[Text, Reward]:
             choice, arguments = read_call(calls, said)
@@ -157,25 +157,33 @@ class UseTools(Layer):
             return _answer(tools, capacity, key, state, choice - 1, arguments), paid
 
         def expert(key, state: AgentState, count: jax.Array, kept: Text, attempt: jax.Array) -> tuple[jax.Array, Text]:
-            if tool is None or tool.expert is None or say is None:
-                return jnp.bool_(False), text.empty(budget)
-            is_called, arguments = tool.expert(key, state.environment, count)
-            return is_called & (attempt == 0), say(arguments)
+            return wanted(key, state.environment, count, attempt) if wanted else (jnp.bool_(False), text.empty(budget))
 
         legal = np.arange(1 + len(tools)) > 0  # not to go on
         return Move(self.ask, Kind.TOOL, budget, calls.grammar, legal, expert, self.max_calls, capacity, answer)
 
-    def _expert(self, task: Task, tools: list[Tool], acting: Text, capacity: int) -> Expert:
-        """Returns the expert of calls: that of the first tool that has one, or one that always writes `go_on`."""
+    def _wanted(self, task: Task, tools: list[Tool]) -> Callable[..., tuple[jax.Array, Text]] | None:
+        """Returns `(key, environment's state, number of calls, attempt) -> (is_called, call)`, of the first tool that has an expert."""
         tool = next((tool for tool in tools if tool.expert), None)
         if tool is None:
-            return lambda key, state, attempt: acting
+            return None
         is_wanted, say = tool.expert, say_call(task.tokenizer, tool, self.ask)
 
+        def call(key, state: State, num_calls: jax.Array, attempt: jax.Array) -> tuple[jax.Array, Text]:
+            is_called, arguments = is_wanted(key, state, num_calls)
+            return is_called & (attempt == 0), say(arguments)
+
+        return call
+
+    def _expert(self, task: Task, tools: list[Tool], acting: Text, capacity: int) -> Expert:
+        """Returns the expert of calls: that of the first tool that has one, or one that always writes `go_on`."""
+        wanted = self._wanted(task, tools)
+        if wanted is None:
+            return lambda key, state, attempt: acting
+
         def write(key, state: AgentState, attempt: jax.Array) -> Text:
-            is_called, arguments = is_wanted(key, state.environment, state.pop()[1].num_calls)
-            call, none = (text.pad(said, capacity) for said in (say(arguments), acting))
-            return select(is_called & (attempt == 0), call, none)
+            is_called, call = wanted(key, state.environment, state.pop()[1].num_calls, attempt)
+            return select(is_called, *(text.pad(said, capacity) for said in (call, acting)))
 
         return write
 

@@ -29,9 +29,8 @@ def pointer_chase(*thoughts: Layer, first: int = 1, price: float = 0.0, **enviro
         rollout=whole_episodes(),
         learner=refining(
             400,
-            256,
+            320,
             entropy=0.005,
-            microbatch_size=64,
             learning_rate=Schedule(5e-4, 0.0, since=0.8),
             schedules={"scale_rewards.efficiency": Schedule(0.0, 1.0, since=0.66, until=0.7)} if price else {},
         ),
