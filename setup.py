@@ -51,6 +51,7 @@ setup(
             "nbformat>=5.10,<6",
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
+            "safetensors>=0.6,<0.9",
         ],
         "dev": ["pdoc>=15,<17", "pyright[nodejs]>=1.1.400,<1.2", "ruff>=0.9,<0.18"],
         # Other implementations to compare with, in tests of parity and in benchmarks.

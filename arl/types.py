@@ -179,6 +179,7 @@ class Size(NamedTuple):
       context: most tokens of a context; as many as of an episode if the context is never reset.
       context_turns: most segments of a context.
       context_resets: most turns of an episode that reset the context.
+      rare: pairs of a kind and the most segments of it in an episode, for kinds that not every turn may ask for.
     """
 
     read: int
@@ -188,6 +189,7 @@ class Size(NamedTuple):
     context: int
     context_turns: int
     context_resets: int = 0
+    rare: tuple[tuple[Kind, int], ...] = ()
 
 
 class AgentState(NamedTuple):
@@ -210,8 +212,7 @@ class AgentState(NamedTuple):
         return AgentState(self.environment, self.layers[:-1]), self.layers[-1]
 
 
-Expert = Callable[[jax.Array, AgentState, jax.Array], Text]
-"""`(key, state, attempt int32 []) -> Text`: what an expert writes now, given that it remembers `attempt` earlier attempts."""
+Expert = Callable[[jax.Array, AgentState, jax.Array], Text]  # (key, state, attempts int32 [] that it remembers): what an expert writes now
 
 
 class Interaction(NamedTuple):
@@ -267,7 +268,7 @@ class Trajectory(NamedTuple):
       author: int8, who wrote it: 0 for the policy, else the number of another writer.
       has_choice: bool, whether more than one token could be sampled.
       support: uint32 `[B, T, ceil(E / 32)]`, bits of the state's edges that could be sampled; the mask of a free state comes on top.
-      kept: int32 `[B, T, K]`, tokens left to sample from in a free state where decoding narrows, -1 beyond the last; None if it does not.
+      narrowed: int32 `[B, T, K]`, tokens left in a free state where decoding narrows, -1 beyond the last; None if it does not.
       log_prob: float32, nats, of the sampled token under the policy that rolled out, whoever wrote it.
       value: float32, value after this position, in the units of the scaled reward; 0 if none was recorded.
       has_value: bool, whether a value was recorded.
@@ -292,7 +293,7 @@ class Trajectory(NamedTuple):
     author: jax.Array
     has_choice: jax.Array
     support: jax.Array
-    kept: jax.Array | None
+    narrowed: jax.Array | None
     log_prob: jax.Array
     value: jax.Array
     has_value: jax.Array
@@ -335,13 +336,6 @@ def make_turn(
         terminated=jnp.asarray(terminated, bool),
         truncated=jnp.asarray(truncated, bool),
     )
-
-
-def check_whole(**numbers: Any) -> None:
-    """Raises `ArlError` if one of the `numbers`, values by name, is not a whole number."""
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise ArlError(f"{name} is {value!r}; set it to a whole number")
 
 
 def select(which: jax.Array, if_true: Any, if_false: Any) -> Any:

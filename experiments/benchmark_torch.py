@@ -7,7 +7,8 @@ import numpy as np
 import torch
 import transformers
 
-from arl.models import Variables, llama
+from arl.models import Variables, families
+from arl.models.export_pretrained import checkpoint_tensors
 from arl.rollout.sampling import candidate_index, options
 from arl.training import LearnerConfig
 from arl.training import loss as losses
@@ -18,8 +19,8 @@ from experiments.benchmark_job import ADVICE, NUM_ARMS, NUM_TURNS, THOUGHT, Job,
 
 def make_llama(job: Job) -> transformers.LlamaForCausalLM:
     """Returns the same model, with the same weights, in PyTorch."""
-    twin = transformers.LlamaForCausalLM(transformers.LlamaConfig(**llama.llama_config(job.config, 4096)))
-    twin.load_state_dict({name: torch.tensor(value) for name, value in llama.to_llama(job.config, job.variables.trainable).items()})
+    twin = transformers.LlamaForCausalLM(transformers.LlamaConfig(**families.to_json(job.config, 4096)))
+    twin.load_state_dict({name: torch.tensor(value) for name, value in checkpoint_tensors(job.config, job.variables.trainable).items()})
     return twin.eval()
 
 
@@ -156,7 +157,7 @@ def torch_step(job: Job, batch: losses.Batch, totals: losses.Totals, config: Lea
     actor, candidates = TorchActor(job), torch.tensor(grammar.candidates.astype(np.int64))
     arrays = {name: getattr(trajectory, name) for name in ("token", "is_sampled", "sampled", "log_prob")}
     arrays |= {"advantage": batch.advantage, "target": batch.target, "policy_mask": batch.policy_mask}
-    arrays |= {"support": options(grammar, trajectory.grammar_state, trajectory.support, trajectory.kept)}
+    arrays |= {"support": options(grammar, trajectory.grammar_state, trajectory.support, trajectory.narrowed)}
     arrays["sampled"] = candidate_index(grammar.candidates, trajectory.sampled)
     tensors = {name: torch.tensor(np.array(value)) for name, value in arrays.items()}
     tensors |= {name: tensors[name].long() for name in ("token", "sampled")}

@@ -24,7 +24,7 @@ import transformers
 import trl
 
 from arl import agents, envs, models, rollout, text, training
-from arl.models import llama
+from arl.models import families
 from arl.runs import devices
 
 NUM_NUMBERS, NUM_GUESSES, GROUP = 8, 4, 8
@@ -109,7 +109,7 @@ def make_twin(size: str) -> tuple[Any, transformers.LlamaForCausalLM]:
     """Returns our tokenizer with a chat template, and a model of the same size in PyTorch."""
     tokenizer = text.load_tokenizer()
     tokenizer.chat_template, tokenizer.padding_side = CHAT_TEMPLATE, "left"
-    config = llama.llama_config(models.preset(size, len(tokenizer)), 512)
+    config = families.to_json(models.preset(size, len(tokenizer)), 512)
     torch.manual_seed(0)
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
     return tokenizer, transformers.LlamaForCausalLM(transformers.LlamaConfig(**config, **ids, dtype="float32"))

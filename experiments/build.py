@@ -3,7 +3,7 @@
 import dataclasses
 
 from arl import agents
-from arl.runs.experiment import Experiment, find_bounds, make_experiment, make_task
+from arl.runs.experiment import Experiment, make_experiment, make_task
 from arl.training import Layout
 from experiments.config import Config
 
@@ -15,6 +15,5 @@ def build(config: Config, layout: Layout = Layout()) -> Experiment:
       ArlError: if the config cannot be run.
     """
     task, size = make_task(config.environment), dataclasses.asdict(config.model)
-    bounds = find_bounds(task._replace(limits=agents.limits_of(config.agent)))  # before a layer finds that it does not fit these limits
     agent, names = agents.make_agent(task, config.agent), {"name": config.preset, "layout": layout}
-    return make_experiment(agent, size.pop("preset"), config, model=size, bounds=bounds, **names)
+    return make_experiment(agent, size.pop("preset"), config, model=size, **names)

@@ -14,7 +14,7 @@ from arl.envs import NumberGuess
 from arl.runs.config import TrainConfig
 from arl.types import ArlError
 from experiments import parts
-from experiments.fields import example, field_names, nearest
+from experiments.fields import Field, all_fields, example, field_names, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +53,13 @@ class Config(TrainConfig):
     model: ModelSizeConfig = ModelSizeConfig()
 
     def __post_init__(self):
-        super().__post_init__()
+        if not isinstance(self.agent, tuple | list):
+            raise ArlError(f"Config.agent is {self.agent!r}; give a tuple of layers, as in act(), attempts(2)")
         if wrong := [layer for layer in self.agent if not isinstance(layer, Layer)]:
             raise ArlError(f"Config.agent holds {wrong[0]!r}, which is no layer; give layers, as in act(), attempts(2)")
         if not hasattr(self.environment, "make"):
             raise ArlError(f"Config.environment is {self.environment!r}; give a config with make(tokenizer), such as NumberGuess()")
+        super().__post_init__()
 
 
 # ---------------------------------------------------------------- to and from JSON
@@ -95,23 +97,26 @@ def override(config: Config, assignments: list[str]) -> Config:
     if any(path == ["preset"] for path, _ in split):
         raise ArlError("config.preset is the name of a preset; choose it by --preset")
     if any(path == ["agent"] for path, _ in split):
-        config = _without_schedules(_replaced(Config, config, [(path, text) for path, text in split if path == ["agent"]], ""))
+        config = _without_schedules_and_rules(_replaced(Config, config, [(path, text) for path, text in split if path == ["agent"]], ""))
         split = [(path, text) for path, text in split if path != ["agent"]]
     return _replaced(Config, config, split, "")
 
 
-def _without_schedules(config: Config) -> Config:
-    """Returns a config without the schedules that its agent does not follow: they belong to the preset's agent."""
+def _without_schedules_and_rules(config: Config) -> Config:
+    """Returns a config without schedules that its agent does not follow and rules of what it does not write."""
     known = {name for layer in config.agent for name in layer.schedules}
     schedules = {name: schedule for name, schedule in config.learner.schedules.items() if name in known}
-    return dataclasses.replace(config, learner=dataclasses.replace(config.learner, schedules=schedules))
+    written = {kind.name.lower() for layer in config.agent for kind in layer.writes}
+    rules = {name: rule for name, rule in config.learner.rules.items() if name in written}
+    value_rule = config.learner.value_rule if config.learner.value_rule in rules else ""
+    return dataclasses.replace(config, learner=dataclasses.replace(config.learner, schedules=schedules, rules=rules, value_rule=value_rule))
 
 
 def _replaced(kind: Any, value: Any, assignments: Assignments, name: str) -> Any:
     """Returns a value with inner fields replaced all at once, so that only the final value must be valid."""
     for index, (path, text) in enumerate(assignments):
         if not path:  # replaces the value, and what was set in it before
-            value = _read(kind, name, text)
+            value = _read(kind, name, text, value)
             return _replaced(kind, value, assignments[index + 1 :], name)
     if not assignments:
         return value
@@ -144,19 +149,21 @@ def _replaced_in_dict(kind: Any, values: dict[str, Any], assignments: Assignment
     return values | {key: _replaced(kind, values.get(key, default), some, f"{name}.{key}") for key, some in inner.items()}
 
 
-def _read(kind: Any, name: str, text: str) -> Any:
+def _read(kind: Any, name: str, text: str, before: Any = None) -> Any:
     """Returns the value of a flag's text: a Python literal, but strings need no quotes, and tuples of words no brackets."""
     name = name.lstrip(".")
+    own = next(all_fields(before, path=f"{name}."), None) if dataclasses.is_dataclass(before) else Field(name, kind, before, "")
+    shown = example(Config(), name, own)
     if name == "agent":
         return parts.read(text)
     if name == "environment" or (dataclasses.is_dataclass(kind) and text.endswith(")")):
         read = parts.read(text)
         if len(read) != 1:
-            raise ArlError(f"config.{name} takes one part, and {text!r} names {len(read)}; write it as in {example(Config(), name)}")
+            raise ArlError(f"config.{name} takes one part, and {text!r} names {len(read)}; write it as in {shown}")
         return parts.checked(kind, read[0], f"config.{name}") if name != "environment" else read[0]
     if dataclasses.is_dataclass(kind):
         fields = [field.name for field in dataclasses.fields(kind)]
-        raise ArlError(f"config.{name} has fields of its own; set one of {', '.join(fields)}, as in {example(Config(), name)}")
+        raise ArlError(f"config.{name} has fields of its own; set one of {', '.join(fields)}, as in {shown}")
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError):
@@ -168,11 +175,11 @@ def _read(kind: Any, name: str, text: str) -> Any:
     elif str in options and not isinstance(value, str | tuple):
         value = text
     if isinstance(value, float) and not math.isfinite(value):
-        raise ArlError(f"config.{name} is {value}; set it to a finite number, as in {example(Config(), name)}")
+        raise ArlError(f"config.{name} is {value}; set it to a finite number, as in {shown}")
     try:
         return parts.checked(kind, value, f"config.{name}")
     except ArlError as error:
-        raise ArlError(f"{error}, as in {example(Config(), name)}") from None
+        raise ArlError(f"{error}, as in {shown}") from None
 
 
 def _unknown(where: str, field: str, known: Iterable[str]) -> ArlError:

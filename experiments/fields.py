@@ -96,12 +96,13 @@ def first_sentence(about: str) -> str:
     return re.split(r"(?<=\.) (?=[A-Z])", " ".join(about.split()), maxsplit=1)[0]
 
 
-def example(config: Any, name: str) -> str:
+def example(config: Any, name: str, own: Field | None = None) -> str:
     """Returns a flag that sets a field, such as `--config.learner.num_updates=400`.
 
     Args:
       config: config whose values are shown.
       name: dotted name of a field, of an entry of a dict, or of a config, whose first field is shown.
+      own: the field of that name, if the config may not have it, as those of another environment or agent; None if it is not known.
 
     Returns:
       The flag as it is written in a shell; that of any field if the name is unknown.
@@ -111,7 +112,7 @@ def example(config: Any, name: str) -> str:
     known = list(all_fields(config))
     holders = (field for field in known if f"{name}.".startswith(f"{field.name}."))
     within = (field for field in known if field.name.startswith(f"{name}."))
-    field = next(holders, None) or next(within, None) or known[-1]
+    field = next(holders, None) or next(within, None) or own or known[-1]
     return f"--config.{field.name}{_value(field.kind, field.default, field.about)}"
 
 

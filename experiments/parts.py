@@ -32,10 +32,10 @@ def read(words: str) -> tuple[Any, ...]:
         raise ArlError(f"{path[0]} names a file; write {module}:{path[2]}, the name of its module, and put its folder on PYTHONPATH")
     dotted = re.sub(r"\b([A-Za-z_][\w.]*):([A-Za-z_]\w*)(?=\()", r"\1.\2", words)
     try:
-        tree = ast.parse(f"({dotted},)", mode="eval").body
+        tree = typing.cast(ast.Tuple, ast.parse(f"({dotted},)", mode="eval").body)
     except SyntaxError:
         raise ArlError(f"{words!r} cannot be read; write parts as in act(), attempts(2)") from None
-    return tuple(_value(node, words) for node in typing.cast(ast.Tuple, tree).elts)
+    return tuple(make(_find(node.id), {}) if isinstance(node, ast.Name) else _value(node, words) for node in tree.elts)
 
 
 def _value(node: ast.AST, words: str) -> Any:

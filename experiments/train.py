@@ -37,6 +37,7 @@ def train(assignments: list[str]) -> int | None:
     """Trains, evaluates, and writes config.json, metrics.jsonl, curve.png, transcripts.txt, checkpoints/ and summary.json."""
     seeds = _seeds()
     from arl.runs import devices, programs
+    from arl.runs import folder as runs_folder
     from arl.runs.train import check_custom, run
     from arl.training import Layout
     from experiments import config as configs
@@ -45,7 +46,7 @@ def train(assignments: list[str]) -> int | None:
     from experiments.presets import get_preset
 
     is_own = any(assignment.startswith("environment=") for assignment in assignments)
-    preset = PRESET.value or ("plain" if is_own else "reflection")
+    preset = ("plain" if is_own else "reflection") if PRESET.value is None else PRESET.value
     config = configs.override(get_preset(preset), assignments)
     if len(seeds) > 1:
         devices.claim(DEVICES.value, len(seeds))
@@ -56,7 +57,8 @@ def train(assignments: list[str]) -> int | None:
     experiment = build(config, layout)
     output = pathlib.Path(OUTPUT.value or f"runs/{config.preset}")
     folder.check(output, folder.record(config, seeds[0] if len(seeds) == 1 else seeds))
-    check_custom(experiment.interaction)
+    if not runs_folder.is_finished(output, seeds):
+        check_custom(experiment.interaction)
     record = {name: value for name, value in folder.record(config, None).items() if name != "seed"}
     about = {"preset": config.preset, "command": _command(preset, assignments)}
     found = run(experiment, seeds, output, record, minutes=MINUTES.value, about=about)

@@ -292,7 +292,7 @@ class PlainRemember:
 
     def __init__(self, inner, options):
         self.inner, self.options = inner, {"num_notes": 1, "symbols": "any", "stop": False, "annealed": False, **options}
-        self.first = self.every = options["every"]
+        self.first, self.every = options.get("first") or options["every"], options["every"] or 10**6
         self.candidates = _free(self.options["symbols"])
 
     def start(self, key):

@@ -11,7 +11,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 # A package may import from those before it. `arl` is `arl/__init__.py`, which exports what is public.
-PACKAGES = ("types", "task", "text", "envs", "agents", "models", "rollout", "objectives", "training", "runs", "arl", "experiments")
+PACKAGES = (
+    *("types", "checks", "task", "text", "envs", "agents", "models", "rollout"),
+    *("objectives", "training", "runs", "arl", "experiments"),
+)
 SOURCES = sorted(path for folder in ("arl", "experiments") for path in (ROOT / folder).rglob("*.py"))
 MOST_LINES, MOST_OF_A_FUNCTION = 350, 80
 TEXT_SUFFIXES = {"", ".cfg", ".ipynb", ".json", ".md", ".py", ".toml", ".txt"}

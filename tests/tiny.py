@@ -140,7 +140,7 @@ def edges(grammar: Grammar, state: int) -> dict[int, int]:
 
 def kept(grammar: Grammar, trajectory: Trajectory) -> np.ndarray:
     """The candidates from which each token was sampled, bool `[B, T, U]`; none where none was."""
-    fields = (trajectory.grammar_state, trajectory.support, trajectory.kept)
+    fields = (trajectory.grammar_state, trajectory.support, trajectory.narrowed)
     return np.asarray(options(grammar, *jax.tree.map(jnp.asarray, fields)))
 
 

@@ -5,14 +5,10 @@ import pytest
 
 from arl import envs, rollout
 from arl.agents import Act, Attempts, Reflection, Remember, Think, UseTools, Window
+from arl.checks import check_whole
 from arl.training import LearnerConfig
 from arl.training.config import check_config
-from arl.types import check_whole
 from tests import tiny
-
-
-def agent():
-    return tiny.make(tiny.make_walk(), Act())
 
 
 @pytest.mark.parametrize(
@@ -25,7 +21,7 @@ def agent():
         ("UseTools.max_calls", lambda: UseTools((envs.calculator(tiny.TOKENIZER),), max_calls=1.5)),
         ("Remember.every", lambda: Remember(num_notes=1, budget=1, every=1.5)),
         ("Act.time_limit", lambda: Act(time_limit=2.0)),
-        ("trajectory_length", lambda: rollout.check_rollout(agent(), rollout.RolloutConfig(trajectory_length=50.0), len(tiny.TOKENIZER))),
+        ("RolloutConfig.trajectory_length", lambda: rollout.RolloutConfig(trajectory_length=50.0)),
         ("LearnerConfig.num_lanes", lambda: check_config(LearnerConfig(num_updates=1, num_lanes=32.0))),
     ],
 )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from arl import text
 from arl.agents.layer import Layer, experts_of
 from arl.task import Environment, Limits, Step, Task, TaskExpert
-from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, Size, State, Text, check_whole, make_turn, select
+from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, Size, State, Text, make_turn, select
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Act(Layer):
     information_bonus: float = 0.0
 
     def __post_init__(self):
+        super().__post_init__()
         for field in ("illegal_penalty", "step_cost", "information_bonus"):
             if not 0 <= getattr(self, field) < float("inf"):
                 raise ArlError(f"Act.{field} is {getattr(self, field)}; set it to a number >= 0")
         if not 0 <= self.discount <= 1:
             raise ArlError(f"Act.discount is {self.discount}, which is no weight of what follows; set it between 0 and 1")
-        check_whole(**{"Act.time_limit": self.time_limit})
         if self.time_limit < 0:
             raise ArlError(f"Act.time_limit is {self.time_limit}; set it >= 0")
 

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from arl import text
 from arl.agents.layer import Layer, choose_expert, note_symbols, scheduled_value, without_reward
 from arl.agents.size import repeat
+from arl.checks import Checked
 from arl.task import Limits, Task
-from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Segment, Text, Turn, check_whole, select
+from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Segment, Text, Turn, select
 
 
 @dataclasses.dataclass(frozen=True)
-class Memory:
+class Memory(Checked):
     """What an agent remembers of one attempt in the next: `Nothing`, `History`, `Window` or `Reflection`."""
 
     @property
@@ -54,7 +55,7 @@ class Window(Memory):
     num_tokens: int = 16
 
     def __post_init__(self):
-        check_whole(**{"Window.num_tokens": self.num_tokens})
+        super().__post_init__()
         if self.num_tokens < 1:
             raise ArlError(f"a window of {self.num_tokens} tokens keeps nothing; set Window.num_tokens >= 1")
 
@@ -83,7 +84,7 @@ class Reflection(Memory):
     annealed: bool = False
 
     def __post_init__(self):
-        check_whole(**{"Reflection.budget": self.budget})
+        super().__post_init__()
         if self.budget < 1:
             raise ArlError(f"a reflection of {self.budget} tokens says nothing; set Reflection.budget >= 1, or memory=Nothing()")
 
@@ -128,7 +129,7 @@ class Attempts(Layer):
     def __post_init__(self):
         if not isinstance(self.memory, Memory):
             raise ArlError(f"Attempts.memory is {self.memory!r}; set it to Nothing(), Window(16), History() or Reflection(3)")
-        check_whole(**{"Attempts.num_attempts": self.num_attempts})
+        super().__post_init__()
         if self.num_attempts < 1:
             raise ArlError(f"Attempts.num_attempts is {self.num_attempts}; set it >= 1")
         if isinstance(self.memory, Reflection) and self.num_attempts < 2:

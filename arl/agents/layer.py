@@ -10,12 +10,13 @@ import jax.numpy as jnp
 
 from arl import text
 from arl.agents.moves import Move
+from arl.checks import Checked, check_fields
 from arl.task import Limits, Task, TaskExpert
 from arl.types import AgentState, ArlError, Curriculum, Expert, Grammar, Interaction, Kind, Reward, Text, Turn, select
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer:
+class Layer(Checked):
     """A wrapper around an interaction, as a frozen config; a subclass overrides `wrap`, and each property whose default does not fit.
 
     Attributes:
@@ -110,6 +111,7 @@ def make_agent(task: Task, layers: Sequence[Layer]) -> Interaction:
     for layer in layers:
         if not isinstance(layer, Layer):
             raise ArlError(f"{layer!r} is no layer; give layers, such as Act() and Attempts(4)")
+        check_fields(layer)  # again, for a layer whose own `__post_init__` does not
     labels = [layer.label for layer in layers]
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise ArlError(f"two layers are called {min(twice)}; give one of them another name, as in name='outer'")

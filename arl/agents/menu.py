@@ -13,7 +13,7 @@ from arl.agents.layer import Layer, extend
 from arl.agents.moves import Move
 from arl.agents.size import insert_before_turn
 from arl.task import Task
-from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, Text, Turn, check_whole, make_turn, select
+from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, Text, Turn, make_turn, select
 
 
 class MenuState(NamedTuple):
@@ -62,8 +62,8 @@ class Menu(Layer):
     act: str = " action"
 
     def __post_init__(self):
-        check_whole(**{"Menu.budget": self.budget})
-        if not isinstance(self.moves, tuple | list) or not self.moves:
+        super().__post_init__()
+        if not self.moves:
             raise ArlError(f"Menu.moves is {self.moves!r}, which offers nothing; give a tuple of layers, as in Menu((Think(1),))")
         if self.budget < 1:
             raise ArlError(f"Menu.budget is {self.budget}, and no move can be made; set it >= 1, or leave the layer out")
@@ -133,7 +133,9 @@ class _Menu:
         )
         episode = size.episode + inner.context_resets * carried
         resets = inner.context_resets + len(kept) * inner.turns
-        return size._replace(episode=episode, context=min(size.context + carried, episode), context_resets=resets)
+        rare = ((move.kind, inner.turns * int(most)) for move, most in zip(self.moves, self.most, strict=True))
+        context = min(size.context + carried, episode)
+        return size._replace(episode=episode, context=context, context_resets=resets, rare=(*inner.rare, *rare))
 
     def interaction(self) -> Interaction:
         """Returns the inner interaction with the menu."""

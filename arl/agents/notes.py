@@ -78,6 +78,7 @@ class Notes:
             carried=sum(name.ids.shape[0] + layer.budget for name in self.names),
             always_resets=not layer.annealed,
             reads_first=reads_first,
+            kind=kind,
         )
 
     def interaction(self) -> Interaction:

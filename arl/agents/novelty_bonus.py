@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from arl.agents.layer import Layer, extend
 from arl.task import Task
-from arl.types import AgentState, ArlError, Interaction, Segment, check_whole
+from arl.types import AgentState, ArlError, Interaction, Segment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class NoveltyBonus(Layer):
     num_buckets: int = 256
 
     def __post_init__(self):
-        check_whole(**{"NoveltyBonus.num_buckets": self.num_buckets})
+        super().__post_init__()
         if self.num_buckets < 2:
             raise ArlError(f"{self.num_buckets} buckets tell no two states apart; set NoveltyBonus.num_buckets >= 2")
         if not 0 < self.scale < float("inf"):

@@ -6,7 +6,7 @@ from arl.agents.layer import Layer
 from arl.agents.moves import Move
 from arl.agents.notes import Notes, note_move
 from arl.task import Task
-from arl.types import ArlError, Interaction, Kind, check_whole
+from arl.types import ArlError, Interaction, Kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Plan(Layer):
     annealed: bool = False
 
     def __post_init__(self):
-        check_whole(**{f"Plan.{field}": getattr(self, field) for field in ("budget", "first", "every")})
+        super().__post_init__()
         if self.budget < 1:
             raise ArlError(f"a plan of {self.budget} tokens cannot be written; set Plan.budget >= 1, or leave the layer out")
         if self.every < 0:

@@ -9,7 +9,7 @@ import numpy as np
 
 from arl.agents.layer import Layer, extend
 from arl.task import Task
-from arl.types import AgentState, ArlError, Curriculum, Interaction, Segment, check_whole
+from arl.types import AgentState, ArlError, Curriculum, Interaction, Segment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RaiseLevel(Layer):
     raise_at: float = 0.9
 
     def __post_init__(self):
-        check_whole(**{"RaiseLevel.first": self.first})
+        super().__post_init__()
         if not 0 <= self.focus <= 1:
             raise ArlError(f"RaiseLevel.focus is {self.focus}, which is no probability; set it between 0 and 1")
         if not 0 < self.raise_at <= 1:

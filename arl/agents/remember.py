@@ -6,7 +6,7 @@ from arl.agents.layer import Layer
 from arl.agents.moves import Move
 from arl.agents.notes import Notes, note_move
 from arl.task import Task
-from arl.types import ArlError, Interaction, Kind, check_whole
+from arl.types import ArlError, Interaction, Kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,13 @@ class Remember(Layer):
     Attributes:
       num_notes: number of notes.
       budget: most tokens of a note.
-      every: turns from one note to the next.
+      every: turns from one note to the next; 0 for a single note, after `first` turns.
       symbols: vocabulary of a note: that of the "task", "any" token, or a tuple of strings of one token each.
       stop: whether the model may end a note before its budget is used up.
       ask: prompt, read before a note is chosen or written, and before each note when it is read again.
       annealed: whether the old context is kept as well, with the scheduled probability `curriculum[name]["keep"]`. The notes are read again
         all the same, so that they always precede the deferred turn; `size.context` is then that of an episode without resets.
+      first: turns before the first note; 0 for as many as `every`.
     """
 
     num_notes: int = 1
@@ -43,9 +44,10 @@ class Remember(Layer):
     stop: bool = False
     ask: str = " note"
     annealed: bool = False
+    first: int = 0
 
     def __post_init__(self):
-        check_whole(**{f"Remember.{field}": getattr(self, field) for field in ("num_notes", "budget", "every")})
+        super().__post_init__()
         if self.num_notes < 1:
             raise ArlError(f"a memory of {self.num_notes} notes holds nothing; set Remember.num_notes >= 1, or leave the layer out")
         if self.budget < 1:
@@ -72,9 +74,13 @@ class Remember(Layer):
         """Returns `inner` with notes."""
         if inner.size.turns < 2:
             raise ArlError("an episode of one turn has nothing to remember; leave Remember out")
-        if not 1 <= self.every < inner.size.turns:
-            raise ArlError(f"Remember.every is {self.every}; set it to at least 1 and below {inner.size.turns}, the turns of an episode")
-        return Notes(self, inner, task, Kind.NOTE, num_notes=self.num_notes, first=self.every, every=self.every).interaction()
+        turns, first = inner.size.turns, self.first or self.every
+        if not 1 <= first < turns:
+            field = "first" if self.first or not self.every else "every"
+            raise ArlError(f"Remember.{field} is {first}; set it to at least 1 and below {turns}, the turns of an episode")
+        if self.every < 0:
+            raise ArlError(f"Remember.every is {self.every}; set it to 0 for a single note, or to the turns from one note to the next")
+        return Notes(self, inner, task, Kind.NOTE, num_notes=self.num_notes, first=first, every=self.every or turns).interaction()
 
     def move(self, inner: Interaction, task: Task) -> Move:
         """Returns a note as a move that starts a new context; when it is made is up to the agent."""

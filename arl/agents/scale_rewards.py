@@ -28,6 +28,7 @@ class ScaleRewards(Layer):
     def __post_init__(self):
         if isinstance(self.scheduled, str):
             raise ArlError(f"ScaleRewards.scheduled is the string {self.scheduled!r}; set it to a tuple, such as ({self.scheduled!r},)")
+        super().__post_init__()
         if all(scale == 1 for scale in self.scales) and not self.scheduled:
             raise ArlError("scales of 1 change nothing; give a component another scale or a schedule, or leave ScaleRewards out")
         for component in self.scheduled:

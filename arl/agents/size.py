@@ -1,10 +1,21 @@
 """The size of an episode after layers add segments, repeat attempts or reset the context."""
 
-from arl.types import Size
+from arl.types import Kind, Size
 
 
-def insert_before_turn(size: Size, *, segments: int, tokens: int, read: int, written: int) -> Size:
-    """Returns the size of an episode in which other segments come before each turn.
+def num_segments(size: Size, kind: Kind) -> int:
+    """Returns the most segments of a kind in an episode.
+
+    Args:
+      size: size of the interaction that asks for them.
+      kind: the kind.
+    """
+    counts = [count for rare, count in size.rare if rare == kind]
+    return min(sum(counts), size.turns) if counts else size.turns
+
+
+def insert_before_turn(size: Size, *, segments: int, tokens: int, read: int, written: int, kind: Kind = Kind.ACTION) -> Size:
+    """Returns the size of an episode in which other segments come before each turn that asks for a segment of one kind.
 
     Nothing comes before the text of a truncated turn, with which an episode ends: a layer that makes that longer too adds its tokens once
     more to `Size.episode`.
@@ -15,15 +26,17 @@ def insert_before_turn(size: Size, *, segments: int, tokens: int, read: int, wri
       tokens: most tokens read and written with them.
       read: capacity of the longest text of a turn, theirs included.
       written: tokens of the longest of them.
+      kind: the kind before which they come.
     """
-    return Size(
+    count = num_segments(size, kind)
+    count_in_context = min(count, size.context_turns)
+    return size._replace(
         read=read,
         written=max(size.written, written),
-        turns=size.turns * (1 + segments),
-        episode=size.episode + size.turns * tokens,
-        context=size.context + size.context_turns * tokens,
-        context_turns=size.context_turns * (1 + segments),
-        context_resets=size.context_resets,
+        turns=size.turns + count * segments,
+        episode=size.episode + count * tokens,
+        context=size.context + count_in_context * tokens,
+        context_turns=size.context_turns + count_in_context * segments,
     )
 
 
@@ -52,11 +65,22 @@ def repeat(size: Size, times: int, *, ask: int, written: int, carried: int, rese
         context=min(border + size.context, episode) if always_resets else episode,
         context_turns=min(size.context_turns + bool(written), turns) if always_resets else turns,
         context_resets=times * size.context_resets + (times - 1 if resets else 0),
+        rare=tuple((kind, times * count) for kind, count in size.rare),
     )
 
 
 def reset_every(
-    size: Size, every: int, *, first: int, ask: int, choose: int, written: int, carried: int, always_resets: bool, reads_first: bool
+    size: Size,
+    every: int,
+    *,
+    first: int,
+    ask: int,
+    choose: int,
+    written: int,
+    carried: int,
+    always_resets: bool,
+    reads_first: bool,
+    kind: Kind,
 ) -> Size:
     """Returns the size of an episode in which a note is written and the context is reset every few turns.
 
@@ -70,6 +94,7 @@ def reset_every(
       carried: tokens read for all notes after a reset.
       always_resets: whether the context is always reset; otherwise it may be kept.
       reads_first: whether the text of a turn is read before a note, and again after it.
+      kind: the kind of a note.
     """
     num_notes = (size.turns - 1 - first) // every + 1  # none follows the turn that ends an episode
     num_resets = num_notes + size.context_resets
@@ -90,4 +115,5 @@ def reset_every(
         context=min(context, episode),
         context_turns=min(between, size.context_turns) + note_turns if always_resets else turns,
         context_resets=num_resets,
+        rare=(*size.rare, (kind, num_notes)),
     )

@@ -13,7 +13,7 @@ from arl.agents.layer import Layer, extend, note_symbols
 from arl.agents.moves import Move, fill, part_of
 from arl.agents.size import insert_before_turn
 from arl.task import Task
-from arl.types import AgentState, ArlError, Interaction, Kind, Reward, Segment, Text, Turn, check_whole, make_turn, select
+from arl.types import AgentState, ArlError, Interaction, Kind, Reward, Segment, Text, Turn, make_turn, select
 
 
 class ThinkState(NamedTuple):
@@ -32,9 +32,8 @@ class ThinkState(NamedTuple):
 class Think(Layer):
     """A THINK segment before each ACTION, or before each segment of another kind, such as a PLAN.
 
-    The expert writes the thought of the task's expert of thoughts, as much of it as the budget holds, or else an empty one. Where a
-    thought cannot be stopped, its last token fills it.
-    The size of an episode counts a thought before every turn, also where fewer are written.
+    The expert writes the thought of the task's expert, as much of it as the budget holds; without one, thoughts are empty. Where a thought
+    cannot be stopped, its last token fills it.
 
     Attributes:
       budget: most tokens of a thought.
@@ -53,7 +52,7 @@ class Think(Layer):
     precedes: str = "action"
 
     def __post_init__(self):
-        check_whole(**{"Think.budget": self.budget})
+        super().__post_init__()
         if self.budget < 1:
             raise ArlError(f"a thought of {self.budget} tokens cannot be written; set Think.budget >= 1, or leave the layer out")
 
@@ -77,6 +76,7 @@ class Think(Layer):
             tokens=length + self.budget + end,
             read=max(inner.size.read + length, end),
             written=self.budget,
+            kind=kind,
         )
         legal = text.pad_legal(jnp.ones(1, bool), grammar.num_choices)
 

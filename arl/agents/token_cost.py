@@ -36,6 +36,7 @@ class TokenCost(Layer):
     control: float = 0.0
 
     def __post_init__(self):
+        super().__post_init__()
         for kind, cost in self.costs.items():
             if not 0 <= cost < float("inf"):
                 raise ArlError(f"TokenCost.{kind.name.lower()} is {cost}, which would not be paid; set it to a number >= 0")

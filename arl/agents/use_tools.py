@@ -16,7 +16,7 @@ from arl.agents.layer import Layer, extend
 from arl.agents.moves import Move
 from arl.agents.size import insert_before_turn
 from arl.task import Task, Tool
-from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, State, Text, Turn, check_whole, make_turn, select
+from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, State, Text, Turn, make_turn, select
 
 
 class UseToolsState(NamedTuple):
@@ -63,7 +63,7 @@ class UseTools(Layer):
             raise ArlError(
                 f"UseTools.tools is one tool; put it into a tuple, as in UseTools(({getattr(self.tools, 'name', self.tools)!r},))"
             )
-        check_whole(**{"UseTools.max_calls": self.max_calls})
+        super().__post_init__()
         if not self.tools or self.max_calls < 1:
             raise ArlError(
                 f"{len(self.tools)} tools and {self.max_calls} calls are of no use; give at least one of each, or leave UseTools out"
@@ -108,20 +108,20 @@ class UseTools(Layer):
             inner_state, held = state.pop()
             choice, arguments = read_call(calls, said)
             num_calls = held.num_calls + (choice != 0)
-            asks, is_over = (choice != 0) & (num_calls < self.max_calls), (choice != 0) & (num_calls >= self.max_calls)
+            calls_again, is_over = (choice != 0) & (num_calls < self.max_calls), (choice != 0) & (num_calls >= self.max_calls)
             said = _answer(tools, answer_capacity, key, inner_state.environment, choice - 1, arguments)
             turn = make_turn(
-                text.concatenate(said, text.only_if(asks, asking), text.only_if(is_over, acting), capacity=size.read),
-                jnp.where(asks, Kind.TOOL, Kind.ACTION),
-                jnp.where(asks, budget, held.action.budget),
-                jnp.where(asks, grammar.root, held.action.grammar_state),
-                jnp.where(asks, legal, held.action.legal),
+                text.concatenate(said, text.only_if(calls_again, asking), text.only_if(is_over, acting), capacity=size.read),
+                jnp.where(calls_again, Kind.TOOL, Kind.ACTION),
+                jnp.where(calls_again, budget, held.action.budget),
+                jnp.where(calls_again, grammar.root, held.action.grammar_state),
+                jnp.where(calls_again, legal, held.action.legal),
                 reward=Reward(
                     process=jnp.where(choice < 0, -self.illegal_penalty, 0.0), efficiency=jnp.where(choice > 0, -self.call_cost, 0.0)
                 ),
                 attempt=held.action.attempt,
             )
-            return inner_state.push(held._replace(num_calls=num_calls, is_calling=asks)), turn
+            return inner_state.push(held._replace(num_calls=num_calls, is_calling=calls_again)), turn
 
         def start(key, curriculum):
             return hold(*inner.start(key, curriculum))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.checks import Checked
 from arl.task import Bounds, Environment, Limits, Step, Task, TaskExpert, Tool, whole_attempt_cost
 from arl.types import ArlError, Kind, State, Text, select
 
@@ -206,7 +207,7 @@ def calculator(tokenizer: Any, num_digits: int = 2, digits_per_word: int = 1, na
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class Arithmetic:
+class Arithmetic(Checked):
     """The product of two numbers, written digit by digit, with a calculator as a tool.
 
     Attributes:

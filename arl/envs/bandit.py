@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.checks import Checked
 from arl.task import Bounds, Environment, Limits, Step, Task
 from arl.types import ArlError, Text
 
@@ -305,7 +306,7 @@ def gittins_index(num_pulls: int, levels: Sequence[float] | None, num_charges: i
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class Bandit:
+class Bandit(Checked):
     """Arms that pay 1 or 0, each with its own probability.
 
     Attributes:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.checks import Checked
 from arl.task import Bounds, Environment, Limits, Step, Task, TaskExpert
 from arl.types import ArlError, Kind, Text, select
 
@@ -103,8 +104,8 @@ def make_blind_maze(
         return select(state.num_steps == 0, whole, text.pad(say_place(at=state.cell), whole.ids.shape[0]))
 
     def expert(key: jax.Array, state: MazeState) -> jax.Array:
-        distance = _distances(state.is_hole, state.goal, next_cell, num_cells)
-        return jnp.where(state.num_steps == 0, START, jnp.argmin(distance[next_cell[state.cell]])).astype(jnp.int32)
+        rank = search_order(state, size)
+        return jnp.where(state.num_steps == 0, START, jnp.argmin(rank[next_cell[state.cell]])).astype(jnp.int32)
 
     return Environment(
         reset=reset,
@@ -142,6 +143,28 @@ def _distances(is_hole: jax.Array, goal: jax.Array, next_cell: jax.Array, most: 
     return jax.lax.scan(nearer, far.at[goal].set(0), length=most)[0]
 
 
+def search_order(state: MazeState, size: int) -> jax.Array:
+    """Returns the order in which a breadth-first search from the goal meets the cells, int32 `[cells]`; `cells` for what it never meets.
+
+    Neighbours are met in the order of `MOVES`. The neighbour that was met first is the next cell of a shortest path to the goal.
+
+    Args:
+      state: state of the environment.
+      size: cells of a side.
+    """
+    num_cells = size * size
+    met_by = jnp.asarray(neighbours(size)[:, [2, 3, 0, 1]], jnp.int32)  # the cell from which each move, in its order, leads here
+
+    def meet(rank: jax.Array, count: jax.Array) -> tuple[jax.Array, None]:
+        turn = jnp.min(rank[met_by] * len(MOVES) + jnp.arange(len(MOVES)), axis=-1)
+        turn = jnp.where(state.is_hole | (rank < num_cells), num_cells * len(MOVES), turn)
+        first = jnp.argmin(turn)
+        return jnp.where((jnp.arange(num_cells) == first) & (turn[first] < num_cells * len(MOVES)), count, rank), None
+
+    rank = jnp.full(num_cells, num_cells, jnp.int32).at[state.goal].set(0)
+    return jax.lax.scan(meet, rank, jnp.arange(1, num_cells, dtype=jnp.int32))[0]
+
+
 def expert_path(state: MazeState, size: int, length: int) -> jax.Array:
     """Returns the next cells of a shortest path to the goal, int32 `[length]`; the goal fills the rest.
 
@@ -150,15 +173,20 @@ def expert_path(state: MazeState, size: int, length: int) -> jax.Array:
       size: cells of a side.
       length: number of cells.
     """
-    next_cell = jnp.asarray(neighbours(size), jnp.int32)
-    distance = _distances(state.is_hole, state.goal, next_cell, size * size)
+    next_cell, rank = jnp.asarray(neighbours(size), jnp.int32), search_order(state, size)
 
     def follow(cell: jax.Array, _) -> tuple[jax.Array, jax.Array]:
-        to = next_cell[cell, jnp.argmin(distance[next_cell[cell]])]
-        cell = jnp.where(cell == state.goal, cell, to)
+        cell = jnp.where(cell == state.goal, cell, next_cell[cell, jnp.argmin(rank[next_cell[cell]])])
         return cell, cell
 
     return jax.lax.scan(follow, state.cell, length=length)[1]
+
+
+def _detours(state: MazeState, size: int) -> jax.Array:
+    """Returns the length of the way from the agent to the goal over each cell, were there no holes, int32 `[cells]`."""
+    row, column = jnp.divmod(jnp.arange(size * size), size)
+    far = lambda cell: abs(row - cell // size) + abs(column - cell % size)
+    return far(state.cell) + far(state.goal)
 
 
 def success_probabilities(states: MazeState, size: int, slip: float, num_moves: int, sees: bool, cost: float = 0.0) -> np.ndarray:
@@ -201,11 +229,15 @@ def _check(size: int, longest: int, hole_probability: float, slip: float, max_mo
 
 
 @dataclasses.dataclass(frozen=True)
-class BlindMaze:
+class BlindMaze(Checked):
     """Config of the maze; fields as the arguments of `make_blind_maze`.
 
     The optimum is that of whoever sees the map all the time: without slips whoever plans reaches it too, with slips it is a bound. With
-    slips, or with holes, it and the random baseline are means over 4,096 maps. The expert's plan names the next `longest` cells.
+    slips, or with holes, it and the random baseline are means over 4,096 maps.
+
+    The expert's plan names the next `longest` cells. Its thought names the cells that a breadth-first search from the goal meets, up to
+    that of the agent: the neighbour that comes first in it is the next cell of a shortest path. Its note names the goal, then the holes,
+    first those nearest to the way.
     """
 
     size: int = 4
@@ -224,11 +256,21 @@ class BlindMaze:
         places = tuple(f" {cell}" for cell in range(self.size**2))
         names = text.stack([text.token_ids(tokenizer, place) for place in places])
 
-        def plan(key: jax.Array, state: MazeState, attempt: jax.Array) -> Text:
-            path = expert_path(state, self.size, self.longest)
-            return text.concatenate(*(text.lookup(names, path[i]) for i in range(self.longest)))
+        def say(cells: jax.Array, count: int | jax.Array) -> Text:
+            return text.concatenate(*(text.only_if(i < count, text.lookup(names, cell)) for i, cell in enumerate(cells)))
 
-        experts: dict[Kind, TaskExpert] = {Kind.PLAN: plan}
+        def plan(key: jax.Array, state: MazeState, attempt: jax.Array) -> Text:
+            return say(expert_path(state, self.size, self.longest), self.longest)
+
+        def thought(key: jax.Array, state: MazeState, attempt: jax.Array) -> Text:
+            rank = search_order(state, self.size)
+            return say(jnp.argsort(rank), rank[state.cell] + 1)
+
+        def note(key: jax.Array, state: MazeState, attempt: jax.Array) -> Text:
+            cells = jnp.argsort(jnp.where(state.is_hole, _detours(state, self.size), 2 * self.size * self.size))
+            return say(jnp.append(state.goal, cells), 1 + jnp.sum(state.is_hole))
+
+        experts: dict[Kind, TaskExpert] = {Kind.PLAN: plan, Kind.THINK: thought, Kind.NOTE: note}
         return Task(
             environment,
             tokenizer,

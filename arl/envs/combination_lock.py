@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.checks import Checked
 from arl.task import Bounds, Environment, Limits, Step, Task, TaskExpert, whole_attempt_cost
 from arl.types import ArlError, Kind, Text
 
@@ -177,7 +178,7 @@ def random_successes(length: int, num_digits: int, num_attempts: int) -> float:
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class CombinationLock:
+class CombinationLock(Checked):
     """A hidden code that is entered digit by digit and answered as a whole.
 
     Attributes:

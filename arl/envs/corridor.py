@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
+from arl.checks import Checked
 from arl.task import Bounds, Environment, Limits, Step, Task, TaskExpert, whole_attempt_cost
 from arl.types import ArlError, Kind, Text, select
 
@@ -128,7 +129,7 @@ def random_return(num_cues: int = 2) -> float:
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class Corridor:
+class Corridor(Checked):
     """A cue, a walk, and a choice of the door that the cue names.
 
     Attributes:

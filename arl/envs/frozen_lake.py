@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.checks import Checked
 from arl.envs import hidden_lake
 from arl.envs.experts import planned
 from arl.envs.lake_maps import (
@@ -153,7 +154,7 @@ def _descriptions(tokenizer: Any, letters: np.ndarray, shows_map: bool) -> Calla
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class FrozenLake:
+class FrozenLake(Checked):
     """A walk over ice from the start to the goal, past the holes; it needs `Act.time_limit`.
 
     Attributes:

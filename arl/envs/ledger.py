@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
+from arl.checks import Checked
 from arl.task import Bounds, Environment, Limits, Step, Task, Tool, whole_attempt_cost
 from arl.types import ArlError, State, Text, select
 
@@ -147,7 +148,7 @@ def table(
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class Ledger:
+class Ledger(Checked):
     """A number in a hidden table, with a tool that looks up a row.
 
     Attributes:

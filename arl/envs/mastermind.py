@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.checks import Checked
 from arl.task import Bounds, Environment, Limits, Step, Task, bounds_of_search
 from arl.types import ArlError, Text, select
 
@@ -283,7 +284,7 @@ def _solve(num_pegs: int, num_colors: int) -> Callable[[int, float], tuple[int, 
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class Mastermind:
+class Mastermind(Checked):
     """A hidden code, to be found by guesses that cost 1 each.
 
     Attributes:

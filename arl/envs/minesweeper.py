@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.checks import Checked
 from arl.envs.experts import planned
 from arl.envs.minesweeper_oracle import (
     MAX_COUNT,
@@ -237,7 +238,7 @@ def _guesses(size: int, num_mines: int, weights: np.ndarray) -> tuple[np.ndarray
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class Minesweeper:
+class Minesweeper(Checked):
     """Minesweeper on a small board; the return of an attempt is the fraction of safe cells that are opened.
 
     Attributes:

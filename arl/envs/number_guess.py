@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.checks import Checked
 from arl.task import Bounds, Environment, Limits, Step, Task, bounds_of_search
 from arl.types import ArlError, Text, select
 
@@ -154,7 +155,7 @@ def _weighted_sides(value: np.ndarray, left: int) -> np.ndarray:
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class NumberGuess:
+class NumberGuess(Checked):
     """A hidden number below `num_numbers`, found from the answers "higher" and "lower".
 
     Attributes:

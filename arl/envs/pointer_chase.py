@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
+from arl.checks import Checked
 from arl.task import Bounds, Environment, Limits, Step, Task, TaskExpert, whole_attempt_cost
 from arl.types import ArlError, Kind, Text, select
 
@@ -178,7 +179,7 @@ def random_return(num_nodes: int, num_goals: int) -> float:
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class PointerChase:
+class PointerChase(Checked):
     """Pointers to follow, from node to node; fields as the arguments of `make_pointer_chase`.
 
     The expert's thought names the nodes that are met, up to the answer.

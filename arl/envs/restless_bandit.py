@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.checks import Checked
 from arl.task import Bounds, Course, Environment, Limits, Shifts, Step, Task, whole_attempt_cost
 from arl.types import ArlError, Text
 
@@ -257,7 +258,7 @@ def random_return(num_pulls: int) -> float:
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class RestlessBandit:
+class RestlessBandit(Checked):
     """Two arms, the better of which changes unannounced.
 
     Attributes:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.checks import Checked
 from arl.envs.shifting_controls_bounds import (
     ShiftRange,
     adaptive_return,
@@ -218,7 +219,7 @@ def change_probability(state: ShiftingControlsState, within: int = 1) -> jax.Arr
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class ShiftingControls:
+class ShiftingControls(Checked):
     """Words for directions whose permutation changes unannounced.
 
     Attributes:

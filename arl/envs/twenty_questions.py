@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import text
+from arl.checks import Checked
 from arl.task import Bounds, Environment, Limits, Step, Task, bounds_of_search
 from arl.types import ArlError, Text, select
 
@@ -245,7 +246,7 @@ def _look_ahead(attributes: Any, num_attributes: int, xp: Any) -> Callable[[Any]
 
 # ---------------------------------------------------------------- the task
 @dataclasses.dataclass(frozen=True)
-class TwentyQuestions:
+class TwentyQuestions(Checked):
     """A hidden object, to be found by questions about its attributes that cost 1 each; every attempt has a new table.
 
     Attributes:

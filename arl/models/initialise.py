@@ -7,7 +7,8 @@ Unsupervised Multitask Learners", section 2.3). The initial policy should be nea
 by 0.3 instead of their 0.01: gradients reach the trunk through it, and the larger scale helped agents to learn to write notes.
 
 A tied embedding has the standard deviation of the output head. The matrices that write to the residual stream are then scaled by the same
-factor: RMSNorm ignores the scale of the stream, so the initial function equals that of an untied model.
+factor: RMSNorm ignores the scale of the stream, so the initial function equals that of an untied model. So it is with an embedding that is
+multiplied by a scale of its own.
 """
 
 import math
@@ -30,7 +31,7 @@ def value_deviation(config: ModelConfig) -> float:
 
 def embedding_deviation(config: ModelConfig) -> float:
     """Returns the standard deviation of the embedding, which sets the scale of the residual stream."""
-    return head_deviation(config) if config.tie_embeddings else 1.0
+    return head_deviation(config) if config.tie_embeddings else 1.0 / config.embedding_scale
 
 
 def inner_deviation(config: ModelConfig) -> float:
@@ -40,4 +41,5 @@ def inner_deviation(config: ModelConfig) -> float:
 
 def branch_deviation(config: ModelConfig, num_inputs: int) -> float:
     """Returns the standard deviation of a matrix of `num_inputs` inputs that writes to the residual stream."""
-    return embedding_deviation(config) / math.sqrt(2 * config.num_layers * num_inputs)
+    stream = embedding_deviation(config) * config.embedding_scale
+    return stream / math.sqrt(2 * config.num_layers * num_inputs)

@@ -1,5 +1,6 @@
 """The interface of policies, language models as pure functions, and the transformer behind it."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -7,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arl.checks import check_key
 from arl.models import cache as ring
 from arl.models.config import ModelConfig
-from arl.models.transformer import Transformer
+from arl.models.transformer import Transformer, soft_cap
 from arl.types import ArlError
 
 
@@ -84,17 +86,27 @@ def make_policy(config: ModelConfig) -> Policy:
 
     Returns:
       The policy.
+
+    Raises:
+      ArlError: if `config` is no `ModelConfig`.
     """
+    if not isinstance(config, ModelConfig):
+        raise ArlError(f"the model is {config!r}; give a ModelConfig, such as models.preset('0.1M', vocab_size=len(tokenizer))")
     module = Transformer(config)
 
-    @jax.jit  # so that the bits are the same inside and outside of a caller's jit
-    def random_weights(key):
+    @functools.partial(jax.jit, static_argnums=1)  # jitted so that the bits are the same inside and outside of a caller's jit
+    def random_weights(key, replaced=()):
         tokens = jnp.zeros((1, 1), jnp.int32)
-        return module.init(key, tokens, tokens, method="forward")["params"]
+        weights = module.init(key, tokens, tokens, method="forward")["params"]
+        return {name: value for name, value in weights.items() if name not in replaced}  # what is replaced takes no memory
 
     def init(key, pretrained=None):
-        weights = random_weights(key)
-        return Variables(_replace(weights, pretrained) if pretrained else weights)
+        check_key(key)
+        if not pretrained:
+            return Variables(random_weights(key))
+        _check_form(jax.eval_shape(random_weights, key), pretrained)
+        weights = random_weights(key, tuple(sorted(pretrained)))
+        return Variables({**weights, **jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), dict(pretrained))})
 
     def empty_cache(num_lanes, num_slots):
         num_trunks = 2 if config.separate_value_trunk else 1
@@ -113,7 +125,7 @@ def make_policy(config: ModelConfig) -> Policy:
         hidden = features[0] if config.separate_value_trunk else features
         rows = hidden.reshape(-1, config.width)  # flattened for a faster gradient, see `transformer.product`
         scores = jnp.matmul(rows, _rows(table, candidates).astype(hidden.dtype).T, preferred_element_type=jnp.float32)
-        return scores.reshape(*hidden.shape[:-1], -1)
+        return soft_cap(scores, config.logit_cap).reshape(*hidden.shape[:-1], -1)
 
     def value(variables, features):
         hidden = features[1] if config.separate_value_trunk else features
@@ -129,7 +141,10 @@ AXES = {
     "norm": ("embed",),
     "attention_norm": ("embed",),
     "feed_forward_norm": ("embed",),
+    "attention_post_norm": ("embed",),
+    "feed_forward_post_norm": ("embed",),
     "qkv": ("embed", "heads", None, None),
+    "qkv_bias": ("heads", None, None),
     "out": ("heads", "embed"),
     "gate_up": ("embed", None, "mlp"),
     "down": ("mlp", "embed"),
@@ -142,14 +157,13 @@ def axes(variables: Variables) -> Variables:
     return jax.tree_util.tree_map_with_path(lambda path, x: AXES.get(path[-1].key, (None,) * len(x.shape)), variables)
 
 
-def _replace(weights: dict, pretrained: Mapping[str, Any]) -> dict:
-    """Returns weights with the pretrained ones in their places; raises `ArlError` if a name or a shape does not fit."""
+def _check_form(weights: dict, pretrained: Mapping[str, Any]) -> None:
+    """Raises `ArlError` if a name or a shape of pretrained weights does not fit those of the model."""
     if not isinstance(pretrained, Mapping):
         raise ArlError(f"the pretrained weights are a {type(pretrained).__name__}; give a dict, such as Variables.trainable")
-    replaced = {**weights, **pretrained}
     wanted, found = (
         {jax.tree_util.keystr(path, simple=True, separator="/"): jnp.shape(x) for path, x in jax.tree.leaves_with_path(tree)}
-        for tree in (weights, replaced)
+        for tree in (weights, {**weights, **pretrained})
     )
     if wrong := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
         name = wrong[0]
@@ -157,7 +171,6 @@ def _replace(weights: dict, pretrained: Mapping[str, Any]) -> dict:
             what, do = ("no", "add") if name in wanted else ("an unknown", "remove")
             raise ArlError(f"the pretrained weights have {what} {name}; {do} it")
         raise ArlError(f"the pretrained weights have {name} of shape {found[name]}; give them in the model's shape {wanted[name]}")
-    return jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), weights, replaced)
 
 
 def _rows(table: jax.Array, candidates: np.ndarray | jax.Array) -> jax.Array:

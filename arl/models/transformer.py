@@ -1,7 +1,10 @@
 """A decoder-only transformer of the Llama type (Touvron et al. 2023, "LLaMA", section 2.2).
 
 RMSNorm before each branch (Zhang & Sennrich 2019), rotary embeddings (Su et al. 2021), grouped-query attention (Ainslie et al. 2023),
-SwiGLU (Shazeer 2020). Reading with a cache and scoring whole trajectories differ only in where attention finds its keys.
+SwiGLU (Shazeer 2020). Where the config says so, biases and norms of queries and keys (Yang et al. 2025, "Qwen3 Technical Report", section
+2), norms after the branches, soft caps and layers with a sliding window (Gemma Team 2024, "Gemma 2", section 2), whose rotary base may be
+another (Gemma Team 2025, "Gemma 3 Technical Report", section 2). Reading with a cache and scoring whole trajectories differ only in where
+attention finds its keys.
 
 Axes: `B` rows, `C` tokens of a row, `W` keys, `D` width, `J` key/value heads of `G` query heads each, `d` head width,
 `F` feed-forward width.
@@ -17,13 +20,15 @@ import jax.numpy as jnp
 from arl.models import cache as ring
 from arl.models import initialise
 from arl.models.config import ModelConfig
+from arl.models.rotary import rotary, rotate
 from arl.types import ArlError
 
 _HIDDEN = -1e30  # added to the attention score of a key that is masked
+_ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
 
 
 class Places(NamedTuple):
-    """Positions of the tokens of a call, computed once for all layers.
+    """Positions of the tokens of a call, computed once for all layers of a kind, local or not.
 
     Attributes:
       cos: `[B, C, 1, 1, d]`, cosines of the rotary angles, both halves.
@@ -38,26 +43,6 @@ class Places(NamedTuple):
     bias: tuple[jax.Array, ...]
     lane: jax.Array | None
     slot: jax.Array | None
-
-
-def rotary(config: ModelConfig, angle_index: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns cosine and signed sine of the rotary angles (Su et al. 2021, eq. 34), `[B, C, 1, 1, d]` each.
-
-    Args:
-      config: config of the model.
-      angle_index: int32 `[B, C]`, tokens since the start of the context.
-    """
-    half = config.head_width // 2
-    frequency = config.rotary_base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = angle_index[..., None, None, None].astype(jnp.float32) * frequency
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    both = jnp.concatenate([cos, cos], -1), jnp.concatenate([-sin, sin], -1)
-    return both[0].astype(config.dtype), both[1].astype(config.dtype)
-
-
-def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Returns `x` `[..., d]` rotated by the angles of `cos` and `sin`; dimension `i` is paired with dimension `i + d / 2`."""
-    return x * cos + jnp.roll(x, x.shape[-1] // 2, -1) * sin
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
@@ -75,14 +60,25 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return flat.reshape(*x.shape[:-1], -1)
 
 
-def query_blocks(config: ModelConfig, length: int) -> list[tuple[int, int, int]]:
-    """Returns `(first query, end of queries, first key)` of each block of `length` tokens; the keys end where the queries end."""
+def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
+    """Returns `cap * tanh(x / cap)` for `x` `[...]` (Bello et al. 2017, "Neural Combinatorial Optimization"); `x` if there is no cap."""
+    return x if cap is None else cap * jnp.tanh(x / cap)
+
+
+def query_blocks(config: ModelConfig, length: int, window: int | None = None) -> list[tuple[int, int, int]]:
+    """Returns `(first query, end of queries, first key)` of each block of `length` tokens; the keys end where the queries end.
+
+    Args:
+      config: config of the model.
+      length: number of tokens.
+      window: tokens that a query attends to at most, itself included; None for the whole context.
+    """
     starts = range(0, length, config.query_block)
-    reach = length if config.context_length is None else config.context_length - 1
+    reach = min([length, *(bound - 1 for bound in (config.context_length, window) if bound is not None)])
     return [(start, min(start + config.query_block, length), max(0, start - reach)) for start in starts]
 
 
-def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array) -> jax.Array:
+def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array, cap: float | None = None) -> jax.Array:
     """Computes scaled dot-product attention (Vaswani et al. 2017, eq. 1), for queries that are already scaled.
 
     The query heads of one key/value head are rows of one product.
@@ -92,11 +88,12 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Arr
       keys: `[B, J, d, W]`.
       values: `[B, J, W, d]`.
       bias: float32 `[B, C, W]`.
+      cap: soft cap of the scores; None for none.
 
     Returns:
       `[B, J, C * G, d]`.
     """
-    scores = jnp.matmul(queries, keys, preferred_element_type=jnp.float32)
+    scores = soft_cap(jnp.matmul(queries, keys, preferred_element_type=jnp.float32), cap)
     rows, (lanes, width, slots) = scores.shape, bias.shape
     scores = scores.reshape(lanes, rows[1], width, -1, slots) + bias[:, None, :, None]
     weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True)))
@@ -119,21 +116,38 @@ class Layer(nn.Module):
         self.out = self.param("out", normal(initialise.branch_deviation(c, attention_width)), (attention_width, c.width))
         self.gate_up = self.param("gate_up", normal(inner), (c.width, 2, c.feed_forward_width))
         self.down = self.param("down", normal(initialise.branch_deviation(c, c.feed_forward_width)), (c.feed_forward_width, c.width))
-        self.attention_norm = self.param("attention_norm", nn.initializers.ones, (c.width,))
-        self.feed_forward_norm = self.param("feed_forward_norm", nn.initializers.ones, (c.width,))
+        self.attention_norm = _norm_scale(self, "attention_norm", c.width)
+        self.feed_forward_norm = _norm_scale(self, "feed_forward_norm", c.width)
+        if c.sandwich_norm:
+            self.attention_post_norm = _norm_scale(self, "attention_post_norm", c.width)
+            self.feed_forward_post_norm = _norm_scale(self, "feed_forward_post_norm", c.width)
+        if c.query_key_norm:
+            self.query_norm = _norm_scale(self, "query_norm", c.head_width)
+            self.key_norm = _norm_scale(self, "key_norm", c.head_width)
+        if c.qkv_bias:
+            self.qkv_bias = self.param("qkv_bias", nn.initializers.zeros, self.qkv.shape[1:])
 
     def __call__(self, x: jax.Array, cache: ring.LayerCache | None, places: Places) -> tuple[jax.Array, ring.LayerCache | None]:
         """Returns the residual stream `[B, C, D]` after the layer, and the layer's cache with the tokens of this call."""
-        mixed, cache = self._attention(rms_norm(x, self.attention_norm, self.config.norm_epsilon), cache, places)
-        x = x + mixed
-        return x + self._feed_forward(rms_norm(x, self.feed_forward_norm, self.config.norm_epsilon)), cache
+        c = self.config
+        mixed, cache = self._attention(_normalise(c, x, self.attention_norm), cache, places)
+        x = x + (_normalise(c, mixed, self.attention_post_norm) if c.sandwich_norm else mixed)
+        fed = self._feed_forward(_normalise(c, x, self.feed_forward_norm))
+        return x + (_normalise(c, fed, self.feed_forward_post_norm) if c.sandwich_norm else fed), cache
 
     def _attention(self, x, cache, places):
         c = self.config
         (rows, width, _), kv_heads, group, d = x.shape, c.num_kv_heads, c.heads_per_kv_head, c.head_width
         qkv = product(x, self.qkv).reshape(rows, width, kv_heads, group + 2, d)
-        turned = rotate(qkv[:, :, :, : group + 1], places.cos, places.sin)
-        queries, keys, values = turned[:, :, :, :group] * d**-0.5, turned[:, :, :, group], qkv[:, :, :, group + 1]
+        if c.qkv_bias:
+            qkv = qkv + self.qkv_bias.astype(qkv.dtype)
+        turned = qkv[:, :, :, : group + 1]
+        if c.query_key_norm:
+            scale = jnp.concatenate([jnp.broadcast_to(self.query_norm, (group, d)), self.key_norm[None]])
+            turned = _normalise(c, turned, scale)
+        turned = rotate(turned, places.cos, places.sin)
+        query_scale = d**-0.5 if c.query_scale is None else c.query_scale
+        queries, keys, values = turned[:, :, :, :group] * query_scale, turned[:, :, :, group], qkv[:, :, :, group + 1]
         queries = queries.swapaxes(1, 2).reshape(rows, kv_heads, width * group, d)
         if cache is None:
             mixed = self._attend_in_blocks(queries, keys.transpose(0, 2, 3, 1), values.swapaxes(1, 2), places.bias)
@@ -141,22 +155,33 @@ class Layer(nn.Module):
             lane = jnp.arange(rows) if places.lane is None else places.lane
             cache = ring.write(cache, keys, values, lane, places.slot)
             seen = cache if places.lane is None else jax.tree.map(lambda a: a[places.lane], cache)
-            mixed = attend(queries, seen.keys, seen.values, places.bias[0])
+            mixed = attend(queries, seen.keys, seen.values, places.bias[0], c.attention_cap)
         mixed = mixed.reshape(rows, kv_heads, width, group * d).swapaxes(1, 2).reshape(rows, width, -1)
         return product(mixed, self.out), cache
 
     def _attend_in_blocks(self, queries, keys, values, bias):
-        group = self.config.heads_per_kv_head
-        blocks = query_blocks(self.config, values.shape[2])
-        mixed = [
-            attend(queries[:, :, start * group : end * group], keys[..., first:end], values[:, :, first:end], block_bias)
-            for (start, end, first), block_bias in zip(blocks, bias, strict=True)
-        ]
+        group, mixed, start = self.config.heads_per_kv_head, [], 0
+        for block_bias in bias:
+            end = start + block_bias.shape[1]
+            first = end - block_bias.shape[2]
+            rows = slice(start * group, end * group)
+            mixed.append(attend(queries[:, :, rows], keys[..., first:end], values[:, :, first:end], block_bias, self.config.attention_cap))
+            start = end
         return mixed[0] if len(mixed) == 1 else jnp.concatenate(mixed, 2)
 
     def _feed_forward(self, x):
         gate, up = jnp.split(product(x, self.gate_up), 2, -1)
-        return product(jax.nn.silu(gate) * up, self.down)
+        return product(_ACTIVATIONS[self.config.activation](gate) * up, self.down)
+
+
+def _norm_scale(module: Any, name: str, width: int) -> jax.Array:
+    """Declares the weights of a norm of a module with a config; at first, it multiplies by 1."""
+    initial = nn.initializers.zeros if module.config.norm_plus_one else nn.initializers.ones
+    return module.param(name, initial, (width,))
+
+
+def _normalise(config: ModelConfig, x: jax.Array, scale: jax.Array) -> jax.Array:
+    return rms_norm(x, 1.0 + scale if config.norm_plus_one else scale, config.norm_epsilon)
 
 
 @functools.partial(jax.jit, static_argnums=0)  # traced once for all layers, and all calls of the same shapes
@@ -197,24 +222,28 @@ class Trunk(nn.Module):
             )(c)
         else:
             self.layers = [layer(c) for _ in range(c.num_layers)]
-        self.norm = self.param("norm", nn.initializers.ones, (c.width,))
+        self.norm = _norm_scale(self, "norm", c.width)
 
-    def __call__(self, tokens: jax.Array, cache: Any, places: Places) -> tuple[jax.Array, Any]:
-        """Returns the normalised residual stream `[B, C, D]` for tokens int32 `[B, C]`, and the cache."""
-        x = self.embedding[tokens].astype(self.config.dtype)
-        if self.config.scan_layers:
-            x, cache = self.layers(x, cache, places)
+    def __call__(self, tokens: jax.Array, cache: Any, places: dict[bool, Places]) -> tuple[jax.Array, Any]:
+        """Returns features `[B, C, D]` for tokens int32 `[B, C]`, and the cache; `places` by whether layers are local."""
+        c = self.config
+        x = self.embedding[tokens].astype(c.dtype)
+        if c.embedding_scale != 1.0:
+            x = x * jnp.asarray(c.embedding_scale, x.dtype)
+        if c.scan_layers:
+            x, cache = self.layers(x, cache, places[bool(c.local_layers)])
         else:
-            caches = [None] * self.config.num_layers if cache is None else cache
+            caches = [None] * c.num_layers if cache is None else cache
             written = []
-            for layer, layer_cache in zip(self.layers, caches, strict=True):
+            for i, (layer, layer_cache) in enumerate(zip(self.layers, caches, strict=True)):
+                there = places[i in c.local_layers]
                 if self.is_initializing():
-                    x, layer_cache = layer(x, layer_cache, places)
+                    x, layer_cache = layer(x, layer_cache, there)
                 else:
-                    x, layer_cache = apply_layer(self.config, layer.variables, x, layer_cache, places)
+                    x, layer_cache = apply_layer(c, layer.variables, x, layer_cache, there)
                 written.append(layer_cache)
             cache = None if cache is None else tuple(written)
-        return rms_norm(x, self.norm, self.config.norm_epsilon), cache
+        return _normalise(c, x, self.norm), cache
 
 
 class Transformer(nn.Module):
@@ -235,21 +264,32 @@ class Transformer(nn.Module):
         slots = jax.tree.leaves(cache)[0].shape[-1]
         if tokens.shape[1] > slots:
             raise ArlError(f"a call of {tokens.shape[1]} tokens per lane does not fit a cache of {slots} slots; see `num_slots`")
-        held = ring.position_in_slot(position, slots)
-        bias = jnp.where(held >= context_start[..., None], 0.0, _HIDDEN)
-        places = Places(*rotary(self.config, position - context_start), (bias,), lane, ring.slots_of(position, is_valid, slots))
+        held, slot = ring.position_in_slot(position, slots), ring.slots_of(position, is_valid, slots)
+
+        def places(is_local):
+            oldest = jnp.maximum(context_start, position - self.config.sliding_window + 1) if is_local else context_start
+            bias = jnp.where(held >= oldest[..., None], 0.0, _HIDDEN)
+            return Places(*rotary(self.config, position - context_start, is_local), (bias,), lane, slot)
+
         return self._features(tokens, cache, places)
 
     def forward(self, tokens, context_start):
         """Scores whole trajectories; arguments and results as `Policy`."""
         index = jnp.arange(tokens.shape[1])
-        bias = []
-        for start, end, first in query_blocks(self.config, tokens.shape[1]):
-            key, query = index[first:end], index[start:end, None]
-            bias.append(jnp.where((key <= query) & (key >= context_start[:, start:end, None]), 0.0, _HIDDEN))
-        return self._features(tokens, None, Places(*rotary(self.config, index - context_start), tuple(bias), None, None))[0]
 
-    def _features(self, tokens, cache, places):
+        def places(is_local):
+            bias, window = [], self.config.sliding_window if is_local else None
+            for start, end, first in query_blocks(self.config, tokens.shape[1], window):
+                key, query = index[first:end], index[start:end, None]
+                is_seen = (key <= query) & (key >= context_start[:, start:end, None])
+                bias.append(jnp.where(is_seen & (key > query - window) if is_local else is_seen, 0.0, _HIDDEN))
+            return Places(*rotary(self.config, index - context_start, is_local), tuple(bias), None, None)
+
+        return self._features(tokens, None, places)[0]
+
+    def _features(self, tokens, cache, places_of):
+        kinds = {index in self.config.local_layers for index in range(self.config.num_layers)}
+        places = {is_local: places_of(is_local) for is_local in sorted(kinds)}
         if self.value_trunk is None:
             return self.trunk(tokens, cache, places)
         policy_cache, value_cache = (None, None) if cache is None else cache

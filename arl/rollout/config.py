@@ -2,9 +2,10 @@
 
 import dataclasses
 
+from arl.checks import Checked
 from arl.rollout.decoding import MOST_KEPT, Decoding, num_kept
 from arl.rollout.writers import UNITS
-from arl.types import ArlError, Interaction, check_whole
+from arl.types import ArlError, Interaction
 
 SLOT_UNIT = 8  # slots of the cache are a multiple of this, the size of a vector register; stages of a long cache of four times this
 MOST_TURNS = 2**16 - 1  # a trajectory counts turns, attempts and episodes in 16 bits
@@ -12,7 +13,7 @@ CONTEXTS = 4  # length of a trajectory with restarts, in contexts; its beginning
 
 
 @dataclasses.dataclass(frozen=True)
-class RolloutConfig:
+class RolloutConfig(Checked):
     """How lanes are rolled out.
 
     Attributes:
@@ -89,7 +90,6 @@ def check_rollout(interaction: Interaction, config: RolloutConfig, vocabulary_si
     Raises:
       ArlError: if a length, the vocabulary or the decoding does not suit the interaction.
     """
-    check_whole(context_length=config.context_length, trajectory_length=config.trajectory_length)
     config, size = resolve_lengths(config, interaction), interaction.size
     if not 0 <= config.overhead < float("inf"):
         raise ArlError(f"RolloutConfig.overhead is {config.overhead}; set it to a number >= 0")

@@ -5,13 +5,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from arl.checks import Checked
 from arl.types import ArlError, Grammar
 
 MOST_KEPT = 1024  # tokens that a position of a trajectory can remember beside the grammar's state
 
 
 @dataclasses.dataclass(frozen=True)
-class Decoding:
+class Decoding(Checked):
     """How a token is chosen.
 
     Attributes:
@@ -29,8 +30,9 @@ class Decoding:
     constrained: bool = True
 
     def __post_init__(self):
-        if self.temperature < 0:
-            raise ArlError(f"temperature {self.temperature} is negative; set Decoding.temperature >= 0 (0 is greedy)")
+        super().__post_init__()
+        if not 0 <= self.temperature < float("inf"):
+            raise ArlError(f"temperature {self.temperature} is negative or no number; set Decoding.temperature >= 0 (0 is greedy)")
         if self.top_k < 0:
             raise ArlError(f"top_k {self.top_k} is negative; set Decoding.top_k >= 0 (0 keeps all)")
         if not 0 < self.top_p <= 1:

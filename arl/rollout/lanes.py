@@ -24,13 +24,13 @@ class Writing(NamedTuple):
       author: int32 `[]`, 0 for the policy.
       proposed: `Text` that another author writes.
       episode_draw: float32 `[]` in [0, 1), a random number of the episode; lanes of a group share that of their first one.
-      asks: bool `[]`, whether the lane waits for a writer's answer.
+      is_waiting: bool `[]`, whether the lane waits for a writer's answer.
     """
 
     author: jax.Array
     proposed: Text
     episode_draw: jax.Array
-    asks: jax.Array
+    is_waiting: jax.Array
 
 
 class Lane(NamedTuple):

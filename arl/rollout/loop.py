@@ -106,7 +106,7 @@ def roll_out(
 
     def is_running(slots, carry):
         unread = _unread(carry[0], config)
-        running = is_true_anywhere(jnp.any((unread > 0) | _asks(carry[0], config)) if waits else jnp.any(unread > 0))
+        running = is_true_anywhere(jnp.any((unread > 0) | _is_waiting(carry[0], config)) if waits else jnp.any(unread > 0))
         if slots == config.num_slots:
             return running
         reach = jnp.max(carry[0].position + jnp.minimum(unread, config.widest))
@@ -159,26 +159,26 @@ def _grow(policy: Policy, cache: Any, num_lanes: int, slots: int) -> Any:
 def _unread(lanes: Lane, config: RolloutConfig) -> jax.Array:
     """Returns int32 `[B]`, tokens that each lane can still read in this trajectory."""
     unread = jnp.minimum(lanes.inbox_length - lanes.next_unread, config.trajectory_length - lanes.position)
-    return unread if lanes.writing is None else jnp.where(lanes.writing.asks, 0, unread)
+    return unread if lanes.writing is None else jnp.where(lanes.writing.is_waiting, 0, unread)
 
 
-def _asks(lanes: Lane, config: RolloutConfig) -> jax.Array:
+def _is_waiting(lanes: Lane, config: RolloutConfig) -> jax.Array:
     """Returns bool `[B]`, the lanes that wait for a writer's answer and can go on in this trajectory."""
-    asks = False if lanes.writing is None else lanes.writing.asks
-    return asks & (lanes.position < config.trajectory_length)
+    is_waiting = False if lanes.writing is None else lanes.writing.is_waiting
+    return is_waiting & (lanes.position < config.trajectory_length)
 
 
 def _must_serve(writer: Writer | None, config: RolloutConfig, lanes: Lane) -> jax.Array:
     """Returns whether enough lanes wait for the writer, or no other lane can go on."""
-    asks, most = _asks(lanes, config), writer.num_lanes if writer else 0
-    return (jnp.sum(asks) >= min(most, len(asks))) | (jnp.any(asks) & ~jnp.any(_unread(lanes, config) > 0))
+    is_waiting, most = _is_waiting(lanes, config), writer.num_lanes if writer else 0
+    return (jnp.sum(is_waiting) >= min(most, len(is_waiting))) | (jnp.any(is_waiting) & ~jnp.any(_unread(lanes, config) > 0))
 
 
 def _serve(interaction, writer: Writer, config: RolloutConfig, variables: Any, curriculum: Curriculum, lanes: Lane) -> Lane:
     """Returns the lanes, of which those that ask have been served, but at most `writer.num_lanes` at once."""
     if not 0 < writer.num_lanes < lanes.position.shape[0]:
         return writers.ask(interaction, writer, variables, curriculum, lanes)
-    _, served = jax.lax.top_k(_asks(lanes, config).astype(jnp.int32), writer.num_lanes)
+    _, served = jax.lax.top_k(_is_waiting(lanes, config).astype(jnp.int32), writer.num_lanes)
     rows = jax.tree.map(lambda x: x[served], lanes)
     rows = writers.ask(interaction, writer, variables, curriculum, rows)
     return jax.tree.map(lambda all_, some: all_.at[served].set(some), lanes, rows)
@@ -272,7 +272,7 @@ def _write_token(interaction, policy: Policy, config: RolloutConfig, serve, vari
         "author": jnp.where(is_writing, rows.writing.author, 0) if rows.writing else jnp.zeros_like(rows.kind),
         "has_choice": is_writing & sample.has_choice,
         "support": jnp.where(is_writing[:, None], sample.support, np.uint32(0)),
-        "kept": None if sample.kept is None else jnp.where(is_writing[:, None], sample.kept, -1),
+        "narrowed": None if sample.narrowed is None else jnp.where(is_writing[:, None], sample.narrowed, -1),
         "log_prob": jnp.where(is_writing, sample.log_prob, 0.0),
         "value": jnp.where(has_value, value, 0.0),
         "has_value": has_value,
@@ -334,7 +334,7 @@ def _empty_trajectory(interaction: Interaction, config: RolloutConfig, num_lanes
         author=kinds,
         has_choice=bools,
         support=jnp.zeros((*shape, text.num_words(grammar.token.shape[1])), jnp.uint32),
-        kept=jnp.full((*shape, num_kept), -1, jnp.int32) if num_kept else None,
+        narrowed=jnp.full((*shape, num_kept), -1, jnp.int32) if num_kept else None,
         log_prob=floats,
         value=floats,
         has_value=bools,

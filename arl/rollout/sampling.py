@@ -24,14 +24,14 @@ class Sample(NamedTuple):
       log_prob: float32 `[b]`, nats.
       has_choice: bool `[b]`, whether more than one token could be sampled.
       support: uint32 `[b, ceil(E / 32)]`, bits of the edges.
-      kept: int32 `[b, K]`, the tokens that were left in a free state, or None.
+      narrowed: int32 `[b, K]`, the tokens that were left in a free state, or None.
     """
 
     token: jax.Array
     log_prob: jax.Array
     has_choice: jax.Array
     support: jax.Array
-    kept: jax.Array | None
+    narrowed: jax.Array | None
 
 
 def choose(grammar: Grammar, decoding: Decoding, lanes: Lane, logits: jax.Array) -> Sample:
@@ -65,12 +65,12 @@ def choose(grammar: Grammar, decoding: Decoding, lanes: Lane, logits: jax.Array)
         log_prob=jnp.take_along_axis(log_probs, column[:, None], axis=-1)[:, 0],
         has_choice=has_choice,
         support=text.pack(edges),
-        kept=_keep(grammar, decoding, state, logits, support),
+        narrowed=_keep(grammar, decoding, state, logits, support),
     )
 
 
 def options(
-    grammar: Grammar, state: jax.Array, support: jax.Array, kept: jax.Array | None, candidates: np.ndarray | None = None
+    grammar: Grammar, state: jax.Array, support: jax.Array, narrowed: jax.Array | None, candidates: np.ndarray | None = None
 ) -> jax.Array:
     """Returns the candidates that tokens were sampled from.
 
@@ -78,23 +78,23 @@ def options(
       grammar: grammar of the interaction.
       state: int32 `[...]`, states in which they were sampled.
       support: uint32 `[..., ceil(E / 32)]`, as in `Trajectory`.
-      kept: int32 `[..., K]`, as in `Trajectory`.
+      narrowed: int32 `[..., K]`, as in `Trajectory`.
       candidates: as in `text.support`.
 
     Returns:
       bool `[..., U]`.
     """
     found = text.support(grammar, state, text.unpack(support, grammar.token.shape[1]), candidates)
-    if kept is None or candidates is not None:
+    if narrowed is None or candidates is not None:
         return found
     size = found.shape[-1]
-    ids = jnp.where(kept < 0, size, kept).reshape(-1, kept.shape[-1])
+    ids = jnp.where(narrowed < 0, size, narrowed).reshape(-1, narrowed.shape[-1])
     is_kept = jnp.zeros((ids.shape[0], size), bool).at[jnp.arange(ids.shape[0])[:, None], ids].set(True, mode="drop")
     return jnp.where(text.is_free(grammar, state)[..., None], is_kept.reshape(found.shape), found)
 
 
 def _keep(grammar: Grammar, decoding: Decoding, state: jax.Array, logits: jax.Array, support: jax.Array) -> jax.Array | None:
-    """Returns the tokens of a support `[b, U]` that a trajectory remembers in free states, as `Sample.kept`."""
+    """Returns the tokens of a support `[b, U]` that a trajectory remembers in free states, as `Sample.narrowed`."""
     num_kept = decode.num_kept(grammar, decoding)
     if not num_kept:
         return None

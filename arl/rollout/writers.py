@@ -62,8 +62,8 @@ class Writer(NamedTuple):
     """A writer.
 
     Attributes:
-      write: `(variables, curriculum, Request, asks bool [b]) -> Proposal`. Only the lanes that ask are served; the proposals of the others
-        are ignored. `variables` are those that roll out.
+      write: `(variables, curriculum, Request, is_waiting bool [b]) -> Proposal`. Only the lanes that wait are served; the proposals of the
+        others are ignored. `variables` are those that roll out.
       num_lanes: lanes that are served at once, so that an expensive writer does not run for all lanes whenever one asks. Lanes wait until
         so many ask, or until no other lane can go on. 0 lets none wait. It changes the speed and not the result, unless the writer depends
         on `variables` or `curriculum`: a lane that waits at the end of a trajectory is served in the next update.
@@ -101,8 +101,8 @@ def expert_writer(interaction: Interaction, fraction: float = 1.0, unit: str = "
             said = select(request.kind == kind, text.pad(text.cut(of_kind, capacity), capacity), said)
         return Text(jnp.asarray(said.ids, jnp.int32), jnp.asarray(said.length, jnp.int32))
 
-    def write(variables, curriculum, request, asks):
-        del variables, asks
+    def write(variables, curriculum, request, is_waiting):
+        del variables, is_waiting
         drawn = request.episode_draw if unit == "episode" else jax.vmap(draw_author)(request.key)
         is_expert = drawn < curriculum.get("expert", {}).get("fraction", fraction)
         return Proposal(jax.vmap(of_lane)(request), jnp.where(is_expert, EXPERT, POLICY))
@@ -126,14 +126,14 @@ def begin(interaction: Interaction, lanes: Lane, start_keys: jax.Array) -> Lane:
         author=jnp.zeros(num_lanes, jnp.int32),
         proposed=Text(jnp.zeros((num_lanes, interaction.size.written), jnp.int32), jnp.zeros(num_lanes, jnp.int32)),
         episode_draw=jax.vmap(draw_author)(start_keys),
-        asks=jnp.ones(num_lanes, bool),
+        is_waiting=jnp.ones(num_lanes, bool),
     )
     return lanes._replace(writing=writing)
 
 
 def begin_segment(writing: Writing, begins: jax.Array) -> Writing:
     """Returns who writes in lanes `[b]`: where `begins`, bool `[b]`, is true, the policy, until a writer has answered."""
-    return writing._replace(asks=writing.asks | begins, author=jnp.where(begins, POLICY, writing.author))
+    return writing._replace(is_waiting=writing.is_waiting | begins, author=jnp.where(begins, POLICY, writing.author))
 
 
 def ask(interaction: Interaction, writer: Writer, variables: Any, curriculum: Curriculum, lanes: Lane) -> Lane:
@@ -163,14 +163,27 @@ def ask(interaction: Interaction, writer: Writer, variables: Any, curriculum: Cu
             begun=lanes.written,
             episode_draw=writing.episode_draw,
         )
-        proposal = writer.write(variables, curriculum, request, writing.asks)
+        proposal = _checked(writer.write(variables, curriculum, request, writing.is_waiting), len(writing.is_waiting))
         fits = jax.vmap(functools.partial(_fits, interaction.grammar, interaction.size.written))(request, proposal.text)
         is_author = fits & (proposal.author > 0) & (proposal.author <= np.iinfo(np.int8).max)
         author = jnp.where(is_author, proposal.author, POLICY).astype(jnp.int32)
         answered = writing._replace(author=author, proposed=jax.vmap(_fitted, (None, 0))(interaction.size.written, proposal.text))
-        return jax.vmap(select)(writing.asks, answered, writing)._replace(asks=jnp.zeros_like(writing.asks))
+        return jax.vmap(select)(writing.is_waiting, answered, writing)._replace(is_waiting=jnp.zeros_like(writing.is_waiting))
 
-    return lanes._replace(writing=jax.lax.cond(jnp.any(writing.asks), serve, lambda: writing))
+    return lanes._replace(writing=jax.lax.cond(jnp.any(writing.is_waiting), serve, lambda: writing))
+
+
+def _checked(proposal: Any, num_lanes: int) -> Proposal:
+    """Returns what a writer returned; raises `ArlError` if it is no `Proposal` for so many lanes."""
+    if not isinstance(proposal, Proposal):
+        raise ArlError(f"the writer returns a {type(proposal).__name__}; return a rollout.Proposal(text, author)")
+    said = text.checked(proposal.text, "the writer's proposal")
+    for name, array, num_axes in (("text.ids", said.ids, 2), ("text.length", said.length, 1), ("author", proposal.author, 1)):
+        shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", type(array).__name__)
+        if len(shape) != num_axes or shape[0] != num_lanes or not jnp.issubdtype(array.dtype, jnp.integer):
+            wanted = f"[{num_lanes}, capacity]" if num_axes == 2 else f"[{num_lanes}]"
+            raise ArlError(f"the writer proposes {name} of {dtype}{list(shape)}; return int32 {wanted}, one row for each of its lanes")
+    return proposal
 
 
 def next_token(grammar: Grammar, proposed: Text, written: Text) -> jax.Array:

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 
 from arl.agents import Act, limits_of, make_agent
+from arl.checks import check_key, check_whole
 from arl.runs.check_agent import check_agent
 from arl.runs.check_environment import check_environment
 from arl.runs.experiment import make_task
@@ -29,9 +30,10 @@ def check(checked: Any, *, key: jax.Array | None = None, num_episodes: int = 64)
     Raises:
       ArlError: if something is broken.
     """
-    if key is not None and not (isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise ArlError(f"the key is {key!r}; give a random key, such as jax.random.key(1)")
-    key_task, key_agent = jax.random.split(jax.random.key(0) if key is None else key)
+    key = jax.random.key(0) if key is None else key
+    check_key(key)
+    check_whole(num_episodes=num_episodes)
+    key_task, key_agent = jax.random.split(key)
     if num_episodes < 8:
         raise ArlError(f"{num_episodes} episodes show too little; set num_episodes >= 8")
     if isinstance(checked, Interaction):

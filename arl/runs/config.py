@@ -2,13 +2,14 @@
 
 import dataclasses
 
+from arl.checks import Checked
 from arl.rollout import RolloutConfig
 from arl.training import LearnerConfig, Schedule
-from arl.types import ArlError, check_whole
+from arl.types import ArlError
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Checked):
     """How an agent is evaluated.
 
     Attributes:
@@ -20,12 +21,13 @@ class EvaluationConfig:
     greedy: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         if self.num_episodes < 1:
             raise ArlError(f"EvaluationConfig.num_episodes is {self.num_episodes}; set it >= 1")
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Checked):
     """The config of a training.
 
     Attributes:
@@ -64,8 +66,7 @@ class TrainConfig:
         return dataclasses.replace(self.learner, **optimizer)
 
     def __post_init__(self):
-        names = ("warm_start", "checkpoint_every", "evaluate_every")
-        check_whole(**{f"TrainConfig.{name}": getattr(self, name) for name in names})
+        super().__post_init__()
         if self.checkpoint_every < 1:
             raise ArlError(f"TrainConfig.checkpoint_every is {self.checkpoint_every}; set it >= 1")
         if self.warm_start < 0:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import agents, models, rollout, text, training
+from arl.checks import check_fields
 from arl.models import Policy
 from arl.rollout import RolloutConfig
 from arl.runs.check_functions import trace
@@ -61,7 +62,6 @@ def make_experiment(
     name: str = "agent",
     layout: Layout = Layout(),
     model: dict[str, Any] | None = None,
-    bounds: Bounds | None = None,
     pretrained: Any = None,
     **options: Any,
 ) -> Experiment:
@@ -74,7 +74,6 @@ def make_experiment(
       name: name for titles and messages.
       layout: how lanes and weights are divided among devices.
       model: fields of `ModelConfig` that replace those of the preset.
-      bounds: what `find_bounds` returns for the agent's task; None calls it.
       pretrained: weights to start from, as `Policy.init` takes them; None for random ones.
       **options: `writer`, `estimator`, `optimizer` and so on, as `arl.training.make_learner` takes them.
 
@@ -85,7 +84,7 @@ def make_experiment(
       ArlError: if the parts do not fit together.
     """
     check_types(agent, config)
-    bounds, filled = bounds or find_bounds(agent.task), rollout.resolve_lengths(config.rollout, agent)
+    filled = rollout.resolve_lengths(config.rollout, agent)
     _check_schedules(agent, config)
     if config.warm_start:
         _check_expert(agent)
@@ -108,6 +107,7 @@ def make_experiment(
     if pretrained is not None:
         _check_pretrained(pretrained)
         jax.eval_shape(learner.init, jax.random.key(0), pretrained)  # refuses weights that do not fit
+    bounds = find_bounds(agent.task)  # last, as it may take a while
     return Experiment(name, config, agent, policy, bounds, filled, learner, warm_start, pretrained)
 
 
@@ -136,6 +136,7 @@ def make_task(config: Any) -> Task:
     kind = type(config)
     if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:
         raise ArlError(f"{kind.__name__} is no frozen dataclass; put @dataclasses.dataclass(frozen=True) above it")
+    check_fields(config)
     task = config.make(text.load_tokenizer())
     if not isinstance(task, Task):
         raise ArlError(f"make of {kind.__name__} returns a {type(task).__name__}; return an arl.Task")
@@ -146,6 +147,7 @@ def check_types(agent: Any, config: Any) -> None:
     """Raises `ArlError` if `agent` is no agent of a task, or `config` no `TrainConfig`."""
     if not isinstance(agent, Interaction) or agent.task is None:
         raise ArlError("the agent has no task; make it by arl.make_agent(task, layers)")
+    text.check_tokenizer(agent.task.tokenizer)
     if not isinstance(config, TrainConfig):
         raise ArlError(f"the config is a {type(config).__name__}; give an arl.TrainConfig, such as TrainConfig(learner=LearnerConfig())")
 

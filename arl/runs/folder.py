@@ -3,6 +3,7 @@
 import fcntl
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import IO, Any
 
 from arl.types import ArlError
@@ -25,6 +26,26 @@ def check(output: pathlib.Path, record: dict[str, Any], there: dict[str, Any] | 
             raise ArlError(f"{output} holds a run of another config or seed ({difference}); name another output, or remove it")
     elif any((output / name).exists() for name in ("metrics.jsonl", "checkpoints", "summary.json")):
         raise ArlError(f"{output} holds parts of a run but no config.json; name another output, or remove it")
+
+
+def of_seeds(output: pathlib.Path, seeds: Sequence[int]) -> list[pathlib.Path]:
+    """Returns the folder of each seed in that of a run; one seed has the whole of it.
+
+    Args:
+      output: folder of the run.
+      seeds: its seeds.
+    """
+    return [output] if len(seeds) == 1 else [output / f"seed-{seed}" for seed in seeds]
+
+
+def is_finished(output: pathlib.Path, seeds: Sequence[int]) -> bool:
+    """Returns whether a folder holds a run of these seeds that is finished.
+
+    Args:
+      output: folder of the run.
+      seeds: its seeds.
+    """
+    return all((each / "summary.json").exists() for each in of_seeds(output, seeds))
 
 
 def first_difference(there: Any, here: Any, name: str = "") -> str:

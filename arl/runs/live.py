@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import rollout, text, training
+from arl.checks import check_whole
 from arl.models import Policy
 from arl.rollout import Decoding, Lane, RolloutConfig, sampling, writers
 from arl.rollout import lanes as lane_steps
 from arl.runs import transcript
 from arl.runs.check_policy import check_policy
-from arl.types import ArlError, Curriculum, Interaction, Kind, Reward, Text, check_whole
+from arl.types import ArlError, Curriculum, Interaction, Kind, Reward, Text
 
 AUTHORS = {"policy": writers.POLICY, "expert": writers.EXPERT, "hand": 2}  # numbers as in `Trajectory.author`
 MOST_TEXTS = 2000  # legal texts that are listed; tools with several arguments have many more
@@ -237,10 +238,11 @@ def live(
     if not isinstance(agent, Interaction):
         raise ArlError(f"the agent is of type {type(agent).__name__}; give what agents.make_agent returns")
     tokenizer = tokenizer or (agent.task and agent.task.tokenizer)
-    if tokenizer is None:
-        raise ArlError("the agent has no task that holds its tokenizer; give live(agent, tokenizer=...)")
+    text.check_tokenizer(tokenizer)
     config = rollout.resolve_lengths(RolloutConfig(decoding=decoding or Decoding()), agent)
     check_policy(agent, config, policy, variables)
+    if not isinstance(curriculum, Mapping | None):
+        raise ArlError(f"the curriculum is {curriculum!r}; give a dict, by names of layers")
     if curriculum is None:
         curriculum = training.curriculum_at({name: training.Schedule() for layer in agent.layers for name in layer.schedules}, 0.0)
     return _begin(agent, tokenizer, _make_programs(agent, policy, variables, curriculum, config), seed)
@@ -260,7 +262,7 @@ def _make_programs(agent: Interaction, policy: Policy | None, variables: Any, cu
     silent = {kind: lambda key, state, attempt: text.empty(0) for kind in agent.writes}
     everything = agent._replace(experts={**silent, **agent.experts})  # an expert may know one kind of segment alone
     of_expert = {name: values for name, values in curriculum.items() if name != "expert"}
-    asking = lambda lane, asks: lane._replace(writing=lane.writing._replace(asks=jnp.full(1, asks)))
+    asking = lambda lane, is_waiting: lane._replace(writing=lane.writing._replace(is_waiting=jnp.full(1, is_waiting)))
 
     def start(curriculum, key):
         return asking(rollout.start_lanes(agent, curriculum, config, *jax.random.split(key, (2, 1)), has_writer=True), False)
@@ -291,7 +293,7 @@ def _make_programs(agent: Interaction, policy: Policy | None, variables: Any, cu
         logits = policy.logits(variables, features, candidates) if policy else jnp.zeros((1, len(candidates)))
         sample = sampling.choose(agent.grammar, config.decoding, lane, logits)
         column = sampling.candidate_index(candidates, sample.token)[0]
-        options = sampling.options(agent.grammar, lane.grammar_state, sample.support, sample.kept)[0]
+        options = sampling.options(agent.grammar, lane.grammar_state, sample.support, sample.narrowed)[0]
         is_option = options[column] & (jnp.asarray(candidates)[column] == sample.token[0])  # what is written by hand may be none
         lane, ends, own = jax.vmap(functools.partial(lane_steps.write, agent))(lane, sample.token)
         return lane, ends[0], own, jnp.where(is_option, sample.log_prob[0], -jnp.inf)

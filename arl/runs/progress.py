@@ -32,8 +32,9 @@ def reporting(task: str) -> Iterator[Callable[[str], None]]:
 class Progress:
     """A live line in a terminal (elsewhere about 20 lines per run), and the time taken."""
 
-    def __init__(self, experiment: Experiment, output: pathlib.Path, first: int):
-        """Starts at update `first` of a run in the folder `output`."""
+    def __init__(self, experiment: Experiment, output: pathlib.Path, first: int, num_seeds: int = 1):
+        """Starts at update `first` of a run in the folder `output`, whose metrics are means over its seeds."""
+        self._whose = f"{num_seeds} seeds: " if num_seeds > 1 else ""
         self._bounds, self._first, self._num_updates = experiment.bounds, first, experiment.config.num_updates
         self._times = output / "times.jsonl"
         self._before, self._compiling = _last_times(self._times)
@@ -99,14 +100,16 @@ class Progress:
         else:
             since_start, updates = now - self._after_compilation, step - self._first
         left = since_start / max(updates, 1) * (self._num_updates - step - 1)
-        said = f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
-        if "return/outcome" in metrics:
-            outcome = metrics["return/outcome"]
-            score = f"score {evaluation.normalised_score(outcome, self._bounds):.2f}, " if self._bounds else ""
-            said = f"{score}outcome {outcome:.3f}, {said}"
+        speed = f"{metrics['tokens'] / seconds:,.0f} tokens/s, {int(left) // 60}:{int(left) % 60:02d} left"
+        if "return/outcome" not in metrics:
+            told = [f"imitating, {metrics['negative_log_likelihood']:.3f} nats a token"]
         else:
-            said = f"imitating, {metrics['negative_log_likelihood']:.3f} nats a token, {said}"
-        self._bar.update(self._row, completed=step + 1, description="", said=said)
+            told = [f"outcome {metrics['return/outcome']:.3f}"]
+            if self._bounds:
+                told = [f"normalised score {evaluation.normalised_score(metrics['return/outcome'], self._bounds):.2f}", *told]
+        told[0] = self._whose + told[0]
+        said = ", ".join([*told, speed])
+        self._bar.update(self._row, completed=step + 1, description="", said=f"{told[0]}, {speed}")
         if self._bar.disable and (
             step == self._first or (step + 1) % max(self._num_updates // 20, 1) == 0 or step + 1 == self._num_updates
         ):

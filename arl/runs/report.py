@@ -90,7 +90,7 @@ def begin(experiment: Experiment, output: pathlib.Path) -> str:
     bounds = experiment.bounds
     if bounds is None:
         return f"{experiment.name}: the bounds of this task are not known, so outcomes are told as they are; writing to {output}"
-    scale = f"score 0 is random ({bounds.random:.3g}), 1 is {optimum(bounds.optimal_is)} ({bounds.optimal:.3g})"
+    scale = f"normalised score 0 is random ({bounds.random:.3g}), 1 is {optimum(bounds.optimal_is)} ({bounds.optimal:.3g})"
     return f"{experiment.name}: {scale}; writing to {output}"
 
 
@@ -190,7 +190,7 @@ def finish(
       The summary of the run, which is written to `summary.json`.
     """
     config, began = experiment.config, time.perf_counter()
-    with reporting("evaluating") as report:
+    with reporting(f"evaluating seed {seed}") as report:
         evaluated = evaluate_agent(experiment, variables, seed, config.evaluation, report)
     lines = training.read_metrics(output / "metrics.jsonl")
     on_the_way = read_evaluations(output)
@@ -209,7 +209,7 @@ def finish(
         "best": {name: best[name] for name in ("update", "score", "normalised_score") if name in best},
         **{name: value for name, value in about.items() if name not in own},
     }
-    with reporting("writing") as report:
+    with reporting(f"writing of seed {seed}") as report:
         report("transcripts")
         episodes = typical_episodes(experiment.interaction, experiment.tokenizer, evaluated.trajectory)
         add_transcripts(output, observers, "after training", episodes, config.num_updates)

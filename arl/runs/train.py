@@ -57,7 +57,8 @@ class Run:
 
     def __str__(self) -> str:
         if not self.summary:
-            return f"stopped after update {self.num_updates} of {self.experiment.config.num_updates}; run it again to go on from there"
+            updates = f"{self.num_updates} of {self.experiment.config.num_updates}"
+            return f"seed {self.seed} stopped after update {updates}; run it again to go on from there"
         return report.words(self.experiment.name, self.summary, self.output)
 
     def __repr__(self) -> str:
@@ -108,13 +109,14 @@ def train(
     """
     seeds, config = _checked_seeds(seed), config or TrainConfig()
     check_types(agent, config)
-    _check_options(output, minutes, options)
+    _check_options(output, minutes, name, options)
     observers_of = _observers(observers, len(seeds))
     check_config(config.learner)
     if layout is None:
         layout = Layout(devices.make_mesh(None, config.learner.num_blocks)) if len(seeds) == 1 else programs.seeds_layout()
     experiment = make_experiment(agent, policy, config, name=name, layout=layout, pretrained=pretrained, **options)
-    check_custom(agent)  # which takes a while: what is wrong with the config has been said by then
+    if not folder.is_finished(pathlib.Path(output), seeds):
+        check_custom(agent)  # which takes a while: what is wrong with the config has been said by then
     record = report.describe(experiment, policy if isinstance(policy, str) else "given", {name: options.get(name) for name in OPTIONS})
     runs = run(experiment, seeds, pathlib.Path(output), record, minutes=minutes, observers=observers_of)
     return runs if isinstance(seed, Sequence) else runs[0]
@@ -130,13 +132,15 @@ def _checked_seeds(seed: Any) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _check_options(output: Any, minutes: Any, options: dict[str, Any]) -> None:
+def _check_options(output: Any, minutes: Any, name: Any, options: dict[str, Any]) -> None:
     """Raises `ArlError` if an argument of `train` cannot be used."""
     if not isinstance(output, str | pathlib.Path) or not str(output):
         raise ArlError(f"output is {output!r}; give the path of a folder")
     if minutes is not None and not (isinstance(minutes, int | float) and minutes > 0):
         raise ArlError(f"minutes is {minutes!r}; give a number above 0, or None for no limit")
-    if unknown := [name for name in options if name not in OPTIONS]:
+    if not isinstance(name, str):
+        raise ArlError(f"name is {name!r}; give a string")
+    if unknown := [option for option in options if option not in OPTIONS]:
         raise ArlError(f"train has no argument {unknown[0]!r}; beside those of its signature it takes {', '.join(OPTIONS)}")
     optimizer = options.get("optimizer")
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
@@ -190,8 +194,8 @@ def run(
         raise ArlError(f"the seeds are {list(seeds)}; give at least one, and each once")
     record = {"seed": seeds[0] if len(seeds) == 1 else list(seeds), **record}
     folder.check(output, record)
-    outputs = [output] if len(seeds) == 1 else [output / f"seed-{seed}" for seed in seeds]
-    made, is_finished = programs.make_programs(experiment, seeds), all((each / "summary.json").exists() for each in outputs)
+    outputs, is_finished = folder.of_seeds(output, seeds), folder.is_finished(output, seeds)
+    made = programs.make_programs(experiment, seeds)
     traced = [] if is_finished else made.trace()  # whatever cannot be traced fails before anything is written
     lock = folder.claim(output, record)
     try:
@@ -257,7 +261,7 @@ def _learn(job: _Job, checkpoints: training.Checkpoints) -> tuple[TrainState, di
     first = state.num_updates
     if resumed:
         print(f"going on from update {first}", flush=True)
-    with training.stop_on_signals() as stop_requested, Progress(job.experiment, job.output, first) as progress:
+    with training.stop_on_signals() as stop_requested, Progress(job.experiment, job.output, first, len(recorders)) as progress:
         for each in recorders:
             each.begin(first)
         with progress.compiling():

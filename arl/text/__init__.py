@@ -4,7 +4,7 @@ from arl.text.grammar import any_text, automaton, edges_of, free, join, legal_st
 from arl.text.holes import Hole, choice, grid, nested, number, subset
 from arl.text.template import Template, check, check_text, template, when
 from arl.text.text import checked, concatenate, constant, cut, empty, flatten, keep_last, lookup, only_if, pad, stack, to_string
-from arl.text.tokenizer import encode, load_tokenizer, token_ids
+from arl.text.tokenizer import check_tokenizer, encode, load_tokenizer, token_ids
 from arl.text.walk import (
     accepts,
     edge_columns,
@@ -29,6 +29,7 @@ __all__ = [
     "automaton",
     "check",
     "check_text",
+    "check_tokenizer",
     "checked",
     "choice",
     "concatenate",

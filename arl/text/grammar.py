@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from arl.text.tokenizer import token_ids
+from arl.text.tokenizer import check_tokenizer, token_ids
 from arl.types import ArlError, Grammar
 
 WORD = 32  # bits of a packed word
@@ -326,6 +326,7 @@ def _intervals(edges: Sequence[Mapping[int, int]], choice: Sequence[int], root: 
 
 
 def _stop_id(tokenizer: Any) -> int:
+    check_tokenizer(tokenizer)
     if tokenizer.eos_token_id is None:
         raise ArlError("the tokenizer has no end token, which stops a text; set tokenizer.eos_token")
     return tokenizer.eos_token_id

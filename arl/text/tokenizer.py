@@ -29,6 +29,8 @@ def load_tokenizer(name_or_path: str | pathlib.Path | None = None) -> Any:
 
     if name_or_path is None or str(name_or_path) == "small":
         return PreTrainedTokenizerFast.from_pretrained(SMALL)
+    if not isinstance(name_or_path, str | pathlib.Path):
+        raise ArlError(f'{name_or_path!r} is no tokenizer; give the folder that holds its tokenizer.json, or "small"')
     folder = pathlib.Path(name_or_path)
     if not folder.is_dir():
         raise ArlError(f'there is no tokenizer at {str(name_or_path)!r}; give the folder that holds its tokenizer.json, or "small"')
@@ -43,6 +45,12 @@ def load_tokenizer(name_or_path: str | pathlib.Path | None = None) -> Any:
     return tokenizer
 
 
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raises `ArlError` if `tokenizer` is none, but its name or None, say."""
+    if not (callable(getattr(tokenizer, "encode", None)) and callable(getattr(tokenizer, "decode", None))):
+        raise ArlError(f"the tokenizer is {tokenizer!r}; give a fast tokenizer, such as arl.load_tokenizer()")
+
+
 def token_ids(tokenizer: Any, string: str, after: str = "") -> list[int]:
     """Returns the token ids of a string within a text, without special tokens.
 
@@ -55,13 +63,14 @@ def token_ids(tokenizer: Any, string: str, after: str = "") -> list[int]:
       Token ids.
 
     Raises:
-      ArlError: if the tokenizer puts the end of `after` and the beginning of `string` into one token, or if `string` is none, or has a
-        traced value in it.
+      ArlError: if there is no tokenizer, if it puts the end of `after` and the beginning of `string` into one token, or if `string` is no
+        string, or has a traced value in it.
     """
     if not isinstance(string, str):
         raise ArlError(f"{string!r} is a {type(string).__name__} and cannot be tokenised; give a string")
     if re.search(r"Tracer[<(]|Traced<", string):  # as an f-string writes it
         raise ArlError(f"{string!r} has a traced value in it; make the text by arl.text.template, with a placeholder for the value")
+    check_tokenizer(tokenizer)
     encode = lambda s: tokenizer.encode(s, add_special_tokens=False)
     if not after:
         return encode(string)

@@ -5,13 +5,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from arl.checks import check_whole
 from arl.models import Policy
 from arl.rollout import RolloutConfig, Writer
 from arl.training.config import LearnerConfig, check_config
 from arl.training.credit import ESTIMATORS, Credit, Estimator
 from arl.training.layout import LANE_AXES, TENSOR_AXIS, Layout
-from arl.types import ArlError, Interaction, check_whole
+from arl.types import ArlError, Interaction, Kind
 
 
 def check_parts(
@@ -34,6 +36,9 @@ def check_parts(
     check_config(config)
     if curriculum is not None and not isinstance(curriculum, dict):
         raise ArlError(f"curriculum is {_described(curriculum)}; give a dict, by names of layers")
+    if interaction.writes and (idle := [name for name in config.rules if Kind[name.upper()] not in interaction.writes]):
+        written = ", ".join(kind.name.lower() for kind in interaction.writes)
+        raise ArlError(f"LearnerConfig.rules names {idle[0]}, and this agent writes {written} alone; take it out of the rules")
     check_whole(first_step=first_step)
     if first_step < 0:
         raise ArlError(f"first_step is {first_step}; set it >= 0")
@@ -59,10 +64,7 @@ def check_estimator(rollout_config: RolloutConfig, config: LearnerConfig, estima
             f"estimator is {_described(estimator)}; give a function (trajectory, reward, config) -> Credit, or set LearnerConfig.estimator"
         )
     if estimator is not None:
-        try:
-            inspect.signature(estimator).bind(None, None, config)
-        except TypeError as error:
-            raise ArlError(f"the estimator does not take (trajectory, reward, config): {error}; give it these three arguments") from None
+        _check_takes("estimator", estimator, ("trajectory", "reward", "config"))
     by_name = {f"rules.{kind}.estimator": rule.estimator for kind, rule in config.rules.items() if rule.estimator}
     by_name |= {} if estimator else {"estimator": config.estimator}
     for field, name in by_name.items():
@@ -80,6 +82,16 @@ def check_estimator(rollout_config: RolloutConfig, config: LearnerConfig, estima
         raise ArlError(
             "episodes of a group must begin together; set RolloutConfig.restarts=False, or LearnerConfig.group_size=1 and another estimator"
         )
+
+
+def _check_takes(name: str, function: Any, arguments: tuple[str, ...]) -> None:
+    """Raises an `ArlError` if a function cannot be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except ValueError:  # of a builtin, whose signature is not known
+        return
+    except TypeError as error:
+        raise ArlError(f"the {name} does not take ({', '.join(arguments)}): {error}; give it these arguments") from None
 
 
 def _check_credit_by_name(field: str, name: str, config: LearnerConfig) -> None:
@@ -114,6 +126,9 @@ def check_writer(rollout_config: RolloutConfig, config: LearnerConfig, writer: W
             f"{what}; set LearnerConfig.imitation_weight > 0 and RolloutConfig.expert_fraction > 0 (or give a writer), or neither"
         )
     if writer is not None:
+        if not callable(writer.write):
+            raise ArlError(f"Writer.write is {_described(writer.write)}; give a function that returns a rollout.Proposal")
+        _check_takes("writer", writer.write, ("variables", "curriculum", "request", "is_waiting"))
         check_whole(**{"Writer.num_lanes": writer.num_lanes})
         if writer.num_lanes < 0:
             raise ArlError(f"Writer.num_lanes is {writer.num_lanes}; set it >= 0")
@@ -127,8 +142,8 @@ def check_writer(rollout_config: RolloutConfig, config: LearnerConfig, writer: W
 
 def check_importance_cap(importance_cap: float) -> None:
     """Raises an `ArlError` if `importance_cap`, the largest importance weight, is not above 0."""
-    if not importance_cap > 0:
-        raise ArlError(f"importance_cap is {importance_cap}; set it above 0, or to math.inf for no truncation")
+    if isinstance(importance_cap, bool) or not isinstance(importance_cap, int | float | np.number) or not importance_cap > 0:
+        raise ArlError(f"importance_cap is {importance_cap!r}; set it above 0, or to math.inf for no truncation")
 
 
 def check_layout(config: LearnerConfig, layout: Layout) -> None:

@@ -1,6 +1,7 @@
 """The config of a learner: plain values, saved with every run."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,13 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from arl import objectives
-from arl.types import ArlError, Kind, check_whole
+from arl.checks import Checked
+from arl.types import ArlError, Kind
 
 MOST = 2**31 - 1  # largest int32
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class Schedule(Checked):
     """A number that changes linearly over a part of training.
 
     Attributes:
@@ -32,6 +34,9 @@ class Schedule:
     warmup: float = 0.0
 
     def __post_init__(self):
+        super().__post_init__()
+        if not math.isfinite(self.start) or not math.isfinite(self.end):
+            raise ArlError(f"a schedule from {self.start} to {self.end} has no end; set Schedule.start and Schedule.end to finite numbers")
         if not 0 <= self.since < self.until <= 1 or not 0 <= self.warmup <= 1:
             raise ArlError(
                 f"a schedule from {self.since} until {self.until} with warmup {self.warmup} does not fit in a run; "
@@ -46,7 +51,7 @@ class Schedule:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class Rule(Checked):
     """How the segments of a kind are credited.
 
     Attributes:
@@ -70,7 +75,7 @@ SPANS = ("episode", "attempt", "kind")
 
 
 @dataclasses.dataclass(frozen=True)
-class LearnerConfig:
+class LearnerConfig(Checked):
     """How an agent learns from its trajectories.
 
     Attributes:
@@ -80,7 +85,8 @@ class LearnerConfig:
       num_blocks: blocks of the batch within which lanes are shuffled, so that no lane leaves its device; a multiple of the devices.
       num_epochs: passes over a batch of trajectories in an update.
       num_minibatches: optimizer steps per epoch.
-      microbatch_size: number of lanes whose gradient is computed at once.
+      microbatch_size: number of lanes on all devices whose gradient is computed at once; `num_lanes` is a multiple of `num_minibatches`
+        times it.
       reward_scale: factor of all rewards in learning, so that values are of the order of 1.
       estimator: estimator of advantages, a name in `arl.training.credit.ESTIMATORS`.
       gae_lambda: lambda of generalised advantage estimation.
@@ -170,7 +176,6 @@ def check_config(config: LearnerConfig) -> None:
         "microbatch_size",
         "constant_tokens",
     ):
-        check_whole(**{f"LearnerConfig.{name}": getattr(config, name)})
         if getattr(config, name) < 1:
             raise ArlError(f"LearnerConfig.{name} is {getattr(config, name)}; set it >= 1")
     for name in ("num_updates", "num_lanes"):
@@ -214,8 +219,6 @@ def _check_rules(config: LearnerConfig) -> None:
     for name, rule in config.rules.items():
         if name not in kinds:
             raise ArlError(f"LearnerConfig.rules names {name!r}, which is no kind of segment; set it to one of {', '.join(kinds)}")
-        if not isinstance(rule, Rule):
-            raise ArlError(f"LearnerConfig.rules.{name} is {rule!r}; set it to a Rule()")
         if rule.span not in SPANS:
             raise ArlError(f"LearnerConfig.rules.{name}.span is {rule.span!r}; set it to one of {', '.join(SPANS)}")
         if rule.gae_lambda is not None and not 0 <= rule.gae_lambda <= 1:
@@ -239,7 +242,7 @@ def _check_rules(config: LearnerConfig) -> None:
 def _check_ranges(config: LearnerConfig) -> None:
     """Raises an `ArlError` for a number that is out of range."""
     ranges = {
-        "reward_scale": (config.reward_scale > 0, "above 0"),
+        "reward_scale": (0 < config.reward_scale < math.inf, "above 0"),
         "max_gradient_norm": (config.max_gradient_norm > 0, "above 0"),
         "adam_epsilon": (config.adam_epsilon > 0, "above 0"),
         "clip_high": (config.clip_high > 0, "above 0"),
@@ -257,8 +260,6 @@ def _check_ranges(config: LearnerConfig) -> None:
             raise ArlError(f"LearnerConfig.{name} is {getattr(config, name)}; set it {words}")
     for name in ("learning_rate", "entropy_weight"):
         schedule = getattr(config, name)
-        if not isinstance(schedule, Schedule):
-            raise ArlError(f"LearnerConfig.{name} is {schedule!r}; set it to a Schedule(start, end)")
         if min(schedule.start, schedule.end) < 0:
             lowest = min(schedule.start, schedule.end)
             raise ArlError(f"LearnerConfig.{name} falls to {lowest}; set LearnerConfig.{name}.start and .end at least 0")

@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from arl import objectives, rollout
+from arl.checks import check_key
 from arl.models import Policy, Variables
 from arl.rollout import RolloutConfig, Writer
 from arl.training import check, rules
@@ -23,7 +24,7 @@ from arl.training.credit import ESTIMATORS, Estimator, NamedEstimator, is_decisi
 from arl.training.epoch import make_optimizer, take_epoch
 from arl.training.layout import Layout
 from arl.training.loss import Batch
-from arl.training.metrics import imitation_metrics, size_metrics, trajectory_metrics
+from arl.training.metrics import WRITTEN_KINDS, imitation_metrics, size_metrics, trajectory_metrics
 from arl.training.scoring import score
 from arl.types import Interaction, Trajectory
 
@@ -193,6 +194,7 @@ class _Program:
         return self.config.num_blocks // self.layout.num_devices
 
     def init(self, key: jax.Array, pretrained: Any = None) -> TrainState:
+        check_key(key)
         key_policy, key_run, key_lanes = jax.random.split(key, 3)
         variables = self.policy.init(key_policy, pretrained)
         now = self.curriculum_at(self.curriculum, jnp.int32(self.first_step))
@@ -219,7 +221,7 @@ class _Program:
         entropy_weight = self.config.entropy_weight(self.progress(state.step))
         variables, optimizer_state, learned = self.take_epochs(state, batch, entropy_weight, key_epochs)
 
-        metrics |= learned | trajectory_metrics(trajectory, usage, self.total)
+        metrics |= learned | trajectory_metrics(trajectory, usage, self.total, self.interaction.writes or WRITTEN_KINDS)
         metrics |= size_metrics(trajectory, self.interaction.size, self.total)
         if self.has_writer:
             metrics |= imitation_metrics(trajectory, self.total)
@@ -272,9 +274,7 @@ class _Program:
 
     def reference_of(self, state: TrainState) -> Any:
         """Returns the variables of the reference policy."""
-        if self.policy.reference:
-            return self.policy.reference(state.variables)
-        return state.variables._replace(trainable=state.reference)
+        return self.policy.reference(state.variables) if self.policy.reference else state.variables._replace(trainable=state.reference)
 
     def keys(self, state: TrainState) -> jax.Array:
         """Returns the two random keys of an update: of its new lanes, and of its epochs."""

@@ -1,6 +1,6 @@
 """Metrics of trajectories, computed from sums that add up over devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,12 @@ from arl.rollout import Usage
 from arl.training.credit import is_imitated
 from arl.types import Kind, Size, Trajectory
 
-WRITTEN_KINDS = tuple(kind.name.lower() for kind in Kind if kind > Kind.OBSERVATION)
+WRITTEN_KINDS = tuple(kind for kind in Kind if kind > Kind.OBSERVATION)
 
 
-def trajectory_metrics(trajectory: Trajectory, usage: Usage, total: Callable = lambda x: x) -> dict[str, jax.Array]:
+def trajectory_metrics(
+    trajectory: Trajectory, usage: Usage, total: Callable = lambda x: x, kinds: Collection[Kind] = WRITTEN_KINDS
+) -> dict[str, jax.Array]:
     """Returns metrics of a batch of trajectories.
 
     Per episode means a sum over all positions divided by the number of episodes that ended. That is exact if trajectories hold whole
@@ -22,6 +24,7 @@ def trajectory_metrics(trajectory: Trajectory, usage: Usage, total: Callable = l
       trajectory: `[B, T]`.
       usage: work of the rollout.
       total: adds a value up over devices.
+      kinds: kinds of the segments that the agent writes; the metrics of other kinds are left out.
 
     Returns:
       float32 `[]` by name:
@@ -53,12 +56,13 @@ def trajectory_metrics(trajectory: Trajectory, usage: Usage, total: Callable = l
         "computed": usage.num_computed,
         "calls": usage.num_calls,
         **{f"return/{name}": jnp.sum(value) for name, value in trajectory.reward._asdict().items()},
-        **{f"tokens/{kind.name.lower()}": jnp.sum(trajectory.token_kind == kind) for kind in Kind if kind},
+        **{f"tokens/{kind.name.lower()}": jnp.sum(trajectory.token_kind == kind) for kind in (Kind.PROMPT, Kind.OBSERVATION, *kinds)},
     }
-    for kind in WRITTEN_KINDS:
-        is_kind = trajectory.is_sampled & (trajectory.kind == Kind[kind.upper()])
-        sums[f"sampled/{kind}"] = jnp.sum(is_kind)
-        sums[f"entropy/{kind}"] = jnp.sum(jnp.where(is_kind, -trajectory.log_prob, 0.0))
+    written = [kind.name.lower() for kind in kinds]
+    for kind in kinds:
+        is_kind = trajectory.is_sampled & (trajectory.kind == kind)
+        sums[f"sampled/{kind.name.lower()}"] = jnp.sum(is_kind)
+        sums[f"entropy/{kind.name.lower()}"] = jnp.sum(jnp.where(is_kind, -trajectory.log_prob, 0.0))
     sums = total({name: value.astype(jnp.float32) for name, value in sums.items()})
     episodes = jnp.maximum(sums["episodes"], 1.0)
     returns = {name: value / episodes for name, value in sums.items() if name.startswith("return/")}
@@ -75,8 +79,8 @@ def trajectory_metrics(trajectory: Trajectory, usage: Usage, total: Callable = l
         "tokens": sums["tokens"],
         "calls": sums["calls"],
         **{name: value / jnp.maximum(sums["tokens"], 1.0) for name, value in sums.items() if name.startswith("tokens/")},
-        **{f"sampled/{kind}": sums[f"sampled/{kind}"] / jnp.maximum(sums["tokens"], 1.0) for kind in WRITTEN_KINDS},
-        **{f"entropy/{kind}": sums[f"entropy/{kind}"] / jnp.maximum(sums[f"sampled/{kind}"], 1.0) for kind in WRITTEN_KINDS},
+        **{f"sampled/{kind}": sums[f"sampled/{kind}"] / jnp.maximum(sums["tokens"], 1.0) for kind in written},
+        **{f"entropy/{kind}": sums[f"entropy/{kind}"] / jnp.maximum(sums[f"sampled/{kind}"], 1.0) for kind in written},
     }
 
 

@@ -4,6 +4,8 @@ import contextlib
 import json
 import pathlib
 import signal
+import socket
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -150,8 +152,19 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether SIGTERM or SIGINT has been received; a second one raises KeyboardInterrupt."""
+    """Yields a function that says whether SIGTERM or SIGINT has been received; a second one raises KeyboardInterrupt.
+
+    The first one is answered by a line at once, from a thread: the main one may be waiting for a compiled program.
+    """
     received: list[int] = []
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+
+    def answer():
+        while number := reader.recv(1):
+            if number[0] in before:
+                print("stopping: the update is finished and saved; a second Ctrl-C stops without", flush=True)
+                return
 
     def note(number, frame):
         if received:
@@ -159,8 +172,14 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
         received.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    woken, thread = signal.set_wakeup_fd(writer.fileno()), threading.Thread(target=answer, daemon=True)
+    thread.start()
     try:
         yield lambda: bool(received)
     finally:
+        signal.set_wakeup_fd(woken)
         for number, handler in before.items():
             signal.signal(number, handler)
+        writer.close()  # which ends the thread
+        thread.join()
+        reader.close()

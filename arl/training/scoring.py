@@ -29,14 +29,14 @@ class Slots(NamedTuple):
       sampled: int32.
       state: int32.
       support: uint32 `[..., ceil(E / 32)]`.
-      kept: int32 `[..., K]`, or None.
+      narrowed: int32 `[..., K]`, or None.
     """
 
     features: Any
     sampled: jax.Array
     state: jax.Array
     support: jax.Array
-    kept: jax.Array | None
+    narrowed: jax.Array | None
 
 
 def score(
@@ -56,7 +56,7 @@ def score(
       each. Log-prob and entropy have no meaning where no token was sampled.
     """
     features = policy.forward(variables, trajectory.token, trajectory.context_start)
-    slots = Slots(features, trajectory.sampled, trajectory.grammar_state, trajectory.support, trajectory.kept)
+    slots = Slots(features, trajectory.sampled, trajectory.grammar_state, trajectory.support, trajectory.narrowed)
     score_slots = functools.partial(_score_slots, policy, grammar, temperature)
     if grammar.num_tokens * trajectory.token.size > CHUNK_LOGITS:
         log_prob, entropy = _score_in_chunks(score_slots, grammar, variables, slots, trajectory.is_sampled)
@@ -67,7 +67,7 @@ def score(
 
 def _score_slots(policy, grammar: Grammar, temperature: float, candidates, variables, slots: Slots) -> tuple[jax.Array, jax.Array]:
     """Returns log-prob and entropy of slots; `candidates` as in `text.support`."""
-    support = options(grammar, slots.state, slots.support, slots.kept, candidates)
+    support = options(grammar, slots.state, slots.support, slots.narrowed, candidates)
     candidates = grammar.candidates if candidates is None else candidates
     log_probs = masked_log_probs(policy.logits(variables, slots.features, candidates), support, temperature)
     log_prob = jnp.take_along_axis(log_probs, candidate_index(candidates, slots.sampled)[..., None], -1)[..., 0]

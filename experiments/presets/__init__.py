@@ -33,7 +33,7 @@ def get_preset(name: str) -> Config:
     elif name in PRESETS:
         make = PRESETS[name]
     else:
-        raise ArlError(f"there is no preset {name}; {nearest(name, PRESETS)}")
+        raise ArlError(f"there is no preset {name!r}; {nearest(name, PRESETS)}")
     config = make()
     if not isinstance(config, Config):
         raise ArlError(f"{name} returns a {type(config).__name__}; let it return an experiments.config.Config")

@@ -47,6 +47,8 @@ KINDS = {
     "annealed": dict(annealed=True, num_notes=2),
     "with an end": dict(stop=True, budget=3),
     "any text": dict(symbols="any"),
+    "a single one": dict(every=0, first=1),
+    "late at first": dict(every=1, first=2, num_notes=2),
 }
 
 
@@ -56,10 +58,11 @@ def test_each_memory_is_what_it_says(name, resets_context):
     composed = recipe(resets_context=resets_context, steps=4, **KINDS[name])
     episodes = plain.live(composed, plain.build(composed), range(6))
     num_notes, every = KINDS[name].get("num_notes", 1), KINDS[name].get("every", 1)
+    first = KINDS[name].get("first") or every
     for episode in episodes:
         kinds = [turn.kind for turn in episode[:-1]]
         num_actions = kinds.count(Kind.ACTION)
-        assert kinds.count(Kind.NOTE) == (num_actions - 1) // every
+        assert kinds.count(Kind.NOTE) == len(range(first, num_actions, every or num_actions))
         assert kinds.count(Kind.CONTROL) == (kinds.count(Kind.NOTE) if num_notes > 1 else 0)
     assert any(turn.kind == Kind.NOTE for episode in episodes for turn in episode)
 
@@ -401,7 +404,9 @@ def test_a_model_that_copies_walks_the_corridor_in_a_cache_shorter_than_it(notes
         (dict(num_notes=0), "Remember.num_notes >= 1"),
         (dict(budget=0), "Remember.budget >= 1"),
         (dict(every=0), "set it to at least 1 and below 3"),
-        (dict(every=3), "set it to at least 1 and below 3"),
+        (dict(every=3), "Remember.every is 3; set it to at least 1 and below 3"),
+        (dict(first=3), "Remember.first is 3; set it to at least 1 and below 3"),
+        (dict(first=1, every=-1), "Remember.every is -1; set it to 0 for a single note"),
         (dict(ask=""), "Remember.ask is empty"),
         (dict(symbols=("not one token",)), "must be one token"),
     ],

@@ -94,6 +94,21 @@ def test_an_expert_ends_its_thought_at_once_and_acts_as_without_thoughts():
     assert turn.kind == Kind.ACTION and plain.ids(found) == plain.ids(wanted)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("budget", [1, 3])
+def test_a_tasks_expert_thinks_as_far_as_the_budget_holds(budget, layers):
+    """It is told the attempt, and the environment's state: that no step was taken."""
+
+    def thought(key, state, attempt):
+        return text.concatenate(*(text.constant([token]) for token in (7, 8)), text.only_if(state.steps < attempt, text.constant([9])))
+
+    known = {"experts": lambda limits: {Kind.THINK: thought}}
+    interaction = tiny.make(tiny.make_walk(), Act(), *[Think(budget, name=f"think{i}") for i in range(layers)], **known)
+    state, _ = interaction.start(jax.random.key(0), {})
+    told = [plain.ids(interaction.experts[Kind.THINK](jax.random.key(0), state, jnp.int32(attempt))) for attempt in (0, 1)]
+    assert told == [[7, 8][:budget], [7, 8, 9][:budget]]
+
+
 def test_the_environments_state_stands_still_while_a_thought_is_written():
     """So does the hash of its state."""
     interaction, environment = tiny.guess(Think(2)), tiny.make_guess()

@@ -230,23 +230,53 @@ def test_an_expert_takes_a_shortest_way(tokenizer, episodes, size, longest, hole
     assert max(distances) == longest
 
 
-def test_an_expert_plans_a_shortest_way_and_stays_at_the_goal(tokenizer):
-    size, longest = 4, 5
+@functools.cache
+def said_by_experts(kind, size=4, longest=5, num_mazes=200):
+    """Mazes `(holes, goal, cell)` on the host, each with the cells that the expert of a kind names."""
+    tokenizer = text.load_tokenizer()
     task = envs.BlindMaze(size, longest, 0.35).make(tokenizer)
-    states = jax.tree.map(lambda x: x[:200], drawn(size, longest, 0.35, 300))
-    plan = jax.jit(jax.vmap(lambda state: task.experts(Limits())[Kind.PLAN](jax.random.key(0), state, jnp.int32(0))))
-    plans = jax.tree.map(np.asarray, plan(states))
+    states = jax.tree.map(lambda x: x[:num_mazes], drawn(size, longest, 0.35, 300))
+    write = jax.jit(jax.vmap(lambda state: task.experts(Limits())[kind](jax.random.key(0), state, jnp.int32(0))))
+    texts = jax.tree.map(np.asarray, write(states))
+    strings = [text.to_string(tokenizer, jax.tree.map(lambda x, i=i: x[i], texts)) for i in range(num_mazes)]
+    cells = [[int(cell) for cell in said.split()] for said in strings]
+    assert strings == ["".join(f" {cell}" for cell in said) for said in cells]
+    return list(zip(states.is_hole, states.goal, states.cell, cells, strict=True))
+
+
+def test_an_expert_plans_a_shortest_way_and_stays_at_the_goal():
     filled = 0
-    for index in range(200):
-        holes, goal, cell = states.is_hole[index], states.goal[index], states.cell[index]
-        said = text.to_string(tokenizer, jax.tree.map(lambda x, i=index: x[i], plans))
-        path, distance = [int(each) for each in said.split()], search(holes, goal, size)[cell]
-        assert said == "".join(f" {each}" for each in path) and len(path) == longest
+    for holes, goal, cell, path in said_by_experts(Kind.PLAN):
+        distance = search(holes, goal, 4)[cell]
+        assert len(path) == 5
         for before, after in zip([cell, *path], path[:distance], strict=False):
-            assert after in moved(before, size) and not holes[after]
+            assert after in moved(before, 4) and not holes[after]
         assert goal not in path[: distance - 1] and set(path[distance - 1 :]) == {goal}
-        filled += distance < longest
+        filled += distance < 5
     assert 0 < filled < 200
+
+
+@pytest.mark.parametrize("size", [4, 6])
+def test_an_expert_thinks_of_the_cells_of_a_search_until_it_meets_the_agent(size):
+    for holes, goal, cell, thought in said_by_experts(Kind.THINK, size):
+        met = list(search(holes, goal, size))
+        assert thought == met[: met.index(cell) + 1]
+
+
+def test_a_thought_leads_to_the_plan():
+    """The next cell of the plan is the neighbour that comes first in the thought."""
+    for (*_, cell, thought), (*_, plan) in zip(said_by_experts(Kind.THINK), said_by_experts(Kind.PLAN), strict=True):
+        for after in plan:
+            cell = cell if cell == thought[0] else min((to for to in moved(cell, 4) if to in thought), key=thought.index)
+            assert after == cell
+
+
+def test_an_expert_notes_the_goal_and_the_holes_nearest_to_the_way():
+    far = lambda a, b: sum(abs(x - y) for x, y in zip(divmod(a, 4), divmod(b, 4), strict=True))
+    for holes, goal, cell, (first, *rest) in said_by_experts(Kind.NOTE):
+        assert first == goal and set(rest) == set(np.flatnonzero(holes))
+        detours = [far(cell, hole) + far(hole, goal) for hole in rest]
+        assert detours == sorted(detours)
 
 
 # ---------------------------------------------------------------- bounds

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from arl.models import PRESET_NAMES, ModelConfig, preset
+from arl.models import PRESET_NAMES, ModelConfig, RotaryScaling, preset
 
 SIZES = dict(vocab_size=16, width=16, num_layers=1, num_heads=2, num_kv_heads=1, feed_forward_width=24)
 
@@ -35,6 +35,24 @@ def test_an_unknown_preset_is_answered_with_the_names_that_exist():
         preset("2M", 512)
 
 
+def test_a_head_may_have_any_even_width():
+    assert ModelConfig(**{**SIZES, "width": 18}, head_dim=10).head_width == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(kind="ntk", factor=2.0), "choose one of linear, llama3, yarn"),
+        (dict(kind="linear", factor=0.5), "factor is 0.5; set it >= 1"),
+        (dict(kind="yarn", factor=2.0), "set original_length >= 1"),
+        (dict(kind="llama3", factor=2.0, original_length=8, slow_rotations=4.0), "0 < slow_rotations < fast_rotations"),
+    ],
+)
+def test_impossible_scalings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        RotaryScaling(**options)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -47,6 +65,12 @@ def test_an_unknown_preset_is_answered_with_the_names_that_exist():
         (dict(rotary_base=1.0), "rotary_base"),
         (dict(norm_epsilon=0.0), "norm_epsilon"),
         (dict(query_block=0), "query_block"),
+        (dict(head_dim=7), "head_dim is 7; set it to an even number"),
+        (dict(activation="relu"), "silu, gelu_tanh"),
+        (dict(logit_cap=0.0), "logit_cap is 0.0; set it above 0"),
+        (dict(sliding_window=4), "set both, or neither"),
+        (dict(sliding_window=4, local_layers=(1,)), "layer 1 of 1"),
+        (dict(num_layers=2, sliding_window=4, local_layers=(1,), scan_layers=True), "scan_layers=False"),
     ],
 )
 def test_impossible_sizes_are_refused_in_one_sentence(change, message):

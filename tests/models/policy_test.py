@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arl.models import ModelConfig, Variables, make_policy, num_slots
+from arl.models import ModelConfig, RotaryScaling, Variables, make_policy, num_slots
+from arl.models.layers import unstack_layers
 
 CONFIG = ModelConfig(vocab_size=13, width=16, num_layers=2, num_heads=4, num_kv_heads=2, feed_forward_width=24, query_block=64)
 LANES, LENGTH, WIDTH, CONTEXT = 3, 33, 6, 10
@@ -75,6 +76,46 @@ def test_reading_in_any_chunks_round_the_ring_is_scoring(chunks, seed):
     tokens, context_start = trajectory(seed)
     features = read_in_chunks(read, params, model.empty_cache(LANES, SLOTS), tokens, context_start, chunks)
     np.testing.assert_allclose(features, score(params, tokens, context_start), atol=1e-5)
+
+
+EVERYTHING = dict(
+    head_dim=6,
+    qkv_bias=True,
+    query_key_norm=True,
+    sandwich_norm=True,
+    norm_plus_one=True,
+    activation="gelu_tanh",
+    embedding_scale=4.0,
+    query_scale=0.3,
+    attention_cap=2.0,
+    logit_cap=3.0,
+    sliding_window=4,
+    local_layers=(0,),
+    local_rotary_base=100.0,
+    rotary_scaling=RotaryScaling("llama3", 4.0, 16),
+)
+
+
+@pytest.mark.parametrize("query_block", [5, 64])
+def test_a_model_with_everything_reads_as_it_scores(query_block):
+    model, params, read, score = built(**EVERYTHING, query_block=query_block, context_length=CONTEXT)
+    tokens, context_start = trajectory()
+    chunks = [[WIDTH, 1, 3]] * LENGTH
+    features = read_in_chunks(read, params, model.empty_cache(LANES, SLOTS), tokens, context_start, chunks)
+    np.testing.assert_allclose(features, score(params, tokens, context_start), atol=1e-5)
+    assert np.abs(model.logits(params, 100 * features, np.arange(5))).max() <= 3.0
+
+
+def test_local_layers_alone_run_under_a_scan():
+    options = dict(sliding_window=4, local_layers=(0, 1))
+    model, params, read, score = built(**options, scan_layers=True)
+    tokens, context_start = trajectory()
+    expected = score(params, tokens, context_start)
+    chunks = [[WIDTH] * LANES] * -(-LENGTH // WIDTH)
+    features = read_in_chunks(read, params, model.empty_cache(LANES, SLOTS), tokens, context_start, chunks)
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+    apart = Variables(unstack_layers(params.trainable))
+    np.testing.assert_allclose(built(**options)[3](apart, tokens, context_start), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("width", [1, 20])
@@ -249,3 +290,11 @@ def test_a_batch_of_parameters_is_a_loop_over_them():
     together = jax.jit(jax.vmap(model.forward, (0, None, None)))(params, tokens, context_start)
     for i in range(2):
         np.testing.assert_allclose(together[i], score(jax.tree.map(lambda x, i=i: x[i], params), tokens, context_start), atol=1e-5)
+
+
+def test_pretrained_weights_take_the_place_of_random_ones():
+    model, params, _, _ = built()
+    head = params.trainable["head"] + 1.0
+    started = model.init(jax.random.key(0), {"head": head.astype(jnp.bfloat16)}).trainable
+    np.testing.assert_array_equal(started["head"], head.astype(jnp.bfloat16).astype(jnp.float32))
+    jax.tree.map(np.testing.assert_array_equal, started["trunk"], params.trainable["trunk"])

@@ -74,26 +74,14 @@ def test_equals_a_transcription_in_numpy(num_kv_heads, tie_embeddings):
     np.testing.assert_allclose(model.value(params, features), expected @ wide["value_head"], atol=1e-4)
 
 
-def test_rotary_products_depend_on_the_distance_alone():
-    x, y = jax.random.normal(jax.random.key(0), (2, 4))
-
-    def turned(v, index):
-        return transformer.rotate(v, *(a[0, 0, 0, 0] for a in transformer.rotary(CONFIG, jnp.array([[index]]))))
-
-    def score(i, j):
-        return turned(x, i) @ turned(y, j)
-
-    np.testing.assert_allclose(score(9, 4), score(105, 100), atol=1e-5)
-    assert abs(score(9, 4) - score(9, 5)) > 1e-3
-
-
 @pytest.mark.parametrize("context_length", [None, 1, 4, 100])
-def test_blocks_cover_each_query_once_and_all_that_it_may_see(context_length):
+@pytest.mark.parametrize("window", [None, 3])
+def test_blocks_cover_each_query_once_and_all_that_it_may_see(context_length, window):
     config = dataclasses.replace(CONFIG, context_length=context_length, query_block=4)
-    blocks = transformer.query_blocks(config, 11)
+    blocks = transformer.query_blocks(config, 11, window)
     assert [t for start, end, _ in blocks for t in range(start, end)] == list(range(11))
     for start, end, first in blocks:
-        oldest = 0 if context_length is None else max(0, start - context_length + 1)
+        oldest = max(0, start + 1 - min(context_length or 11, window or 11))
         assert first == oldest and end - start <= 4
 
 
@@ -102,3 +90,22 @@ def test_a_call_wider_than_the_ring_is_refused():
     params, tokens = jax.eval_shape(model.init, jax.random.key(0)), jnp.zeros((1, 5), jnp.int32)
     with pytest.raises(ValueError, match="does not fit a cache of 4 slots"):
         jax.eval_shape(model.read, params, tokens, tokens, tokens, tokens > 0, model.empty_cache(1, 4), None)
+
+
+def test_a_local_layer_sees_its_window_alone():
+    """A change of one token is seen by the tokens of one window, at each layer: two layers see almost two windows."""
+    window, changed = 4, 5
+    sizes = dict(sliding_window=window, query_block=3)
+    for local, last in (((0, 1), changed + 2 * (window - 1)), ((0,), 19)):
+        model = make_policy(dataclasses.replace(CONFIG, local_layers=local, **sizes))
+        params = randomised(model.init(jax.random.key(0)), jax.random.key(1))
+        tokens = jnp.zeros((1, 20), jnp.int32)
+        features = [model.forward(params, t, jnp.zeros_like(t)) for t in (tokens, tokens.at[0, changed].set(3))]
+        seen = np.flatnonzero(np.abs(features[0] - features[1]).max((0, 2)))
+        np.testing.assert_array_equal(seen, np.arange(changed, last + 1))
+
+
+def test_a_cap_bounds_and_hardly_moves_what_is_far_below():
+    x = jnp.array([-1e6, -0.1, 0.0, 0.1, 3.0, 1e6])
+    np.testing.assert_allclose(transformer.soft_cap(x, 30.0), [-30.0, -0.1, 0.0, 0.1, 30 * np.tanh(0.1), 30.0], atol=1e-5)
+    assert transformer.soft_cap(x, None) is x

@@ -304,7 +304,7 @@ def counting(author_of, num_lanes=0):
     """A writer that writes the word of the lane's step, where `author_of(request)` is above 0."""
     words = text.stack(WORDS)
 
-    def write(variables, curriculum, request, asks):
+    def write(variables, curriculum, request, is_waiting):
         said = jax.vmap(lambda steps: text.lookup(words, (steps + 1) % 4))(request.state.environment.steps)
         return rollout.Proposal(said, author_of(request))
 

@@ -25,8 +25,14 @@ def test_updates_are_told_with_their_score(tmp_path, capsys):
         for step in range(40):
             progress(step, {"tokens": 50.0, "return/outcome": 2.0}, 0.5)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + 21 and "update 40/40: score 0.50, outcome 2.000, 100 tokens/s" in lines[-1]
+    assert len(lines) == 1 + 21 and "update 40/40: normalised score 0.50, outcome 2.000, 100 tokens/s" in lines[-1]
     assert len((tmp_path / "times.jsonl").read_text().splitlines()) == 40
+
+
+def test_means_over_seeds_are_called_so(tmp_path, capsys):
+    with Progress(EXPERIMENT, tmp_path, 0, num_seeds=3) as progress:
+        progress(0, {"tokens": 50.0, "return/outcome": 2.0}, 0.5)
+    assert "update 1/40: 3 seeds: normalised score 0.50, outcome 2.000" in capsys.readouterr().out
 
 
 def test_what_is_done_aside_takes_no_time_of_training(tmp_path, capsys):

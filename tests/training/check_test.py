@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from arl import training
+from arl import rollout, training
 from arl.training import Credit, LearnerConfig, parallel
 from tests import tiny
 
@@ -129,3 +129,44 @@ def test_options_that_cannot_be_are_refused(options, words):
 def test_a_policy_without_values_is_refused():
     with pytest.raises(ValueError, match='has no head "value"; add it to Policy.heads'):
         make(model=tiny.model()._replace(heads={}))
+
+
+def proposed(change):
+    """A writer that proposes what has been begun, after a change."""
+    return rollout.Writer(lambda variables, curriculum, request, is_waiting: change(rollout.Proposal(request.begun, request.kind)))
+
+
+@pytest.mark.parametrize(
+    ("writer", "words"),
+    [
+        (proposed(lambda proposal: 3), "the writer returns a int; return a rollout.Proposal(text, author)"),
+        (proposed(lambda proposal: proposal._replace(text=proposal.author)), "the writer's proposal returns"),
+        (proposed(lambda proposal: proposal._replace(author=None)), "author of NoneType[]; return int32 [8]"),
+        (proposed(lambda proposal: proposal._replace(author=proposal.author * 1.0)), "author of float32[8]; return int32 [8]"),
+        (proposed(lambda proposal: proposal._replace(author=proposal.author[:3])), "author of int32[3]; return int32 [8]"),
+        (proposed(lambda proposal: proposal._replace(text=jax.tree.map(lambda x: x[0], proposal.text))), "return int32 [8, capacity]"),
+    ],
+)
+def test_what_a_writer_returns_is_checked_when_it_is_traced(writer, words):
+    config = dataclasses.replace(CONFIG, imitation_weight=1.0)
+    assert words in refusal(make(config=config, writer=writer))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(writer=rollout.Writer(None)), "Writer.write is None; give a function that returns a rollout.Proposal"),
+        (dict(writer=rollout.Writer(lambda variables, curriculum: None)), "the writer does not take (variables, curriculum, request,"),
+        (dict(importance_cap="a"), "importance_cap is 'a'; set it above 0"),
+    ],
+)
+def test_what_cannot_be_called_or_compared_is_refused(options, words):
+    config = dataclasses.replace(CONFIG, imitation_weight=1.0 if "writer" in options else 0.0)
+    with pytest.raises(ValueError) as caught:
+        make(config=config, **options)
+    assert words in str(caught.value)
+
+
+def test_rules_of_kinds_that_nobody_writes_are_refused():
+    with pytest.raises(ValueError, match="LearnerConfig.rules names plan, and this agent writes action alone; take it out of the rules"):
+        make(config=dataclasses.replace(CONFIG, rules={"plan": training.Rule()}))

@@ -33,7 +33,8 @@ def hand_trajectory(num_lanes=1, **changes) -> Trajectory:
     floats, ints, false = jnp.zeros_like(arrays["value"]), jnp.zeros_like(arrays["token"]), jnp.zeros_like(arrays["is_sampled"])
     reward = Reward(jnp.tile(jnp.array([0, 1, 0, 0, 2.0, 0, 0]), (num_lanes, 1)), floats, floats, floats)
     return Trajectory(
-        **arrays, context_start=ints, kind=ints, sampled=ints, grammar_state=ints, support=ints[..., None].astype(jnp.uint32), kept=None,
+        **arrays, context_start=ints, kind=ints, sampled=ints, grammar_state=ints, support=ints[..., None].astype(jnp.uint32),
+        narrowed=None,
         log_prob=floats,
         has_value=arrays["is_sampled"], reward=reward, is_legal=arrays["ends_segment"], is_truncated=false, turn=ints, attempt=ints,
         episode=ints,

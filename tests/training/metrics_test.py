@@ -56,7 +56,11 @@ def test_metrics_are_those_of_a_loop(name, options):
     np.testing.assert_allclose(found["useful_fraction"], (trajectory.token_kind > 0).sum() / float(usage.num_computed), rtol=1e-6)
     assert 0 < found["useful_fraction"] <= 1
     np.testing.assert_allclose(sum(float(found[f"tokens/{kind.name.lower()}"]) for kind in Kind if kind), 1.0, rtol=1e-5)
-    assert all(found[f"entropy/{kind}"] == 0 for kind in WRITTEN_KINDS if kind not in ("action", "think", "reflection"))
+    assert all(
+        found[f"entropy/{kind.name.lower()}"] == 0 for kind in WRITTEN_KINDS if kind not in (Kind.ACTION, Kind.THINK, Kind.REFLECTION)
+    )
+    written = trajectory_metrics(trajectory, usage, kinds=tiny.agent(name).writes)
+    assert written == {key: found[key] for key in written} and all(found[key] == 0 for key in found.keys() - written), "others cannot occur"
 
 
 def test_episodes_that_go_on_from_an_earlier_trajectory_are_not_whole():

@@ -1,13 +1,16 @@
-"""The host's part of training: what it says, and what is left, when numbers stop being finite."""
+"""The host's part of training: what it says, and what is left, when numbers stop being finite or a signal comes."""
 
 import math
+import os
+import signal
+import time
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from arl.models import Variables
-from arl.training import Checkpoints, TrainingError, TrainState, run
+from arl.training import Checkpoints, TrainingError, TrainState, run, stop_on_signals
 
 STATE = TrainState(Variables({"weight": jnp.ones(3)}), (jnp.zeros(3),), None, None, None, jax.random.key(0), jnp.int32(0))
 
@@ -91,3 +94,18 @@ def test_what_an_update_gave_is_told_while_the_next_one_runs(tmp_path):
     checkpoints.close()
     first = ["update 0", "update 1", (0, True), "update 2", (1, True), (2, True)]  # all is known before a checkpoint is written
     assert told == [*first, "update 3", "update 4", (3, True), (4, True), 5]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_answered_at_once_and_asks_for_a_stop(capfd, number):
+    handler, until, said = signal.getsignal(number), time.monotonic() + 10, ""
+    with stop_on_signals() as stop_requested:
+        assert not stop_requested()
+        os.kill(os.getpid(), number)
+        while not said and time.monotonic() < until:
+            said = capfd.readouterr().out
+        assert stop_requested() and said == "stopping: the update is finished and saved; a second Ctrl-C stops without\n"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+    assert signal.getsignal(number) == handler and signal.set_wakeup_fd(-1) == -1
