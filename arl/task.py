@@ -39,6 +39,9 @@ class Environment(NamedTuple):
       worst_reward: smallest reward of a step, at most 0; the reward of an illegal text.
       answer_capacity: tokens of the longest text after an action, for environments whose first text is much longer; None for the capacity
         of `describe`. After an illegal text, so many tokens from the end of the present text are read.
+      reset_at: `(key, level int32 []) -> state`, starts an attempt of a level of difficulty, from 1 on, as `arl.agents.RaiseLevel` asks
+        for it; None if there are no levels.
+      num_levels: number of levels.
     """
 
     reset: Callable[[jax.Array], State]
@@ -51,6 +54,8 @@ class Environment(NamedTuple):
     state_hash: Callable[[State], jax.Array] | None = None
     worst_reward: float = 0.0
     answer_capacity: int | None = None
+    reset_at: Callable[[jax.Array, jax.Array], State] | None = None
+    num_levels: int = 1
 
     def __repr__(self) -> str:
         made_in = getattr(self.reset, "__module__", "unknown")

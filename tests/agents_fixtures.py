@@ -1,8 +1,8 @@
 """Random agents, and a plain account of each in Python lists that shares no code with `arl.agents` or `arl.rollout`.
 
 A composition is a recipe of nested tuples, innermost first: `("act", environment, options)`, `("think", inner, options)`,
-`("attempts", inner, options)`, `("remember", inner, options)`, `("plan", inner, options)`. `build` makes the interaction of it, `Plain` the
-account.
+`("attempts", inner, options)`, `("remember", inner, options)`, `("plan", inner, options)`, `("menu", inner, options)`. `build` makes the
+interaction of it, `Plain` the account.
 """
 
 import dataclasses
@@ -67,6 +67,7 @@ def make_riddle(num_steps: int = 3, full: bool = False, answer_capacity: int | N
 
 
 LAYERS = {"think": agents.Think, "attempts": agents.Attempts, "remember": agents.Remember, "plan": agents.Plan}
+LAYERS |= {"menu": agents.Menu}
 
 
 def build(recipe) -> Interaction:
@@ -349,12 +350,87 @@ class PlainPlan(PlainRemember):
         self.first, self.every = options.get("first", 0), options.get("every") or 10**6
 
 
+class PlainMenu:
+    """`menu`, told again; of the layers that are its moves only their fields are read."""
+
+    def __init__(self, inner, options):
+        self.inner, self.budget, self.doing, self.kept = inner, options["budget"], "inner", {}
+        self.moves, ids_of = options["moves"], functools.partial(text.token_ids, tiny.TOKENIZER)
+        self.words = [ids_of(move.before if isinstance(move, agents.Think) else move.ask) for move in self.moves]
+        self.act, self.ask = ids_of(options.get("act", " action")), ids_of(options["ask"]) if options["ask"] else []
+
+    def _page(self):
+        return sum([self.words[index] + said for index, said in sorted(self.kept.items()) if said], [])
+
+    def _ask(self, turn, read):
+        self.doing = "choice"
+        most = [getattr(move, "max_calls", self.budget if isinstance(move, agents.Think) else 1) for move in self.moves]
+        legal = [word for word, count, limit in zip(self.words, self.counts, most, strict=True) if count < limit]
+        return dataclasses.replace(turn, read=read + self.ask, kind=Kind.CONTROL, budget=1, legal=[*legal, self.act])
+
+    def _hold(self, turn):
+        self.doing, self.counts, self.held = "inner", [0] * len(self.moves), turn
+        read = (self._page() if turn.reset_context else []) + turn.read
+        if turn.kind != Kind.ACTION or turn.terminated or turn.truncated:
+            return dataclasses.replace(turn, read=read)
+        return self._ask(turn, read)
+
+    def _calls(self, move):
+        (tool,) = move.tools
+        return [text.token_ids(tiny.TOKENIZER, tool.name + argument) for argument in tool.arguments[0]]
+
+    def _answer(self, move, written):
+        """What is read after a move, and its reward."""
+        if isinstance(move, agents.Think):
+            return text.token_ids(tiny.TOKENIZER, move.after) if move.after else [], 0.0
+        if not isinstance(move, agents.UseTools):
+            return [], 0.0
+        if written not in self._calls(move):
+            return [], -move.illegal_penalty
+        account = self.inner
+        while hasattr(account, "inner"):
+            account = account.inner
+        number = (int(account.state.secret) + self._calls(move).index(written)) % 4
+        return text.token_ids(tiny.TOKENIZER, f" is {number} right"), -move.call_cost
+
+    def start(self, key):
+        return self._hold(self.inner.start(key))
+
+    def advance(self, key, written, legal):
+        if self.doing == "inner":
+            return self._hold(self.inner.advance(key, written, legal))
+        turn = dataclasses.replace(self.held, reset_context=False, reward=0.0, discount=1.0)
+        if self.doing == "choice":
+            if written not in legal or written == self.act:
+                self.doing = "inner"
+                return dataclasses.replace(turn, read=[] if written in legal else self.act)
+            self.doing = self.words.index(written)
+            move = self.moves[self.doing]
+            if isinstance(move, agents.UseTools):
+                calls = self._calls(move)
+                return dataclasses.replace(turn, read=[], kind=Kind.TOOL, budget=max(map(len, calls)), legal=calls)
+            asked = dict(kind=move.writes[0], budget=move.budget, legal=None, symbols=_free(move.symbols), stop=move.stop)
+            return dataclasses.replace(turn, read=[], **asked)
+        move = self.moves[self.doing]
+        self.counts[self.doing] += 1
+        read, reward = self._answer(move, written)
+        turn = dataclasses.replace(turn, reward=reward)
+        if isinstance(move, agents.Plan | agents.Remember):
+            self.kept[self.doing] = written
+            read, turn = self._page() + self.held.read, dataclasses.replace(turn, reset_context=True)
+        if sum(self.counts) < self.budget:
+            return self._ask(turn, read)
+        self.doing = "inner"
+        return dataclasses.replace(turn, read=read + self.act)
+
+
 def plain(recipe):
     """The account of a recipe: `start(key)`, `advance(key, written, legal)`, which return a `Told`."""
     maker, inner, options = recipe
     if maker == "act":
         return PlainAct(inner, options)
-    return {"think": PlainThink, "attempts": PlainAttempts, "remember": PlainRemember, "plan": PlainPlan}[maker](plain(inner), options)
+    accounts = {"think": PlainThink, "attempts": PlainAttempts, "remember": PlainRemember, "plan": PlainPlan, "menu": PlainMenu}
+    return accounts[maker](plain(inner), options)
 
 
 # ---------------------------------------------------------------- episodes

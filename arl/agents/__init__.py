@@ -7,8 +7,11 @@ from arl.agents.defer import Deferred, defer_action
 from arl.agents.imagine import imagine
 from arl.agents.intervene import replace_by_expert, replace_segments, segments
 from arl.agents.layer import Layer, experts_of, extend, limits_of, make_agent, note_symbols, without_reward
+from arl.agents.menu import Menu
+from arl.agents.moves import Move
 from arl.agents.novelty_bonus import NoveltyBonus
 from arl.agents.plan import Plan
+from arl.agents.raise_level import RaiseLevel
 from arl.agents.remember import Remember
 from arl.agents.scale_rewards import ScaleRewards
 from arl.agents.size import insert_before_turn, repeat, reset_every
@@ -23,9 +26,12 @@ __all__ = [
     "History",
     "Layer",
     "Memory",
+    "Menu",
+    "Move",
     "Nothing",
     "NoveltyBonus",
     "Plan",
+    "RaiseLevel",
     "Reflection",
     "Remember",
     "ScaleRewards",

@@ -17,7 +17,8 @@ class Act(Layer):
 
     An illegal text uses up a turn: the environment's state does not change, and the same observation is read again. Its reward is the
     environment's `worst_reward` (as `outcome`) minus `illegal_penalty`, so that illegal texts never earn more than the worst legal play.
-    Illegal turns count towards the limit at which an attempt is truncated. The layer's own state is the number of turns, int32 `[]`.
+    Illegal turns count towards the limit at which an attempt is truncated. The layer's own state is the number of turns, int32 `[]`. Where
+    `curriculum[name]["level"]` is set, as by `RaiseLevel`, an attempt is of that level.
 
     Attributes:
       illegal_penalty: penalty (as `process` reward) for an illegal text, in the environment's units.
@@ -87,8 +88,9 @@ class Act(Layer):
             return AgentState(state).push(num_turns), turn
 
         def start(key, curriculum):
-            del curriculum
-            return ask(environment.reset(key), jnp.int32(0), truncated=jnp.bool_(False))
+            level = curriculum.get(self.label, {}).get("level")
+            state = environment.reset(key) if level is None or not environment.reset_at else environment.reset_at(key, level)
+            return ask(state, jnp.int32(0), truncated=jnp.bool_(False))
 
         def advance(key, curriculum, state: AgentState, segment: Segment):
             del curriculum

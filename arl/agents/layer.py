@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from arl import text
+from arl.agents.moves import Move
 from arl.checks import Checked, check_fields
 from arl.task import Limits, Task, TaskExpert
 from arl.types import AgentState, ArlError, Curriculum, Expert, Grammar, Interaction, Kind, Reward, Text, Turn, select
@@ -57,6 +58,11 @@ class Layer(Checked):
         return ()
 
     @property
+    def learned(self) -> Mapping[str, Any]:
+        """Initial values of what the layer learns of its curriculum, `curriculum[name]`: see `Interaction.update_curriculum`."""
+        return {}
+
+    @property
     def budgets(self) -> dict[Kind, tuple[str, int]]:
         """Budgets of the notes that the layer asks for: name of the field and tokens, by kind."""
         return {}
@@ -74,6 +80,16 @@ class Layer(Checked):
     def set_limits(self, limits: Limits) -> Limits:
         """Returns the limits of an episode with this layer, from the limits without it."""
         return limits
+
+    def move(self, inner: Interaction, task: Task) -> Move | None:
+        """Returns what the layer asks for before an action as a move that `Menu` offers; None if it is none.
+
+        Args:
+          inner: the agent without the menu.
+          task: task of the agent.
+        """
+        del inner, task
+        return None
 
 
 def make_agent(task: Task, layers: Sequence[Layer]) -> Interaction:

@@ -4,12 +4,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from arl import text
 from arl.agents.layer import extend, note_symbols, scheduled_value, without_reward
+from arl.agents.moves import Move
 from arl.agents.size import reset_every
 from arl.task import Task
-from arl.types import AgentState, Interaction, Kind, Segment, Text, Turn, make_turn, select
+from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, make_turn, select
 
 
 class NotesState(NamedTuple):
@@ -174,3 +176,31 @@ class Notes:
             return text.say_choice(self.places, ((state.pop()[1].num_turns - self.first) // self.every) % self.num_notes)
 
         return {self.kind: note, **({Kind.CONTROL: choose} if self.num_notes > 1 else {})}
+
+
+def note_move(layer, inner: Interaction, task: Task, kind: Kind) -> Move:
+    """Returns a note as a move of `Menu`.
+
+    Args:
+      layer: layer with notes, such as `Remember` or `Plan`.
+      inner: the agent without the menu.
+      task: task of the agent.
+      kind: `Kind` of the note.
+
+    Raises:
+      ArlError: if the layer is set to what the agent is to decide.
+    """
+    name = type(layer).__name__
+    unset = {"every": 0, "first": 0, "num_notes": 1, "annealed": False}
+    for field, value in unset.items():
+        if getattr(layer, field, value) != value:
+            raise ArlError(f"in a menu the agent decides when it writes a {kind.name.lower()}; set {name}.{field}={value}")
+    symbols = note_symbols(task, layer.symbols)
+    words = text.any_text(task.tokenizer, symbols, stop=layer.stop)
+    given = inner.experts.get(kind)
+
+    def expert(key, state: AgentState, count: jax.Array, kept: Text, attempt: jax.Array) -> tuple[jax.Array, Text]:
+        said = text.cut(given(key, state, attempt), layer.budget) if given else text.empty(layer.budget)
+        return (said.length > 0) & (kept.length == 0), said
+
+    return Move(layer.ask, kind, layer.budget, words, np.ones(1, bool), expert, most=1, keeps=True)

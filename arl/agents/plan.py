@@ -3,7 +3,8 @@
 import dataclasses
 
 from arl.agents.layer import Layer
-from arl.agents.notes import Notes
+from arl.agents.moves import Move
+from arl.agents.notes import Notes, note_move
 from arl.task import Task
 from arl.types import ArlError, Interaction, Kind
 
@@ -68,3 +69,7 @@ class Plan(Layer):
             raise ArlError(f"Plan.first is {self.first}; set it to at least 0 and below {inner.size.turns}, the turns of an episode")
         every = self.every or inner.size.turns
         return Notes(self, inner, task, Kind.PLAN, first=self.first, every=every, reads_first=True).interaction()
+
+    def move(self, inner: Interaction, task: Task) -> Move:
+        """Returns a plan as a move that starts a new context; when it is made is up to the agent."""
+        return note_move(self, inner, task, Kind.PLAN)

@@ -3,7 +3,8 @@
 import dataclasses
 
 from arl.agents.layer import Layer
-from arl.agents.notes import Notes
+from arl.agents.moves import Move
+from arl.agents.notes import Notes, note_move
 from arl.task import Task
 from arl.types import ArlError, Interaction, Kind
 
@@ -80,3 +81,7 @@ class Remember(Layer):
         if self.every < 0:
             raise ArlError(f"Remember.every is {self.every}; set it to 0 for a single note, or to the turns from one note to the next")
         return Notes(self, inner, task, Kind.NOTE, num_notes=self.num_notes, first=first, every=self.every or turns).interaction()
+
+    def move(self, inner: Interaction, task: Task) -> Move:
+        """Returns a note as a move that starts a new context; when it is made is up to the agent."""
+        return note_move(self, inner, task, Kind.NOTE)

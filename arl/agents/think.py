@@ -5,13 +5,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from arl import text
 from arl.agents.defer import Deferred, defer_action
 from arl.agents.layer import Layer, extend, note_symbols
+from arl.agents.moves import Move, fill, part_of
 from arl.agents.size import insert_before_turn
 from arl.task import Task
-from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, make_turn, select
+from arl.types import AgentState, ArlError, Interaction, Kind, Reward, Segment, Text, Turn, make_turn, select
 
 
 class ThinkState(NamedTuple):
@@ -30,7 +32,8 @@ class ThinkState(NamedTuple):
 class Think(Layer):
     """A THINK segment before each ACTION, or before each segment of another kind, such as a PLAN.
 
-    The expert writes the thought of the task's expert, as much of it as the budget holds; without one, thoughts are empty.
+    The expert writes the thought of the task's expert, as much of it as the budget holds; without one, thoughts are empty. Where a thought
+    cannot be stopped, its last token fills it.
 
     Attributes:
       budget: most tokens of a thought.
@@ -98,7 +101,10 @@ class Think(Layer):
         given = inner.experts.get(Kind.THINK)
 
         def expert(key, state: AgentState, attempt: jax.Array) -> Text:
-            return text.cut(given(key, state.pop()[0], attempt), self.budget) if given else text.empty(0)
+            if given is None:
+                return text.empty(0)
+            said = text.cut(given(key, state.pop()[0], attempt), self.budget)
+            return said if self.stop else fill(said)
 
         return extend(
             inner,
@@ -110,3 +116,18 @@ class Think(Layer):
             experts={Kind.THINK: expert},
             asks=lambda own: own.is_thinking,
         )
+
+    def move(self, inner: Interaction, task: Task) -> Move:
+        """Returns a thought as a move; with each one, the expert writes the next part of its thought."""
+        if self.precedes != "action":
+            raise ArlError(f"Think.precedes is {self.precedes!r}, and a menu stands before actions; set it to 'action'")
+        words = text.any_text(task.tokenizer, note_symbols(task, self.symbols), stop=self.stop)
+        closing, given = text.encode(task.tokenizer, self.after), inner.experts.get(Kind.THINK)
+
+        def expert(key, state: AgentState, count: jax.Array, kept: Text, attempt: jax.Array) -> tuple[jax.Array, Text]:
+            rest = part_of(given(key, state, attempt) if given else text.empty(0), count * self.budget, self.budget)
+            return rest.length > 0, rest
+
+        answer = lambda key, state, said: (closing, Reward())
+        capacity = closing.ids.shape[0]
+        return Move(self.before, Kind.THINK, self.budget, words, np.ones(1, bool), expert, capacity=capacity, answer=answer)

@@ -1,16 +1,19 @@
 """Tools: before an action the model may call functions that run on the device, and reads their answers."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from arl import text
 from arl.agents.calls import common_string, make_calls, read_call, say_call
 from arl.agents.defer import Deferred, defer_action
 from arl.agents.imagine import imagine
 from arl.agents.layer import Layer, extend
+from arl.agents.moves import Move
 from arl.agents.size import insert_before_turn
 from arl.task import Task, Tool
 from arl.types import AgentState, ArlError, Expert, Interaction, Kind, Reward, Segment, State, Text, Turn, make_turn, select
@@ -141,17 +144,46 @@ class UseTools(Layer):
             asks=lambda own: own.is_calling,
         )
 
-    def _expert(self, task: Task, tools: list[Tool], acting: Text, capacity: int) -> Expert:
-        """Returns the expert of calls: that of the first tool that has one, or one that always writes `go_on`."""
+    def move(self, inner: Interaction, task: Task) -> Move:
+        """Returns a call as a move, of which `max_calls` can be made before an action; `go_on` is left to the menu's word for acting."""
+        tools = [self._find(tool, task) for tool in self.tools]
+        calls = make_calls(task.tokenizer, tools, self.go_on, self.ask)
+        budget, capacity = text.longest(calls.grammar), max(tool.capacity for tool in tools)
+        wanted = self._wanted(task, tools)
+
+        def answer(key, state: State, said: Text) -> tuple[Text, Reward]:
+            choice, arguments = read_call(calls, said)
+            paid = Reward(process=jnp.where(choice > 0, 0.0, -self.illegal_penalty), efficiency=jnp.where(choice > 0, -self.call_cost, 0.0))
+            return _answer(tools, capacity, key, state, choice - 1, arguments), paid
+
+        def expert(key, state: AgentState, count: jax.Array, kept: Text, attempt: jax.Array) -> tuple[jax.Array, Text]:
+            return wanted(key, state.environment, count, attempt) if wanted else (jnp.bool_(False), text.empty(budget))
+
+        legal = np.arange(1 + len(tools)) > 0  # not to go on
+        return Move(self.ask, Kind.TOOL, budget, calls.grammar, legal, expert, self.max_calls, capacity, answer)
+
+    def _wanted(self, task: Task, tools: list[Tool]) -> Callable[..., tuple[jax.Array, Text]] | None:
+        """Returns `(key, environment's state, number of calls, attempt) -> (is_called, call)`, of the first tool that has an expert."""
         tool = next((tool for tool in tools if tool.expert), None)
         if tool is None:
-            return lambda key, state, attempt: acting
+            return None
         is_wanted, say = tool.expert, say_call(task.tokenizer, tool, self.ask)
 
+        def call(key, state: State, num_calls: jax.Array, attempt: jax.Array) -> tuple[jax.Array, Text]:
+            is_called, arguments = is_wanted(key, state, num_calls)
+            return is_called & (attempt == 0), say(arguments)
+
+        return call
+
+    def _expert(self, task: Task, tools: list[Tool], acting: Text, capacity: int) -> Expert:
+        """Returns the expert of calls: that of the first tool that has one, or one that always writes `go_on`."""
+        wanted = self._wanted(task, tools)
+        if wanted is None:
+            return lambda key, state, attempt: acting
+
         def write(key, state: AgentState, attempt: jax.Array) -> Text:
-            is_called, arguments = is_wanted(key, state.environment, state.pop()[1].num_calls)
-            call, none = (text.pad(said, capacity) for said in (say(arguments), acting))
-            return select(is_called & (attempt == 0), call, none)
+            is_called, call = wanted(key, state.environment, state.pop()[1].num_calls, attempt)
+            return select(is_called, *(text.pad(said, capacity) for said in (call, acting)))
 
         return write
 

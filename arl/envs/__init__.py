@@ -13,6 +13,7 @@ from arl.envs import (
     mastermind,
     minesweeper,
     number_guess,
+    pointer_chase,
     restless_bandit,
     shifting_controls,
     twenty_questions,
@@ -28,6 +29,7 @@ from arl.envs.ledger import Ledger, make_ledger, table
 from arl.envs.mastermind import Mastermind, make_mastermind
 from arl.envs.minesweeper import Minesweeper, make_minesweeper
 from arl.envs.number_guess import NumberGuess, make_number_guess
+from arl.envs.pointer_chase import PointerChase, make_pointer_chase
 from arl.envs.restless_bandit import RestlessBandit, make_restless_bandit
 from arl.envs.shifting_controls import ShiftingControls, make_shifting_controls
 from arl.envs.twenty_questions import TwentyQuestions, make_twenty_questions
@@ -43,6 +45,7 @@ __all__ = [
     "Mastermind",
     "Minesweeper",
     "NumberGuess",
+    "PointerChase",
     "RestlessBandit",
     "ShiftingControls",
     "TwentyQuestions",
@@ -66,12 +69,14 @@ __all__ = [
     "make_mastermind",
     "make_minesweeper",
     "make_number_guess",
+    "make_pointer_chase",
     "make_restless_bandit",
     "make_shifting_controls",
     "make_twenty_questions",
     "mastermind",
     "minesweeper",
     "number_guess",
+    "pointer_chase",
     "random_maps",
     "restless_bandit",
     "shifting_controls",

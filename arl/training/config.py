@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -281,3 +283,12 @@ def curriculum_at(schedules: dict[str, Schedule], progress: jax.Array | float) -
             inner = inner.setdefault(part, {})
         inner[last] = schedule(progress)
     return curriculum
+
+
+def first_curriculum(layers: Sequence[Any]) -> dict[str, Any] | None:
+    """Returns what the layers of an interaction learn of their curricula, before they have learned anything; None for nothing.
+
+    Args:
+      layers: layers, as in `Interaction.layers`.
+    """
+    return {layer.label: dict(layer.learned) for layer in layers if layer.learned} or None

@@ -117,7 +117,7 @@ def make_learner(
       config: how the agent learns from its trajectories.
       estimator: of advantages, a function; None takes `config.estimator`. Its advantages are standardised if `config.normalize` is set.
       optimizer: optimizer of the trainable variables; None for that of `make_optimizer(config)`.
-      curriculum: initial value of the part that `interaction.update_curriculum` changes; None for none.
+      curriculum: initial value of the part that `interaction.update_curriculum` changes; None for what the layers begin with.
       first_step: number of updates before this learner's first one, those of a warm start; its schedules start there.
       importance_cap: largest importance weight of a token where `policy.behaviour` rolls out with other variables; see
         `objectives.truncated_weight`.
@@ -150,7 +150,7 @@ def make_learner(
         estimator=NamedEstimator(estimator) if estimator else ESTIMATORS[config.estimator],
         optimizer=optimizer or make_optimizer(config),
         roll_out=roll_out if layout.mesh is None else on_each_device(roll_out, layout.mesh),
-        curriculum=curriculum,
+        curriculum=curriculum or configs.first_curriculum(interaction.layers),
         first_step=first_step,
         importance_cap=importance_cap,
         has_writer=writer is not None,

@@ -37,6 +37,8 @@ MAKERS = {
     "arithmetic": envs.make_arithmetic,
     "arithmetic_pairs": lambda t: envs.make_arithmetic(t, 3, 2),
     "ledger": lambda t: envs.make_ledger(t, 16, 2),
+    "pointer_chase": envs.make_pointer_chase,
+    "pointer_chase_told": lambda t: envs.make_pointer_chase(t, 12, 8, is_told=True),
     "shifting_controls": lambda t: envs.make_shifting_controls(t, 4, 9),
     "restless_bandit": envs.make_restless_bandit,
 }

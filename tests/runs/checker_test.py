@@ -16,8 +16,10 @@ from arl.agents import (
     Attempts,
     History,
     Layer,
+    Menu,
     NoveltyBonus,
     Plan,
+    RaiseLevel,
     Reflection,
     Remember,
     ScaleRewards,
@@ -610,6 +612,9 @@ AGENTS = {
         Think(1),
         Attempts(2, Window(8)),
     ),
+    "menu": (envs.PointerChase(6, 3), Act(), Menu((Think(1, "task", stop=False, after=""),), 4), RaiseLevel(), TokenCost(control=0.1)),
+    "menu of attempts": (envs.BlindMaze(3, 4, max_moves=4), Act(), Menu((Think(2), Plan(2), Remember(every=0)), 3), Attempts(2, Window(8))),
+    "tools in a menu": (envs.Ledger(16, 2), Act(), Menu((UseTools(("table",), 2), Think(1)), 3), Attempts(2, Reflection(2))),
     "plans": (envs.FrozenLake(num_random_maps=4, is_hidden=True, is_slippery=False), Act(time_limit=6), Attempts(3, Reflection(6))),
 }
 
