@@ -22,6 +22,7 @@ class ModelConfig:
       context_length: tokens of the longest context, which bounds how far `forward` attends; None for no bound.
       tie_embeddings: whether the output head is the embedding.
       separate_value_trunk: whether the value head has a trunk of its own; features are then a pair.
+      confidence_head: whether there is a head "confidence", the probability of success that the model foresees.
       rotary_base: base of the rotary angles.
       norm_epsilon: epsilon of RMSNorm, added to the mean square.
       dtype: type of computation and cache, "float32" or "bfloat16"; parameters, logits and values are float32.
@@ -39,6 +40,7 @@ class ModelConfig:
     context_length: int | None = None
     tie_embeddings: bool = False
     separate_value_trunk: bool = False
+    confidence_head: bool = False
     rotary_base: float = 10_000.0
     norm_epsilon: float = 1e-5
     dtype: str = "float32"
