@@ -78,8 +78,15 @@ def foreseen(policy: Policy, variables: Any, trajectory: Trajectory, success_at:
     confidence = jax.lax.map(of_lane, lanes, batch_size=min(64, len(trajectory.token)))
     is_success, is_known = successes(trajectory, success_at)
     acts = trajectory.is_sampled & (trajectory.kind == Kind.ACTION)
-    goes_on = jnp.pad((acts & ~trajectory.ends_segment)[:, :-1], ((0, 0), (1, 0)))
-    return Forecasts(confidence, is_success, is_known & acts & ~goes_on)
+    return Forecasts(confidence, is_success, is_known & acts & _begins(acts, trajectory))
+
+
+def _begins(acts: jax.Array, trajectory: Trajectory) -> jax.Array:
+    """Returns whether a position of `acts` is the first of its turn, bool `[N, T]`; forced tokens may lie between those of a segment."""
+    index = jnp.where(acts, jnp.arange(acts.shape[1]), -1)
+    before = jnp.pad(jax.lax.cummax(index, axis=1)[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    turn, episode = (jnp.take_along_axis(jnp.asarray(x), jnp.maximum(before, 0), axis=1) for x in (trajectory.turn, trajectory.episode))
+    return (before < 0) | (turn != trajectory.turn) | (episode != trajectory.episode)
 
 
 def summarise_forecasts(forecasts: Forecasts) -> dict[str, float]:

@@ -39,6 +39,7 @@ MAKERS = {
     "ledger": lambda t: envs.make_ledger(t, 16, 2),
     "shifting_controls": lambda t: envs.make_shifting_controls(t, 4, 9),
     "restless_bandit": envs.make_restless_bandit,
+    "witnesses": envs.make_witnesses,
 }
 NUM_LANES, NUM_STEPS = 16, 12
 

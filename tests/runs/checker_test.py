@@ -13,7 +13,9 @@ import pytest
 from arl import envs, text
 from arl.agents import (
     Act,
+    AskForHelp,
     Attempts,
+    Confidence,
     History,
     Layer,
     NoveltyBonus,
@@ -610,6 +612,8 @@ AGENTS = {
         Think(1),
         Attempts(2, Window(8)),
     ),
+    "confidence": (envs.Bandit(2, 3), Act(), Confidence((10, 50, 90)), Attempts(2, Reflection(1)), TokenCost(confidence=0.01)),
+    "help": (envs.Witnesses(2), Act(), AskForHelp(0.1), Confidence(score="log"), Attempts(2, History()), ScaleRewards(own=0.5)),
     "plans": (envs.FrozenLake(num_random_maps=4, is_hidden=True, is_slippery=False), Act(time_limit=6), Attempts(3, Reflection(6))),
 }
 
