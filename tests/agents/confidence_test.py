@@ -14,7 +14,7 @@ from arl.training.config import OWN_RULE
 from arl.training.credit import total_reward
 from arl.types import ArlError, Kind, Reward, Segment
 from tests import tiny
-from tests.training.credit_test import trajectory as lanes
+from tests.training.credit_test import hand_trajectory as lanes
 
 LEVELS = (10, 50, 90)
 
