@@ -12,7 +12,7 @@ from arl import text
 from arl.agents.layer import Layer, extend, without_reward
 from arl.agents.size import insert_before_turn
 from arl.task import Task
-from arl.types import AgentState, ArlError, Interaction, Kind, Reward, Segment, Text, Turn, check_whole, make_turn, select
+from arl.types import AgentState, ArlError, Interaction, Kind, Segment, Text, Turn, check_whole, make_turn, select
 
 SCORES = ("quadratic", "log")
 

@@ -45,8 +45,8 @@ def evaluate_agent(
     attempt, both with other notes in place of the agent's; `bits_by_segment` is kind -> information about the hidden variable in the first,
     second, ... segment of that kind; `token_fractions` is kind -> tokens written, as a fraction of all tokens read; `bits_per_action` is
     the information from an action of the agent and of an expert; for `around_shift`, see `_around_shift`; for `confidence` and
-    `confidence_head`, of an agent that states one or a model that has one, see `calibration.summarise_forecasts`. In greedy decoding sampler and
-    learner both have log-prob 0, so `max_log_prob_gap` is then measured on at most `GAP_EPISODES` sampled episodes.
+    `confidence_head`, of an agent that states one or a model that has one, see `calibration.summarise_forecasts`. In greedy decoding
+    sampler and learner both have log-prob 0, so `max_log_prob_gap` is then measured on at most `GAP_EPISODES` sampled episodes.
 
     Args:
       experiment: the run.

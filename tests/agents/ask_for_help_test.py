@@ -8,7 +8,7 @@ import pytest
 from arl import envs, text
 from arl.agents import Act, AskForHelp, Attempts, History
 from arl.envs import witnesses
-from arl.types import ArlError, Kind, Segment
+from arl.types import ArlError, Kind, Segment, select
 from tests import tiny
 from tests.agents.confidence_test import live, make
 
@@ -66,9 +66,11 @@ def test_the_expert_buys_what_is_worth_its_price(price):
         state, turn = start(key, {})
         total = jnp.float32(0.0)
         for _ in range(2):
-            by_kind = [text.pad(interaction.experts[kind](key, state, jnp.int32(0)), interaction.size.written) for kind in interaction.writes]
+            by_kind = [
+                text.pad(interaction.experts[kind](key, state, jnp.int32(0)), interaction.size.written) for kind in interaction.writes
+            ]
             is_first = turn.kind == interaction.writes[0]
-            said = jax.tree.map(lambda a, b: jnp.where(is_first, a, b), *by_kind)
+            said = select(is_first, *by_kind)
             choice, is_legal = text.parse(interaction.grammar, turn.grammar_state, said)
             is_over = turn.terminated
             state, turn = advance(key, {}, state, Segment(said, choice, is_legal))

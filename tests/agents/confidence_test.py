@@ -19,7 +19,10 @@ from tests.training.credit_test import hand_trajectory as lanes
 LEVELS = (10, 50, 90)
 
 
-def make(*layers, config=envs.Witnesses(2)):
+WITNESSES = envs.Witnesses(2)
+
+
+def make(*layers, config=WITNESSES):
     return agents.make_agent(config.make(tiny.TOKENIZER), (Act(), *layers))
 
 
@@ -71,7 +74,9 @@ def test_every_step_of_a_longer_attempt_is_asked_about():
     """Arms that pay or not: each confidence is scored by the pull that it follows."""
     turns = list(live(make(Confidence((20, 80)), config=envs.Bandit(2, 4)), sayer(" 20%")))
     asked = [turn for turn, _, _ in turns if turn.kind == Kind.CONFIDENCE and not turn.terminated]
-    scored = [float(after.reward.own) for (before, _, _), (after, _, _) in zip(turns, turns[1:], strict=False) if before.kind == Kind.CONFIDENCE]
+    scored = [
+        float(after.reward.own) for (before, _, _), (after, _, _) in zip(turns, turns[1:], strict=False) if before.kind == Kind.CONFIDENCE
+    ]
     assert len(asked) == len(scored) == 4
     np.testing.assert_allclose(scored, [-((float(turn.reward.outcome) - 0.2) ** 2) for turn in asked], atol=1e-6)
 

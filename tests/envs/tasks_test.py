@@ -120,7 +120,14 @@ def summed(rewards):
 @pytest.mark.parametrize("num_attempts", [2, 3])
 @pytest.mark.parametrize(
     ("config", "num_steps"),
-    [(envs.Corridor(), 9), (envs.Arithmetic(), 4), (envs.CombinationLock(), 2), (envs.Ledger(), 1), (envs.NumberGuess(), 1), (envs.Witnesses(), 1)],
+    [
+        (envs.Corridor(), 9),
+        (envs.Arithmetic(), 4),
+        (envs.CombinationLock(), 2),
+        (envs.Ledger(), 1),
+        (envs.NumberGuess(), 1),
+        (envs.Witnesses(), 1),
+    ],
 )
 def test_a_success_is_told_from_a_failure_whatever_a_step_costs(config, num_steps, num_attempts):
     """The last step is paid 1 or nothing; sums of float32 costs are not what they are on paper."""

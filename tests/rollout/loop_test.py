@@ -229,7 +229,9 @@ def test_the_learner_recomputes_the_samplers_log_probs(decoding):
     np.testing.assert_allclose(
         np.where(trajectory.is_sampled, log_prob, 0), np.where(trajectory.is_sampled, trajectory.log_prob, 0), atol=1e-4
     )
-    np.testing.assert_allclose(np.where(trajectory.has_value, heads["value"], 0), np.where(trajectory.has_value, trajectory.value, 0), atol=1e-4)
+    np.testing.assert_allclose(
+        np.where(trajectory.has_value, heads["value"], 0), np.where(trajectory.has_value, trajectory.value, 0), atol=1e-4
+    )
     chosen = np.take_along_axis(tiny.kept(grammar, trajectory), tiny.sampled(grammar, trajectory), -1)[..., 0]
     assert chosen[trajectory.is_sampled].all(), "what was sampled stands in its support"
     assert (np.asarray(entropy)[trajectory.is_sampled] >= -1e-6).all()

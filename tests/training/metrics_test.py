@@ -45,7 +45,13 @@ def found_by_loops(trajectory):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("thoughts in attempts", {}), ("limits in attempts", {}), ("cost", {}), ("confidence", {}), ("act", {"restarts": True, "trajectory_length": 73})],
+    [
+        ("thoughts in attempts", {}),
+        ("limits in attempts", {}),
+        ("cost", {}),
+        ("confidence", {}),
+        ("act", {"restarts": True, "trajectory_length": 73}),
+    ],
 )
 def test_metrics_are_those_of_a_loop(name, options):
     _, trajectory, usage = tiny.roll(name, *tiny.keys(6), **options)
