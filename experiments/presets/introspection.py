@@ -4,28 +4,26 @@ import functools
 
 from arl.agents import Act, AskForHelp, Confidence, Layer
 from arl.envs import Witnesses
-from arl.training import Rule
 from experiments.config import Config, ModelSizeConfig
 from experiments.presets.recipes import learning, whole_episodes
 
 PRICE = 0.1  # of help: never to ask earns 0.912, always 0.900, and to ask whenever it is worth it 0.957
 
 
-def introspecting(*layers: Layer, **options) -> Config:
+def introspecting(*layers: Layer) -> Config:
     """The answer to a question on which six witnesses disagree; a million questions, so that most of those held out are new."""
     return Config(
         environment=Witnesses(),
         agent=(Act(), *layers),
         model=ModelSizeConfig("0.1M", confidence_head=True),
         rollout=whole_episodes(),
-        learner=learning(600, 320, entropy=0.01, confidence_weight=1.0, **options),
+        learner=learning(150, 320, entropy=0.01, confidence_weight=1.0),
     )
 
 
 def confidence(score: str = "quadratic") -> Config:
     """After each answer the agent states how sure it is of it."""
-    rule = Rule("monte_carlo", span="segment", entropy=0.1)
-    return introspecting(Confidence(score=score), rules={"confidence": rule})
+    return introspecting(Confidence(score=score))
 
 
 def ask_for_help(price: float = PRICE) -> Config:
