@@ -159,6 +159,9 @@ class Task(NamedTuple):
       hidden: `state -> integers`, the hidden variable; None if there is none, or if it changes.
       information_gain: `(state before, state after) -> float32 []`, information of a step about the hidden variable, bits; None if it
         is not known.
+      posterior: `(state, action int32 []) -> float32 []`, exact probability that the action is right, given all that was read in this
+        attempt; None if it is not known.
+      solution: `state -> action int32 []`, the right action, which the agent may not be able to know; None if there is none.
       shifts: shifts of the rules; None if the rules do not change.
       limits: limits of an episode, set by `arl.agents.make_agent`.
     """
@@ -172,6 +175,8 @@ class Task(NamedTuple):
     can_imagine: bool = False
     hidden: Callable[[State], jax.Array] | None = None
     information_gain: Callable[[State, State], jax.Array] | None = None
+    posterior: Callable[[State, jax.Array], jax.Array] | None = None
+    solution: Callable[[State], jax.Array] | None = None
     shifts: Shifts | None = None
     limits: Limits = Limits()
 

@@ -38,6 +38,7 @@ class Kind(enum.IntEnum):
     NOTE = 8
     TOOL = 9
     CONTROL = 10
+    CONFIDENCE = 11
 
 
 class Text(NamedTuple):
@@ -53,19 +54,21 @@ class Text(NamedTuple):
 
 
 class Reward(NamedTuple):
-    """Components of a reward, float32 `[]` each, in the environment's units. The reward is their sum.
+    """Components of a reward, float32 `[]` each, in the environment's units. The reward is the sum of all but `own`.
 
     Attributes:
       outcome: the reward of the task itself.
       process: reward or penalty of a step on the way, such as an illegal text.
       exploration: bonus for new states.
       efficiency: cost of turns and tokens.
+      own: paid to this segment alone and to no other, such as the score of a stated confidence; see `Rule.span`.
     """
 
     outcome: jax.Array | float = 0.0
     process: jax.Array | float = 0.0
     exploration: jax.Array | float = 0.0
     efficiency: jax.Array | float = 0.0
+    own: jax.Array | float = 0.0
 
 
 class Turn(NamedTuple):

@@ -78,8 +78,8 @@ def _score_peak(interaction: Interaction, trajectory: Trajectory) -> float:
     policy = _policy(LARGE, interaction.size.context)
 
     def total(variables, trajectory):
-        log_prob, entropy, value = scoring.score(policy, interaction.grammar, variables, trajectory, 1.0)
-        return jnp.sum(jnp.where(trajectory.is_sampled, log_prob + entropy + value, 0.0))
+        log_prob, entropy, heads = scoring.score(policy, interaction.grammar, variables, trajectory, 1.0)
+        return jnp.sum(jnp.where(trajectory.is_sampled, log_prob + entropy + heads["value"], 0.0))
 
     variables = jax.eval_shape(policy.init, jax.random.key(0))
     return float(jax.jit(jax.grad(total)).lower(variables, trajectory).compile().memory_analysis().temp_size_in_bytes)

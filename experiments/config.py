@@ -24,13 +24,14 @@ class ModelSizeConfig:
     Attributes:
       preset: name of a preset of `arl.models`, "0.1M" to "10M".
       dtype: type of computation, "float32" or "bfloat16".
-      tie_embeddings, separate_value_trunk, remat, scan_layers: see `arl.models.ModelConfig`.
+      tie_embeddings, separate_value_trunk, confidence_head, remat, scan_layers: see `arl.models.ModelConfig`.
     """
 
     preset: str = "0.1M"
     dtype: str = "float32"
     tie_embeddings: bool = False
     separate_value_trunk: bool = False
+    confidence_head: bool = False
     remat: bool = False
     scan_layers: bool = False
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from arl import agents, envs, models, rollout, text
-from arl.agents import Act, Attempts, History, Menu, Plan, Reflection, Remember, Think, UseTools, Window
+from arl.agents import Act, AskForHelp, Attempts, Confidence, History, Menu, Plan, Reflection, Remember, Think, UseTools, Window
 from arl.rollout.sampling import options
 from arl.task import Environment, Step, Task
 from arl.training import LearnerConfig, Schedule
@@ -89,6 +89,8 @@ COMPOSITIONS = {
         Act(),
         Menu((Think(1, SYMBOLS, stop=False), UseTools((agents.imagine(TOKENIZER, make_walk(2)),)), Plan(1, symbols=SYMBOLS)), 2),
     ),
+    "confidence": lambda: make(make_walk(2), Act(), Confidence((10, 50, 90)), Attempts(2, History())),
+    "help": lambda: guess(AskForHelp(0.25), Confidence((10, 90), score="log"), Attempts(2, NOTE)),
     "cost": lambda: make(make_walk(2), Act(step_cost=0.25), Attempts(2, History())),
 }
 CURRICULUM = {"attempts": {"keep": jnp.float32(0.5)}}

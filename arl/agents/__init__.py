@@ -1,8 +1,10 @@
 """Agents: layers (wrappers) around an environment, and interventions on what an agent writes."""
 
 from arl.agents.act import Act
+from arl.agents.ask_for_help import AskForHelp
 from arl.agents.attempts import Attempts, History, Memory, Nothing, Reflection, Window
 from arl.agents.calls import say_call
+from arl.agents.confidence import Confidence
 from arl.agents.defer import Deferred, defer_action
 from arl.agents.imagine import imagine
 from arl.agents.intervene import replace_by_expert, replace_segments, segments
@@ -21,7 +23,9 @@ from arl.agents.use_tools import UseTools
 
 __all__ = [
     "Act",
+    "AskForHelp",
     "Attempts",
+    "Confidence",
     "Deferred",
     "History",
     "Layer",

@@ -190,7 +190,7 @@ class _Menu:
         """Returns the turn that reads the answer to a move, if there is one, and asks for the next choice or for the action."""
         inner_state, own = state.pop()
         capacity = max(move.capacity for move in self.moves)
-        said, reward, kept, resets = text.empty(capacity), Reward(*[jnp.float32(0.0)] * 4), [], jnp.bool_(False)
+        said, reward, kept, resets = text.empty(capacity), Reward(*[jnp.float32(0.0)] * len(Reward._fields)), [], jnp.bool_(False)
         for index, (move, old) in enumerate(zip(self.moves, own.kept, strict=True)):
             is_made, written = own.doing == index, text.cut(segment.text, move.budget)
             answer, earned = move.answer(key, inner_state.environment, written)

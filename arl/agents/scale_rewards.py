@@ -15,7 +15,7 @@ class ScaleRewards(Layer):
     components; at scale 0 a component does not show. The layer has no state of its own.
 
     Attributes:
-      outcome, process, exploration, efficiency: scale of this component.
+      outcome, process, exploration, efficiency, own: scale of this component.
       scheduled: components whose scale is `curriculum[name][component]`.
     """
 
@@ -23,6 +23,7 @@ class ScaleRewards(Layer):
     process: float = 1.0
     exploration: float = 1.0
     efficiency: float = 1.0
+    own: float = 1.0
     scheduled: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -45,7 +46,7 @@ class ScaleRewards(Layer):
     @property
     def scales(self) -> Reward:
         """The fixed scales."""
-        return Reward(self.outcome, self.process, self.exploration, self.efficiency)
+        return Reward(*(getattr(self, component) for component in Reward._fields))
 
     @property
     def schedules(self) -> tuple[str, ...]:

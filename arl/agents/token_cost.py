@@ -23,7 +23,7 @@ class TokenCost(Layer):
     that is being written, int32 `[]`.
 
     Attributes:
-      goal, plan, think, action, reflection, note, tool, control: cost per token of this kind, in the environment's units.
+      goal, plan, think, action, reflection, note, tool, control, confidence: cost per token of this kind, in the environment's units.
     """
 
     goal: float = 0.0
@@ -34,6 +34,7 @@ class TokenCost(Layer):
     note: float = 0.0
     tool: float = 0.0
     control: float = 0.0
+    confidence: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()

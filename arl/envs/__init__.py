@@ -17,6 +17,7 @@ from arl.envs import (
     restless_bandit,
     shifting_controls,
     twenty_questions,
+    witnesses,
 )
 from arl.envs.arithmetic import Arithmetic, calculator, make_arithmetic
 from arl.envs.bandit import Bandit, make_bandit
@@ -33,6 +34,7 @@ from arl.envs.pointer_chase import PointerChase, make_pointer_chase
 from arl.envs.restless_bandit import RestlessBandit, make_restless_bandit
 from arl.envs.shifting_controls import ShiftingControls, make_shifting_controls
 from arl.envs.twenty_questions import TwentyQuestions, make_twenty_questions
+from arl.envs.witnesses import Witnesses, make_witnesses
 
 __all__ = [
     "Arithmetic",
@@ -49,6 +51,7 @@ __all__ = [
     "RestlessBandit",
     "ShiftingControls",
     "TwentyQuestions",
+    "Witnesses",
     "arithmetic",
     "bandit",
     "blind_maze",
@@ -73,6 +76,7 @@ __all__ = [
     "make_restless_bandit",
     "make_shifting_controls",
     "make_twenty_questions",
+    "make_witnesses",
     "mastermind",
     "minesweeper",
     "number_guess",
@@ -82,4 +86,5 @@ __all__ = [
     "shifting_controls",
     "table",
     "twenty_questions",
+    "witnesses",
 ]

@@ -175,7 +175,14 @@ class NumberGuess(Checked):
         """
         environment = make_number_guess(tokenizer, self.num_numbers, one_guess=self.one_guess)
         symbols = tuple(f" {i}" for i in range(self.num_numbers))
-        return Task(environment, tokenizer, bounds=self._bounds, note_symbols=symbols, hidden=lambda state: state.number)
+        return Task(
+            environment,
+            tokenizer,
+            bounds=self._bounds,
+            note_symbols=symbols,
+            hidden=lambda state: state.number,
+            posterior=lambda state, action: jnp.where((state.low <= action) & (action < state.high), 1.0 / (state.high - state.low), 0.0),
+        )
 
     def _bounds(self, limits: Limits) -> Bounds:
         size, attempts = self.num_numbers, limits.num_attempts

@@ -77,6 +77,7 @@ class ModelConfig(Checked):
       local_rotary_base: base of the rotary angles of local layers, which are then not scaled; None for those of the other layers.
       rotary_scaling: scaling of the rotary angles; None for none.
       separate_value_trunk: whether the value head has a trunk of its own; features are then a pair.
+      confidence_head: whether there is a head "confidence", the probability of success that the model foresees.
       rotary_base: base of the rotary angles.
       norm_epsilon: epsilon of RMSNorm, added to the mean square.
       dtype: type of computation and cache, "float32" or "bfloat16"; parameters, logits and values are float32.
@@ -108,6 +109,7 @@ class ModelConfig(Checked):
     local_rotary_base: float | None = None
     rotary_scaling: RotaryScaling | None = None
     separate_value_trunk: bool = False
+    confidence_head: bool = False
     rotary_base: float = 10_000.0
     norm_epsilon: float = 1e-5
     dtype: str = "float32"

@@ -39,7 +39,8 @@ class Policy(NamedTuple):
         of the trajectory of its lane. Tokens that are not valid are not written to the cache.
       forward: `(variables, tokens [B, T], context_start [B, T]) -> features`, the same for whole trajectories, without a cache.
       logits: `(variables, features, candidates [U]) -> float32 [..., U]`, for the tokens in `candidates`.
-      heads: functions `(variables, features) -> float32 [...]` by name. The head "value" is in the units of the scaled reward.
+      heads: functions `(variables, features) -> float32 [...]` by name. The head "value" is in the units of the scaled reward;
+        "confidence", if there is one, is the probability that the present attempt succeeds.
       vocab_size: `V`, number of token ids.
       context_length: tokens of the longest context that it can read; None for any.
       axes: `variables -> variables` with tuples of names in the place of arrays, the logical axes by which they may be divided among
@@ -131,13 +132,19 @@ def make_policy(config: ModelConfig) -> Policy:
         hidden = features[1] if config.separate_value_trunk else features
         return jnp.matmul(hidden.astype(jnp.float32), variables.trainable["value_head"])
 
-    return Policy(init, empty_cache, read, forward, logits, {"value": value}, config.vocab_size, config.context_length, axes)
+    def confidence(variables, features):
+        hidden = features[0] if config.separate_value_trunk else features
+        return jax.nn.sigmoid(jnp.matmul(hidden.astype(jnp.float32), variables.trainable["confidence_head"]))
+
+    heads = {"value": value, **({"confidence": confidence} if config.confidence_head else {})}
+    return Policy(init, empty_cache, read, forward, logits, heads, config.vocab_size, config.context_length, axes)
 
 
 AXES = {
     "embedding": ("vocab", "embed"),
     "head": ("vocab", "embed"),
     "value_head": ("embed",),
+    "confidence_head": ("embed",),
     "norm": ("embed",),
     "attention_norm": ("embed",),
     "feed_forward_norm": ("embed",),

@@ -258,6 +258,8 @@ class Transformer(nn.Module):
         if not c.tie_embeddings:
             self.head = self.param("head", nn.initializers.normal(initialise.head_deviation(c)), (c.vocab_size, c.width))
         self.value_head = self.param("value_head", nn.initializers.normal(initialise.value_deviation(c)), (c.width,))
+        if c.confidence_head:
+            self.confidence_head = self.param("confidence_head", nn.initializers.normal(initialise.value_deviation(c)), (c.width,))
 
     def read(self, tokens, position, context_start, is_valid, cache, lane):
         """Reads tokens with a cache; arguments and results as `Policy`."""

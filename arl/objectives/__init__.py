@@ -1,7 +1,16 @@
 """Objectives: functions of a trajectory's arrays that compute advantages, losses of tokens, and the weights that aggregate them."""
 
 from arl.objectives.advantages import episode_return, gae, reinforce, returns, segment_gae, standardize, sum_between
-from arl.objectives.aggregate import AGGREGATIONS, constant_weights, masked_mean, sequence_mean_weights, token_mean_weights, weighted_mean
+from arl.objectives.aggregate import (
+    AGGREGATIONS,
+    constant_weights,
+    masked_mean,
+    sequence_mean_weights,
+    sum_by_index,
+    token_mean_weights,
+    weighted_mean,
+)
+from arl.objectives.calibration import brier, calibration_error
 from arl.objectives.entropy import categorical_entropy
 from arl.objectives.group import GroupAdvantage, grpo, leave_one_out_baseline, rloo
 from arl.objectives.kl import KL_ESTIMATORS, kl_in_reward, kl_k1, kl_k2, kl_k3
@@ -23,6 +32,8 @@ __all__ = [
     "POLICY_LOSSES",
     "RATIOS",
     "GroupAdvantage",
+    "brier",
+    "calibration_error",
     "categorical_entropy",
     "clipped_value_loss",
     "constant_weights",
@@ -47,6 +58,7 @@ __all__ = [
     "sequence_ratio",
     "standardize",
     "sum_between",
+    "sum_by_index",
     "token_mean_weights",
     "token_ratio",
     "truncated_weight",

@@ -100,7 +100,7 @@ class Event(NamedTuple):
 def no_event() -> Event:
     """Returns the event of a token that ends neither a segment nor an episode."""
     zero, false = jnp.float32(0.0), jnp.bool_(False)
-    return Event(Reward(zero, zero, zero, zero), jnp.float32(1.0), false, false, false, false)
+    return Event(Reward(*[zero] * len(Reward._fields)), jnp.float32(1.0), false, false, false, false)
 
 
 def inbox_capacity(interaction: Interaction, context: int) -> int:

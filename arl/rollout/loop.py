@@ -338,7 +338,7 @@ def _empty_trajectory(interaction: Interaction, config: RolloutConfig, num_lanes
         log_prob=floats,
         value=floats,
         has_value=bools,
-        reward=Reward(floats, floats, floats, floats),
+        reward=Reward(*[floats] * len(Reward._fields)),
         discount=floats + 1.0,
         ends_segment=bools,
         is_legal=bools,

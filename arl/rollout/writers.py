@@ -179,8 +179,8 @@ def _checked(proposal: Any, num_lanes: int) -> Proposal:
         raise ArlError(f"the writer returns a {type(proposal).__name__}; return a rollout.Proposal(text, author)")
     said = text.checked(proposal.text, "the writer's proposal")
     for name, array, num_axes in (("text.ids", said.ids, 2), ("text.length", said.length, 1), ("author", proposal.author, 1)):
-        shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", type(array).__name__)
-        if len(shape) != num_axes or shape[0] != num_lanes or not jnp.issubdtype(array.dtype, jnp.integer):
+        shape, dtype = tuple(getattr(array, "shape", ())), getattr(array, "dtype", type(array).__name__)
+        if len(shape) != num_axes or shape[:1] != (num_lanes,) or not jnp.issubdtype(array.dtype, jnp.integer):
             wanted = f"[{num_lanes}, capacity]" if num_axes == 2 else f"[{num_lanes}]"
             raise ArlError(f"the writer proposes {name} of {dtype}{list(shape)}; return int32 {wanted}, one row for each of its lanes")
     return proposal

@@ -16,7 +16,7 @@ class Told(NamedTuple):
 
     Attributes:
       kind, budget, reset_context, discount, attempt, terminated, truncated: as in `Turn`.
-      reward: float32 `[B, N, 4]`, components of the reward.
+      reward: float32 `[B, N, 5]`, components of the reward.
       read, capacity: int32, length and capacity of the text of the turn.
       lowest, highest: int32, smallest and largest token id of that text.
       can_write: bool, whether some token can begin the segment.
@@ -161,8 +161,8 @@ def _counts_attempts(agent: Interaction, told: Told) -> Iterator[str]:
 
 
 def _does_not_pay_illegal(agent: Interaction, told: Told) -> Iterator[str]:
-    """Whoever has never acted legally has earned nothing: a layer may combine an illegal text with legal ones."""
-    is_legal_act = told.is_live & told.is_legal & (told.kind == Kind.ACTION)
+    """Whoever has never acted legally has earned nothing: a layer may combine an illegal text with legal ones, or let a CONTROL act."""
+    is_legal_act = told.is_live & told.is_legal & np.isin(told.kind, (Kind.ACTION, Kind.CONTROL))
     has_acted = np.cumsum(is_legal_act, axis=1) > 0
     outcome = told.reward[:, 1:, 0]
     if (fault := (outcome > _SLACK) & told.is_new[:, 1:] & ~has_acted[:, :-1]).any():

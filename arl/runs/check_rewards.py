@@ -108,8 +108,9 @@ def _paid(
     Where an attempt ends and the next begins at once, its number of turns falls: then one step was made, if it was the last one.
     """
     count, later, acts = before.layers[0], after.layers[0], turn.kind == Kind.ACTION
-    restarts = (later < count) | ((later == count) & (count == 0) & acts & (following.attempt != turn.attempt))
-    ends = restarts & acts & (count == num_steps - 1)
+    may_act = acts | (turn.kind == Kind.CONTROL)  # a choice may have an action taken, as `AskForHelp` does
+    restarts = (later < count) | ((later == count) & (count == 0) & may_act & (following.attempt != turn.attempt))
+    ends = restarts & may_act & (count == num_steps - 1)
     is_paid = jnp.where(restarts, ends & (step == count), (count <= step) & (step < later))
     might_restart = (num_steps == 1) & acts & (later == count) & ~restarts  # an attempt of one step looks the same before and after
     return is_paid, ~might_restart & (~restarts | ends | (count >= num_steps))

@@ -1,6 +1,7 @@
 """Evaluation of a trained agent on held-out episodes, with its own notes and with others in their place, and transcripts."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from arl.runs.devices import on_one_device
 from arl.runs.experiment import Experiment
 from arl.runs.transcript import typical_episodes
 from arl.task import Course, Shifts
-from arl.training import adaptation, evaluation
+from arl.training import adaptation, calibration, evaluation
 from arl.types import AgentState, Interaction, Kind, Trajectory
 
 HELD_OUT = 2**31  # folded into the key of a run, so that no episode of training has the same key; the next one: evaluations on the way
@@ -43,8 +44,9 @@ def evaluate_agent(
     `ablations` is name -> normalised score (or outcome, if the bounds are not known), and `ablated_by_attempt` name -> outcome of each
     attempt, both with other notes in place of the agent's; `bits_by_segment` is kind -> information about the hidden variable in the first,
     second, ... segment of that kind; `token_fractions` is kind -> tokens written, as a fraction of all tokens read; `bits_per_action` is
-    the information from an action of the agent and of an expert; for `around_shift`, see `_around_shift`. In greedy decoding sampler and
-    learner both have log-prob 0, so `max_log_prob_gap` is then measured on at most `GAP_EPISODES` sampled episodes.
+    the information from an action of the agent and of an expert; for `around_shift`, see `_around_shift`; for `confidence` and
+    `confidence_head`, of an agent that states one or a model that has one, see `calibration.summarise_forecasts`. In greedy decoding
+    sampler and learner both have log-prob 0, so `max_log_prob_gap` is then measured on at most `GAP_EPISODES` sampled episodes.
 
     Args:
       experiment: the run.
@@ -55,7 +57,7 @@ def evaluate_agent(
     """
     task, interaction = experiment.task, experiment.interaction
     ablations, kinds = _ablations(experiment), _kinds_of_notes(experiment)
-    num_parts = 1 + len(ablations) + config.greedy + 2 * bool(task.information_gain) + bool(task.shifts)
+    num_parts = 1 + len(ablations) + config.greedy + 2 * bool(task.information_gain) + bool(task.shifts) + _has_posterior(experiment)
     numbers = itertools.count(1)
 
     def play_as(name: str, interaction: Interaction, record=None, config=config) -> tuple[evaluation.Episodes, Trajectory]:
@@ -86,7 +88,29 @@ def evaluate_agent(
         summary["bits_per_action"] = _bits_per_action(experiment, play_as)
     if task.shifts:
         summary |= _around_shift(experiment, task.shifts, play_as, episodes.recorded, trajectory)
+    summary |= _forecasts(experiment, variables, play_as, trajectory)
     return AgentEvaluation(summary, trajectory)
+
+
+def _has_posterior(experiment: Experiment) -> bool:
+    """Returns whether the agent states confidences that can be compared with an exact posterior."""
+    return Kind.CONFIDENCE in experiment.interaction.writes and experiment.task.posterior is not None
+
+
+def _forecasts(experiment: Experiment, variables: Any, play_as: Callable, trajectory: Trajectory) -> dict[str, dict[str, float]]:
+    """Returns the calibration of an agent's confidences, with `posterior_brier` of the exact posterior about the same answers."""
+    interaction, found = experiment.interaction, {}
+    if Kind.CONFIDENCE in interaction.writes:
+        found["confidence"] = calibration.summarise_forecasts(calibration.stated(interaction, trajectory))
+    if _has_posterior(experiment):
+        layer = calibration.confidence_layer(interaction)
+        _, informed = play_as("confidences of the posterior", agents.replace_by_expert(interaction, Kind.CONFIDENCE))
+        is_paid = informed.ends_segment & (informed.kind == Kind.CONFIDENCE)
+        found["confidence"]["posterior_brier"] = float(np.mean(layer.squared_error(np.asarray(informed.reward.own)[is_paid])))
+    if "confidence" in experiment.policy.heads:
+        foreseen = jax.jit(functools.partial(calibration.foreseen, experiment.policy, success_at=experiment.config.learner.success_at))
+        found["confidence_head"] = calibration.summarise_forecasts(jax.device_get(foreseen(variables, trajectory)))
+    return found
 
 
 def _ablations(experiment: Experiment) -> dict[str, tuple[Kind, str]]:

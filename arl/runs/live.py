@@ -93,7 +93,7 @@ class Live:
     @property
     def rewards(self) -> Reward:
         """Components of the reward so far, floats in the environment's units."""
-        return Reward(*map(sum, zip((0.0,) * 4, *(event["rewards"] for event in self.history if event["who"] == transcript.WROTE))))
+        return Reward(*map(sum, zip(Reward(), *(event["rewards"] for event in self.history if event["who"] == transcript.WROTE))))
 
     @property
     def value(self) -> float | None:
@@ -154,7 +154,7 @@ class Live:
     def describe(self) -> str:
         """Returns words for what may be written next, or for how the episode ended."""
         parts = ", ".join(f"{name} {part:+.2f}" for name, part in zip(Reward._fields, self.rewards) if part)
-        earned = f"return {sum(self.rewards):+.2f}{parts and f' ({parts})'}"
+        earned = f"return {sum(self.rewards) - self.rewards.own:+.2f}{parts and f' ({parts})'}"
         if self.is_over:
             return f"the episode is over ({'truncated' if self.is_truncated else 'terminated'}); {earned}"
         value = "" if self.value is None else f", value {self.value:+.2f}"

@@ -127,7 +127,7 @@ def typical_episodes(interaction: Interaction, tokenizer: Any, trajectory: Traje
       tokenizer: tokenizer of its texts.
       trajectory: `[N, T]`, on the host, a whole episode in each lane.
     """
-    returned = np.sum([np.sum(part, axis=1) for part in trajectory.reward], axis=0)
+    returned = np.sum([np.sum(part, axis=1) for part in trajectory.reward._replace(own=0.0 * trajectory.reward.own)], axis=0)
     shown = typical(returned)
     greedily = "" if np.any(trajectory.log_prob) else "; written greedily, so that all probabilities are 1"
     said = [f"{len(shown)} of {len(returned)} held-out episodes, chosen by their return (mean {returned.mean():.2f}){greedily}"]

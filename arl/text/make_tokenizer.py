@@ -17,7 +17,7 @@ from arl.text.tokenizer import SMALL
 from arl.types import Kind
 
 END = "<|end|>"
-SPECIAL = tuple(f"<|{kind.name.lower()}|>" for kind in Kind) + (END,)
+SPECIAL = tuple(f"<|{kind.name.lower()}|>" for kind in Kind if kind <= Kind.CONTROL) + (END,)  # later kinds would move all ids
 NUMBERS = tuple(f" {i}" for i in range(100))
 LETTERS = tuple(f" {letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 IN_A_LINE = """

@@ -44,6 +44,8 @@ def check_parts(
         raise ArlError(f"first_step is {first_step}; set it >= 0")
     if "value" not in policy.heads:
         raise ArlError('the policy has no head "value"; add it to Policy.heads, or one that returns zeros')
+    if config.confidence_weight and "confidence" not in policy.heads:
+        raise ArlError('the policy has no head "confidence"; set ModelConfig.confidence_head=True, or LearnerConfig.confidence_weight=0')
     if policy.context_length is not None and policy.context_length < interaction.size.context:
         raise ArlError(
             f"a policy for contexts of {policy.context_length} tokens cannot score those of {interaction.size.context} of an episode; "
@@ -75,6 +77,10 @@ def check_estimator(rollout_config: RolloutConfig, config: LearnerConfig, estima
         name = rule.estimator or config.estimator
         if rule.span != "episode" and ESTIMATORS[name].compares_groups:
             raise ArlError(f"{name!r} compares whole episodes; set LearnerConfig.rules.{kind}.span='episode', or another estimator")
+        if rule.span == "segment" and ESTIMATORS[name].uses_values:
+            raise ArlError(
+                f"{name!r} subtracts values, which are not those of one segment; set LearnerConfig.rules.{kind}.estimator='monte_carlo'"
+            )
         if rule.gae_lambda is not None and not ESTIMATORS[name].uses_lambda:
             raise ArlError(f"{name!r} has no lambda; leave LearnerConfig.rules.{kind}.gae_lambda out, or set its estimator to 'gae'")
     compares_groups = any(ESTIMATORS[name].compares_groups for name in by_name.values())

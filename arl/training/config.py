@@ -58,7 +58,8 @@ class Rule(Checked):
       estimator: estimator of their advantages, a name in `arl.training.credit.ESTIMATORS`; "" for `LearnerConfig.estimator`.
       span: what counts for a segment. "episode": all that follows in its episode. "attempt": what follows in its attempt; values should
         then be those of an attempt too (`LearnerConfig.value_rule`). "kind": the segments of the kind are the only decisions, the step of
-        each is all that follows until the next one, and lambda counts them.
+        each is all that follows until the next one, and lambda counts them. "segment": `Reward.own` of the segment alone, which counts in
+        no other span.
       gae_lambda: lambda of generalised advantage estimation; None for `LearnerConfig.gae_lambda`.
       weight: factor of their policy loss.
       entropy: factor of `LearnerConfig.entropy_weight` at their tokens.
@@ -71,7 +72,8 @@ class Rule(Checked):
     entropy: float = 1.0
 
 
-SPANS = ("episode", "attempt", "kind")
+SPANS = ("episode", "attempt", "kind", "segment")
+OWN_RULE = Rule("monte_carlo", span="segment")  # of stated confidences, if no other is given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +96,8 @@ class LearnerConfig(Checked):
       normalize: whether advantages are standardised over the batch; for "grpo", over their group. Kinds of segments whose rules estimate
         advantages differently are standardised apart.
       normalize_by_kind: whether every kind is standardised apart.
-      rules: how segments of a kind ("action", "reflection") are credited; kinds that are not named as `Rule()` says.
+      rules: how segments of a kind ("action", "reflection") are credited; kinds that are not named as `Rule()` says, but "confidence" as
+        `Rule("monte_carlo", span="segment")` does.
       value_rule: kind whose rule gives the targets of the value; "" for `estimator` over whole episodes.
       policy_loss: "ppo" (clipped) or "policy_gradient", of what the policy wrote.
       imitation_weight: weight of the cross-entropy of what experts and other writers wrote.
@@ -109,6 +112,8 @@ class LearnerConfig(Checked):
         groups there are, the less the KL of a token weighs against the policy loss.
       value_weight: weight of the value loss.
       value_clip: clip range of the value loss, in the reward's units; 0 for none.
+      confidence_weight: weight of the Brier loss of the head "confidence"; 0 for none.
+      success_at: outcome of an attempt from which it is a success, as that head should foresee, in the environment's units.
       entropy_weight: weight of the entropy bonus.
       kl_weight: weight of the KL from the reference, the initial policy; 0 for none.
       kl_estimator: estimator of that KL: "k1", "k2" or "k3".
@@ -147,6 +152,8 @@ class LearnerConfig(Checked):
     zero_variance_groups: str = "mask"
     value_weight: float = 0.5
     value_clip: float = 0.0
+    confidence_weight: float = 0.0
+    success_at: float = 0.5
     entropy_weight: Schedule = Schedule(0.03, 0.0)
     kl_weight: float = 0.0
     kl_estimator: str = "k3"
@@ -221,6 +228,10 @@ def _check_rules(config: LearnerConfig) -> None:
             raise ArlError(f"LearnerConfig.rules names {name!r}, which is no kind of segment; set it to one of {', '.join(kinds)}")
         if rule.span not in SPANS:
             raise ArlError(f"LearnerConfig.rules.{name}.span is {rule.span!r}; set it to one of {', '.join(SPANS)}")
+        if name == "confidence" and rule.span != "segment":
+            raise ArlError(
+                f"a confidence that is paid by the {rule.span} is no honest one; set LearnerConfig.rules.confidence.span='segment'"
+            )
         if rule.gae_lambda is not None and not 0 <= rule.gae_lambda <= 1:
             raise ArlError(f"LearnerConfig.rules.{name}.gae_lambda is {rule.gae_lambda}; set it between 0 and 1")
         for field in ("weight", "entropy"):
@@ -232,7 +243,7 @@ def _check_rules(config: LearnerConfig) -> None:
         )
     if config.value_rule and config.value_rule not in config.rules:
         raise ArlError(f"LearnerConfig.value_rule is {config.value_rule!r}, and LearnerConfig.rules has none of that name; add it")
-    if config.value_rule and config.rules[config.value_rule].span == "kind":
+    if config.value_rule and config.rules[config.value_rule].span in ("kind", "segment"):
         raise ArlError(
             f"the rule of {config.value_rule} has targets for its own segments alone; set another LearnerConfig.value_rule, or its span to "
             "'episode' or 'attempt'"
@@ -252,7 +263,7 @@ def _check_ranges(config: LearnerConfig) -> None:
         "adam_b2": (0 <= config.adam_b2 < 1, "at least 0 and below 1"),
         **{
             name: (getattr(config, name) >= 0, "at least 0")
-            for name in ("imitation_weight", "value_weight", "value_clip", "kl_weight", "weight_decay")
+            for name in ("imitation_weight", "value_weight", "value_clip", "confidence_weight", "kl_weight", "weight_decay")
         },
     }
     for name, (is_possible, words) in ranges.items():

@@ -34,8 +34,8 @@ Estimator = Callable[[Trajectory, jax.Array, LearnerConfig], Credit]
 
 
 def total_reward(reward: Reward) -> jax.Array:
-    """Returns the sum of a reward's components, float32 `[B, T]`."""
-    return jnp.sum(jnp.stack(reward), axis=0)
+    """Returns the sum of a reward's components but `own`, float32 `[B, T]`."""
+    return jnp.sum(jnp.stack(reward[: Reward._fields.index("own")]), axis=0)
 
 
 def is_decision(trajectory: Trajectory) -> jax.Array:
@@ -51,6 +51,27 @@ def is_own_decision(trajectory: Trajectory) -> jax.Array:
 def is_imitated(trajectory: Trajectory) -> jax.Array:
     """Returns the decisions of other authors, bool `[B, T]`."""
     return is_decision(trajectory) & (trajectory.author > 0)
+
+
+def successes(trajectory: Trajectory, success_at: float) -> tuple[jax.Array, jax.Array]:
+    """Returns whether the attempt of each position succeeds, and whether that is known.
+
+    Args:
+      trajectory: `[B, T]`.
+      success_at: outcome of an attempt from which it is a success, in the environment's units.
+
+    Returns:
+      bool `[B, T]` both; it is known at the sampled positions of attempts that lie whole in the trajectory.
+    """
+    differs = jnp.zeros(trajectory.token.shape, bool)
+    for x in (trajectory.attempt, trajectory.episode):
+        differs |= jnp.pad(x[:, 1:] != x[:, :-1], ((0, 0), (1, 0)))
+    index = jnp.cumsum(differs & (trajectory.token_kind > 0), axis=1)
+    outcome = objectives.sum_by_index(jnp.where(trajectory.is_sampled, trajectory.reward.outcome, 0.0), index)
+    has_ended = (objectives.sum_by_index(trajectory.ends_episode * 1, index) > 0) | (jnp.arange(index.shape[1]) < index[:, -1:])
+    is_whole = (index > 0) | (trajectory.turn[:, :1] == 0)
+    is_known = trajectory.is_sampled & is_whole & jnp.take_along_axis(has_ended, index, axis=1)
+    return jnp.take_along_axis(outcome, index, axis=1) >= success_at, is_known
 
 
 def returns_of(trajectory: Trajectory, reward: jax.Array) -> jax.Array:

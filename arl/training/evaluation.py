@@ -22,7 +22,7 @@ class Episodes(NamedTuple):
     """Measurements of `N` episodes, of `K` attempts each.
 
     Attributes:
-      returned: float32 `[N]`, undiscounted sum of all components of the reward, in the environment's units.
+      returned: float32 `[N]`, undiscounted sum of all components of the reward but `own`, in the environment's units.
       outcome: float32 `[N]`, sum of the outcome rewards, same units.
       outcome_by_attempt: float32 `[N, K]`, the same for each attempt.
       turns: int32 `[N]`, number of segments.

@@ -146,7 +146,7 @@ def make_learner(
         interaction,
         policy,
         rollout_config,
-        config,
+        rules.with_own_rules(config, interaction.writes),
         estimator=NamedEstimator(estimator) if estimator else ESTIMATORS[config.estimator],
         optimizer=optimizer or make_optimizer(config),
         roll_out=roll_out if layout.mesh is None else on_each_device(roll_out, layout.mesh),

@@ -1,7 +1,7 @@
 """The loss of a learner, computed per microbatch.
 
     loss = policy loss + value_weight * value loss - entropy_weight * entropy + kl_weight * KL from the reference
-           + imitation_weight * cross-entropy of what others wrote
+           + imitation_weight * cross-entropy of what others wrote + confidence_weight * Brier loss of the confidence
 
 Each term is a weighted sum over tokens, divided by the total weight of its minibatch across microbatches and devices. The losses of the
 microbatches, and their gradients, therefore add up to those of the minibatch.
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from arl import objectives
 from arl.models import Policy
 from arl.training.config import LearnerConfig
-from arl.training.credit import is_imitated
+from arl.training.credit import is_imitated, successes
 from arl.training.rules import scales
 from arl.training.scoring import score
 from arl.types import Grammar, Trajectory
@@ -52,12 +52,14 @@ class Totals(NamedTuple):
       regularizer: float32 `[]`, for KL and entropy.
       values: float32 `[]`, for the value loss.
       imitated: float32 `[]`, for the cross-entropy.
+      foreseen: float32 `[]`, for the Brier loss.
     """
 
     policy: jax.Array
     regularizer: jax.Array
     values: jax.Array
     imitated: jax.Array
+    foreseen: jax.Array
 
 
 def count(batch: Batch, config: LearnerConfig) -> Totals:
@@ -65,7 +67,8 @@ def count(batch: Batch, config: LearnerConfig) -> Totals:
     policy, regularizer, imitated = (
         _weights(which, batch, config)[1] for which in (batch.policy_mask, batch.regularizer_mask, is_imitated(batch.trajectory))
     )
-    return Totals(policy, regularizer, jnp.sum(batch.trajectory.is_sampled * 1.0), imitated)
+    foreseen = jnp.sum(successes(batch.trajectory, config.success_at)[1] * 1.0)
+    return Totals(policy, regularizer, jnp.sum(batch.trajectory.is_sampled * 1.0), imitated, foreseen)
 
 
 def loss(
@@ -94,11 +97,12 @@ def loss(
       Loss, float32 `[]`; and metrics, float32 `[]` by name, which add up over microbatches, except `max_log_prob_gap`, a maximum.
     """
     trajectory = batch.trajectory
-    log_prob, entropy, value = score(policy, grammar, variables, trajectory, temperature)
+    log_prob, entropy, heads = score(policy, grammar, variables, trajectory, temperature)
     weight, _ = _weights(batch.policy_mask, batch, config)
     regularizer_weight, _ = _weights(batch.regularizer_mask, batch, config)
 
     ratio = objectives.RATIOS[config.ratio](log_prob, batch.old_log_prob, batch.regularizer_mask, trajectory.ends_episode)
+    value = heads["value"]
     policy_loss = objectives.POLICY_LOSSES[config.policy_loss]
     policy_losses, is_clipped = policy_loss(ratio, batch.advantage, batch.policy_mask, config.clip_low, config.clip_high)
     if config.value_clip:
@@ -128,6 +132,11 @@ def loss(
         weight, _ = _weights(is_imitated(trajectory), batch, config)
         metrics["cross_entropy"] = objectives.weighted_mean(objectives.cross_entropy(log_prob, weight > 0), weight, totals.imitated)
         total += config.imitation_weight * metrics["cross_entropy"]
+    if config.confidence_weight:
+        is_success, is_known = successes(trajectory, config.success_at)
+        confidence = objectives.brier(heads["confidence"], is_success, is_known)
+        metrics["confidence_loss"] = objectives.weighted_mean(confidence, is_known * 1.0, totals.foreseen)
+        total += config.confidence_weight * metrics["confidence_loss"]
     return total, {"loss": total, **jax.lax.stop_gradient(metrics)}
 
 

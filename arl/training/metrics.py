@@ -29,7 +29,7 @@ def trajectory_metrics(
     Returns:
       float32 `[]` by name:
 
-      - `return`: environment's units per episode, undiscounted sum of all rewards.
+      - `return`: environment's units per episode, undiscounted sum of all components of the reward but `own`.
       - `return/<component>`: environment's units per episode, undiscounted sum of one component of the reward.
       - `episodes`: count, episodes that ended.
       - `whole_episodes`: count, episodes that ended and began in the same trajectory.
@@ -67,7 +67,7 @@ def trajectory_metrics(
     episodes = jnp.maximum(sums["episodes"], 1.0)
     returns = {name: value / episodes for name, value in sums.items() if name.startswith("return/")}
     return {
-        "return": jnp.sum(jnp.stack(list(returns.values()))),
+        "return": jnp.sum(jnp.stack([value for name, value in returns.items() if name != "return/own"])),
         **returns,
         "episodes": sums["episodes"],
         "whole_episodes": sums["whole_episodes"],

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from arl import objectives
 from arl.training.check import check_credit
-from arl.training.config import LearnerConfig, Rule
+from arl.training.config import OWN_RULE, LearnerConfig, Rule
 from arl.training.credit import ESTIMATORS, Credit, NamedEstimator
 from arl.types import Kind, Trajectory
 
@@ -101,6 +101,9 @@ def _named(estimate: _Estimate, default: NamedEstimator) -> NamedEstimator:
 
 def _run(estimate: _Estimate, trajectory: Trajectory, reward: jax.Array, config: LearnerConfig, default: NamedEstimator) -> Credit:
     config = dataclasses.replace(config, gae_lambda=estimate.gae_lambda)
+    if estimate.span == "segment":
+        reward = jnp.asarray(trajectory.reward.own) * config.reward_scale
+        trajectory = trajectory._replace(discount=jnp.where(trajectory.ends_segment, 0.0, trajectory.discount))
     if estimate.span == "attempt":
         trajectory = trajectory._replace(discount=jnp.where(_ends_attempt(trajectory), 0.0, trajectory.discount))
     if estimate.kind is not None:
@@ -110,7 +113,21 @@ def _run(estimate: _Estimate, trajectory: Trajectory, reward: jax.Array, config:
         trajectory = trajectory._replace(is_sampled=is_own, discount=discount)
     credit = _named(estimate, default).estimate(trajectory, reward, config)
     check_credit(credit, trajectory.token.shape)
-    return credit._replace(policy_mask=credit.policy_mask & (trajectory.author == 0))
+    is_known = _is_paid(trajectory) if estimate.span == "segment" else True
+    return credit._replace(policy_mask=credit.policy_mask & (trajectory.author == 0) & is_known)
+
+
+def with_own_rules(config: LearnerConfig, kinds: tuple[Kind, ...]) -> LearnerConfig:
+    """Returns the config with a rule for stated confidences, if these are among the `kinds` that an agent writes and have none."""
+    if Kind.CONFIDENCE not in kinds or "confidence" in config.rules:
+        return config
+    return dataclasses.replace(config, rules={**config.rules, "confidence": OWN_RULE})
+
+
+def _is_paid(trajectory: Trajectory) -> jax.Array:
+    """Returns the positions, bool `[B, T]`, whose segment ends in this trajectory, so that what it is paid is known."""
+    index = jnp.arange(trajectory.token.shape[1])
+    return index <= jnp.max(jnp.where(trajectory.ends_segment, index, -1), axis=1, keepdims=True)
 
 
 def _ends_attempt(trajectory: Trajectory) -> jax.Array:

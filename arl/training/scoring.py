@@ -41,7 +41,7 @@ class Slots(NamedTuple):
 
 def score(
     policy: Policy, grammar: Grammar, variables: Any, trajectory: Trajectory, temperature: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
     """Scores the sampled tokens of a trajectory with new parameters, over the supports that they were sampled from.
 
     Args:
@@ -52,8 +52,8 @@ def score(
       temperature: temperature of the decoding.
 
     Returns:
-      Log-prob of the sampled token, nats; entropy of its distribution, nats; and value, in the units of the scaled reward; float32 `[B, T]`
-      each. Log-prob and entropy have no meaning where no token was sampled.
+      Log-prob of the sampled token, nats; entropy of its distribution, nats; and the policy's heads by name, such as "value", in the units
+      of the scaled reward; float32 `[B, T]` each. Log-prob and entropy have no meaning where no token was sampled.
     """
     features = policy.forward(variables, trajectory.token, trajectory.context_start)
     slots = Slots(features, trajectory.sampled, trajectory.grammar_state, trajectory.support, trajectory.narrowed)
@@ -62,7 +62,7 @@ def score(
         log_prob, entropy = _score_in_chunks(score_slots, grammar, variables, slots, trajectory.is_sampled)
     else:
         log_prob, entropy = score_slots(None, variables, slots)
-    return log_prob, entropy, policy.value(variables, features)
+    return log_prob, entropy, {name: head(variables, features) for name, head in policy.heads.items()}
 
 
 def _score_slots(policy, grammar: Grammar, temperature: float, candidates, variables, slots: Slots) -> tuple[jax.Array, jax.Array]:

@@ -65,7 +65,7 @@ def test_nothing_but_the_reward_is_changed(truncated):
     [
         (dict(), "leave ScaleRewards out"),
         (dict(outcome=1.0), "leave ScaleRewards out"),
-        (dict(scheduled=("novelty",)), "outcome, process, exploration, efficiency"),
+        (dict(scheduled=("novelty",)), "outcome, process, exploration, efficiency, own"),
         (dict(scheduled="process"), r"set it to a tuple, such as \('process',\)"),
         (dict(process=0.5, scheduled=("process",)), "fixed and scheduled"),
         (dict(efficiency=-1.0), r"ScaleRewards\.efficiency is -1\.0, .* number >= 0"),
@@ -93,7 +93,7 @@ TOOL = Tool(" key", (), lambda key, state, arguments: text.encode(tiny.TOKENIZER
 KEY, GO_ON = text.token_ids(tiny.TOKENIZER, " key"), text.token_ids(tiny.TOKENIZER, " action")
 PENALTY, TOOL_PENALTY, CALL_COST = 0.125, 0.0625, 0.03125
 COSTS = {kind: 2.0**-index for index, kind in enumerate([Kind.THINK, Kind.ACTION, Kind.REFLECTION, Kind.NOTE, Kind.TOOL, Kind.CONTROL])}
-SCALES = {"outcome": 0.5, "process": 2.0, "exploration": 4.0, "efficiency": 0.25}
+SCALES = {"outcome": 0.5, "process": 2.0, "exploration": 4.0, "efficiency": 0.25, "own": 8.0}
 
 
 class ActForBits(Act):

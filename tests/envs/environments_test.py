@@ -41,6 +41,7 @@ MAKERS = {
     "pointer_chase_told": lambda t: envs.make_pointer_chase(t, 12, 8, is_told=True),
     "shifting_controls": lambda t: envs.make_shifting_controls(t, 4, 9),
     "restless_bandit": envs.make_restless_bandit,
+    "witnesses": envs.make_witnesses,
 }
 NUM_LANES, NUM_STEPS = 16, 12
 

@@ -61,6 +61,7 @@ def test_every_task_has_a_way_to_go_and_symbols_of_one_token(name):
     interaction = agents.make_agent(task, layers)
     assert interaction.size.turns and interaction.has_expert and task.environment.state_hash
     assert (task.shifts is not None) == (name in SHIFTING) and (task.information_gain is not None) == (name in SEARCHES)
+    assert (task.posterior is not None) == (name in ("NumberGuess", "Witnesses")) and (task.solution is not None) == (name == "Witnesses")
     assert (task.hidden is not None) == (name in ("NumberGuess", "CombinationLock", "Mastermind", "Corridor", "Minesweeper"))
 
 
@@ -79,7 +80,15 @@ def test_a_success_lies_between_the_worst_attempt_and_the_best(name, cost):
     elif name in SEARCHES:
         assert -12 * (1 + cost) < found.success_at < -(1 + cost)
     else:
-        num_steps = {"NumberGuess": 1, "CombinationLock": 2, "Corridor": 9, "Arithmetic": 4, "Ledger": 1, "PointerChase": 1}.get(name, 0)
+        num_steps = {
+            "NumberGuess": 1,
+            "CombinationLock": 2,
+            "Corridor": 9,
+            "Arithmetic": 4,
+            "Ledger": 1,
+            "PointerChase": 1,
+            "Witnesses": 1,
+        }.get(name, 0)
         assert -cost * num_steps < found.success_at < 1 - cost * num_steps
 
 
@@ -92,6 +101,7 @@ def test_a_success_lies_between_the_worst_attempt_and_the_best(name, cost):
         (envs.Corridor(num_cues=4), 1),
         (envs.Arithmetic(), 1),
         (envs.Ledger(), 1),
+        (envs.Witnesses(), 1),
     ],
 )
 def test_a_success_is_more_than_chance_and_can_be_reached(config, num_attempts):
@@ -118,7 +128,14 @@ def summed(rewards):
 @pytest.mark.parametrize("num_attempts", [2, 3])
 @pytest.mark.parametrize(
     ("config", "num_steps"),
-    [(envs.Corridor(), 9), (envs.Arithmetic(), 4), (envs.CombinationLock(), 2), (envs.Ledger(), 1), (envs.NumberGuess(), 1)],
+    [
+        (envs.Corridor(), 9),
+        (envs.Arithmetic(), 4),
+        (envs.CombinationLock(), 2),
+        (envs.Ledger(), 1),
+        (envs.NumberGuess(), 1),
+        (envs.Witnesses(), 1),
+    ],
 )
 def test_a_success_is_told_from_a_failure_whatever_a_step_costs(config, num_steps, num_attempts):
     """The last step is paid 1 or nothing; sums of float32 costs are not what they are on paper."""

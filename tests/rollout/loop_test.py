@@ -101,9 +101,9 @@ def test_the_ring_holds_every_live_context_of_a_long_trajectory(name="think"):
     )
     banded = tiny.model(shape.context_length)
     score = jax.jit(lambda s: scoring.score(banded, interaction.grammar, tiny.params(), s, 1.0))
-    log_prob, _, value = score(jax.tree.map(jnp.asarray, trajectory))
+    log_prob, _, heads = score(jax.tree.map(jnp.asarray, trajectory))
     assert np.abs(np.asarray(log_prob) - trajectory.log_prob)[trajectory.is_sampled].max() < 1e-4
-    assert np.abs(np.asarray(value) - trajectory.value)[trajectory.has_value].max() < 1e-3
+    assert np.abs(np.asarray(heads["value"]) - trajectory.value)[trajectory.has_value].max() < 1e-3
 
 
 def test_the_size_of_the_cache_changes_nothing():
@@ -225,11 +225,13 @@ def test_the_learner_recomputes_the_samplers_log_probs(decoding):
     _, trajectory, _ = roll("annealed", *tiny.keys(6), widths=(), decoding=decoding)
     grammar = tiny.agent("annealed").grammar
     score = jax.jit(lambda s: scoring.score(tiny.model(), grammar, tiny.params(), s, decoding.temperature))
-    log_prob, entropy, value = score(jax.tree.map(jnp.asarray, trajectory))
+    log_prob, entropy, heads = score(jax.tree.map(jnp.asarray, trajectory))
     np.testing.assert_allclose(
         np.where(trajectory.is_sampled, log_prob, 0), np.where(trajectory.is_sampled, trajectory.log_prob, 0), atol=1e-4
     )
-    np.testing.assert_allclose(np.where(trajectory.has_value, value, 0), np.where(trajectory.has_value, trajectory.value, 0), atol=1e-4)
+    np.testing.assert_allclose(
+        np.where(trajectory.has_value, heads["value"], 0), np.where(trajectory.has_value, trajectory.value, 0), atol=1e-4
+    )
     chosen = np.take_along_axis(tiny.kept(grammar, trajectory), tiny.sampled(grammar, trajectory), -1)[..., 0]
     assert chosen[trajectory.is_sampled].all(), "what was sampled stands in its support"
     assert (np.asarray(entropy)[trajectory.is_sampled] >= -1e-6).all()

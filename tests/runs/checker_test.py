@@ -13,7 +13,9 @@ import pytest
 from arl import envs, text
 from arl.agents import (
     Act,
+    AskForHelp,
     Attempts,
+    Confidence,
     History,
     Layer,
     Menu,
@@ -615,6 +617,8 @@ AGENTS = {
     "menu": (envs.PointerChase(6, 3), Act(), Menu((Think(1, "task", stop=False, after=""),), 4), RaiseLevel(), TokenCost(control=0.1)),
     "menu of attempts": (envs.BlindMaze(3, 4, max_moves=4), Act(), Menu((Think(2), Plan(2), Remember(every=0)), 3), Attempts(2, Window(8))),
     "tools in a menu": (envs.Ledger(16, 2), Act(), Menu((UseTools(("table",), 2), Think(1)), 3), Attempts(2, Reflection(2))),
+    "confidence": (envs.Bandit(2, 3), Act(), Confidence((10, 50, 90)), Attempts(2, Reflection(1)), TokenCost(confidence=0.01)),
+    "help": (envs.Witnesses(2), Act(), AskForHelp(0.1), Confidence(score="log"), Attempts(2, History()), ScaleRewards(own=0.5)),
     "plans": (envs.FrozenLake(num_random_maps=4, is_hidden=True, is_slippery=False), Act(time_limit=6), Attempts(3, Reflection(6))),
 }
 

@@ -31,7 +31,7 @@ def hand_trajectory(num_lanes=1, **changes) -> Trajectory:
     types = {"token": jnp.int32, "token_kind": jnp.int32, "discount": jnp.float32, "value": jnp.float32}
     arrays = {name: jnp.tile(jnp.array(x, types.get(name, bool)), (num_lanes, 1)) for name, x in row.items()}
     floats, ints, false = jnp.zeros_like(arrays["value"]), jnp.zeros_like(arrays["token"]), jnp.zeros_like(arrays["is_sampled"])
-    reward = Reward(jnp.tile(jnp.array([0, 1, 0, 0, 2.0, 0, 0]), (num_lanes, 1)), floats, floats, floats)
+    reward = Reward(jnp.tile(jnp.array([0, 1, 0, 0, 2.0, 0, 0]), (num_lanes, 1)), floats, floats, floats, floats)
     return Trajectory(
         **arrays, context_start=ints, kind=ints, sampled=ints, grammar_state=ints, support=ints[..., None].astype(jnp.uint32),
         narrowed=None,
@@ -46,8 +46,8 @@ def estimate(name, trajectory, config=CONFIG):
 
 
 def test_components_of_a_reward_add_up():
-    reward = Reward(*(jnp.full((1, 2), x) for x in (1.0, -0.5, 0.25, -2.0)))
-    np.testing.assert_allclose(credits.total_reward(reward), -1.25)
+    reward = Reward(*(jnp.full((1, 2), x) for x in (1.0, -0.5, 0.25, -2.0, 64.0)))
+    np.testing.assert_allclose(credits.total_reward(reward), -1.25)  # without that of the segment alone
 
 
 def test_a_candidate_without_alternative_is_no_decision():

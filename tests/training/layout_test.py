@@ -100,7 +100,13 @@ def test_a_policy_that_names_no_axes_is_not_divided():
 
 
 def test_every_weight_has_its_logical_axes():
-    for options in ({}, {"separate_value_trunk": True}, {"scan_layers": True, "num_layers": 2}, {"tie_embeddings": True}):
+    for options in (
+        {},
+        {"separate_value_trunk": True},
+        {"confidence_head": True},
+        {"scan_layers": True, "num_layers": 2},
+        {"tie_embeddings": True},
+    ):
         policy = tiny.model(**options)
         variables = jax.eval_shape(policy.init, jax.random.key(0))
         names = jax.tree.leaves(policy.axes(variables).trainable, is_leaf=lambda x: isinstance(x, tuple))

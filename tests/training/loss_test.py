@@ -88,7 +88,7 @@ def test_what_was_written_is_scored_under_the_support_that_it_was_sampled_from(t
     wanted, wanted_entropy = scored(temperature)
     np.testing.assert_allclose(log_prob[trajectory.is_sampled], wanted[trajectory.is_sampled], atol=1e-5)
     np.testing.assert_allclose(entropy[trajectory.is_sampled], wanted_entropy[trajectory.is_sampled], atol=1e-5)
-    np.testing.assert_allclose(value, 1.0)
+    np.testing.assert_allclose(value["value"], 1.0)
 
 
 def test_each_term_is_what_it_says():

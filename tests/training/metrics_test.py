@@ -36,7 +36,7 @@ def found_by_loops(trajectory):
     return {
         "episodes": episodes, "whole_episodes": whole, "tokens": tokens,
         "turns": segments / episodes, "sampled": written / episodes, "illegal_fraction": illegal / segments,
-        "return": sum(rewards.values()) / episodes, "unfinished_fraction": unfinished / (episodes + unfinished),
+        "return": (sum(rewards.values()) - rewards["own"]) / episodes, "unfinished_fraction": unfinished / (episodes + unfinished),
         **{f"return/{name}": value / episodes for name, value in rewards.items()},
         **{f"entropy/{kind}": surprise[kind] / kinds[kind] for kind in kinds},
         **{f"sampled/{kind}": kinds[kind] / tokens for kind in kinds},
@@ -45,7 +45,13 @@ def found_by_loops(trajectory):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("thoughts in attempts", {}), ("limits in attempts", {}), ("cost", {}), ("act", {"restarts": True, "trajectory_length": 73})],
+    [
+        ("thoughts in attempts", {}),
+        ("limits in attempts", {}),
+        ("cost", {}),
+        ("confidence", {}),
+        ("act", {"restarts": True, "trajectory_length": 73}),
+    ],
 )
 def test_metrics_are_those_of_a_loop(name, options):
     _, trajectory, usage = tiny.roll(name, *tiny.keys(6), **options)
@@ -56,9 +62,8 @@ def test_metrics_are_those_of_a_loop(name, options):
     np.testing.assert_allclose(found["useful_fraction"], (trajectory.token_kind > 0).sum() / float(usage.num_computed), rtol=1e-6)
     assert 0 < found["useful_fraction"] <= 1
     np.testing.assert_allclose(sum(float(found[f"tokens/{kind.name.lower()}"]) for kind in Kind if kind), 1.0, rtol=1e-5)
-    assert all(
-        found[f"entropy/{kind.name.lower()}"] == 0 for kind in WRITTEN_KINDS if kind not in (Kind.ACTION, Kind.THINK, Kind.REFLECTION)
-    )
+    others = [kind for kind in WRITTEN_KINDS if kind not in (Kind.ACTION, Kind.THINK, Kind.REFLECTION, Kind.CONFIDENCE)]
+    assert all(found[f"entropy/{kind.name.lower()}"] == 0 for kind in others)
     written = trajectory_metrics(trajectory, usage, kinds=tiny.agent(name).writes)
     assert written == {key: found[key] for key in written} and all(found[key] == 0 for key in found.keys() - written), "others cannot occur"
 

@@ -57,7 +57,7 @@ def test_sampler_and_learner_agree(decoding):
     params, trajectory = rolled_out(decoding)
     grammar, is_sampled = interaction().grammar, trajectory.is_sampled
     score = jax.jit(lambda t: scoring.score(model(), grammar, params, t, decoding.temperature))
-    log_prob, entropy, _ = (np.asarray(x) for x in score(jax.tree.map(jnp.asarray, trajectory)))
+    log_prob, entropy = (np.asarray(x) for x in score(jax.tree.map(jnp.asarray, trajectory))[:2])
     np.testing.assert_allclose(log_prob[is_sampled], trajectory.log_prob[is_sampled], atol=1e-4)
     is_thought = is_sampled & (trajectory.kind == Kind.THINK)
     assert is_thought.sum() > NUM_LANES and (trajectory.sampled[is_sampled] < len(second_tokenizer())).all()
