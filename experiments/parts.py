@@ -41,6 +41,8 @@ def read(words: str) -> tuple[Any, ...]:
 def _value(node: ast.AST, words: str) -> Any:
     if isinstance(node, ast.Name) and snake_case(node.id) in OURS:
         return make(OURS[snake_case(node.id)], {})
+    if isinstance(node, ast.Tuple | ast.List):
+        return tuple(_value(each, words) for each in node.elts)
     if not isinstance(node, ast.Call):
         try:
             return ast.literal_eval(typing.cast(ast.expr, node))
@@ -133,6 +135,8 @@ def write(parts: Iterable[Any]) -> str:
 
 
 def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_written, value))}{',' if len(value) == 1 else ''})"
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return repr(value)
     kind = type(value)

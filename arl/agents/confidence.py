@@ -83,7 +83,11 @@ class Confidence(Layer):
         return np.asarray(self.levels, np.float32) / 100
 
     def scores(self, is_right: jax.Array) -> jax.Array:
-        """Returns what each level is paid, float32 `[levels]`, if the answer was right, bool `[]`, or not."""
+        """Returns what each level is paid, float32 `[levels]`.
+
+        Args:
+          is_right: bool `[]`, whether the answer was right.
+        """
         given = jnp.where(is_right, self.probabilities, 1 - self.probabilities)
         return -jnp.square(1 - given) if self.score == "quadratic" else jnp.log(given)
 

@@ -121,7 +121,7 @@ def test_the_expert_states_the_posterior_if_it_is_known(config):
         (dict(levels=(50,)), "set it to a tuple of two percents or more"),
         (dict(levels=(50, 50)), "different percents from 0 to 100 in ascending order"),
         (dict(levels=(0, 101)), "different percents from 0 to 100 in ascending order"),
-        (dict(levels=(0.5, 1)), "set it to a whole number"),
+        (dict(levels=(0.5, 1)), "set it to a tuple of whole numbers"),
         (dict(score="brier"), "set it to one of quadratic, log"),
         (dict(levels=(0, 50), score="log"), "set Confidence.levels between 1 and 99"),
         (dict(ask=""), "Confidence.ask is empty"),

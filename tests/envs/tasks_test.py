@@ -51,7 +51,7 @@ def play(interaction, seed=3, expert_key=lambda turn: jax.random.key(0)):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_task_has_a_way_to_go_and_symbols_of_one_token(name):
-    assert len(CONFIGS) == 14 and dataclasses.is_dataclass(CONFIGS[name]) and CONFIGS[name].__dataclass_params__.frozen
+    assert len(CONFIGS) == 15 and dataclasses.is_dataclass(CONFIGS[name]) and CONFIGS[name].__dataclass_params__.frozen
     task = CONFIGS[name]().make(tiny.TOKENIZER)
     layers = (Act(time_limit=12 if name in ("FrozenLake", *SEARCHES) else 0), Attempts(1 if name in SHIFTING else 2))
     found = task.bounds(agents.limits_of(layers))
