@@ -20,7 +20,7 @@ import jax
 import pytest
 
 import arl
-from arl import rollout, text, training
+from arl import models, rollout, text, training
 from arl.agents import Act, Attempts
 from arl.text import make_tokenizer
 from arl.training import read_metrics
@@ -113,6 +113,18 @@ def test_seeds_are_trained_in_one_program_as_in_purejaxrl(here):
     assert names["returns"].shape == (3, 2) and (names["state"].step == 2).all()
 
 
+def test_a_checkpoint_is_read_trained_and_exported(here):
+    tokenizer = text.load_tokenizer()
+    config = models.preset("0.1M", len(tokenizer))
+    weights = models.make_policy(config).init(jax.random.key(0)).trainable
+    models.export_pretrained(here / "checkpoint", config, weights, tokenizer=tokenizer)
+    names = execute(here, "language_models.md")
+    again = models.load_pretrained("trained", names["model"])
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), again, names["run"].variables.trainable))
+    assert not jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), again, weights))
+    assert arl.load_tokenizer(here / "trained").get_vocab() == tokenizer.get_vocab()
+
+
 # ---------------------------------------------------------------- glossary
 def explained() -> set[str]:
     """The names in the first columns of the glossary's tables; `<component>` and `<kind>` stand for each of them."""
@@ -134,7 +146,7 @@ def written(output: pathlib.Path) -> set[str]:
     ("config", "given"),
     [
         (dict(estimator="grpo", group_size=2, kl_weight=0.1), {}),
-        (dict(rules={"reflection": arl.Rule(span="attempt", gae_lambda=0.5)}), {}),
+        (dict(rules={"action": arl.Rule(span="attempt", gae_lambda=0.5)}), {}),
         (dict(imitation_weight=0.1), dict(expert_fraction=0.5)),
     ],
     ids=["groups", "rules", "experts"],
