@@ -155,7 +155,8 @@ def extend(
     """
     both = {kind: _of_inner(expert) for kind, expert in inner.experts.items()}
     for kind, expert in (experts or {}).items():
-        both[kind] = choose_expert(asks, expert, both[kind]) if asks and kind in both else expert
+        is_shared = kind in both and (kind in inner.writes or not inner.layers)  # a task's expert may be of a kind that nobody writes yet
+        both[kind] = choose_expert(asks, expert, both[kind]) if asks and is_shared else expert
     layers = inner.layers if layer is None else (*inner.layers, layer)
     return inner._replace(experts=both, layers=layers, **changes)
 
