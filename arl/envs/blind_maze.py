@@ -237,7 +237,7 @@ class BlindMaze(Checked):
 
     The expert's plan names the next `longest` cells. Its thought names the cells that a breadth-first search from the goal meets, up to
     that of the agent: the neighbour that comes first in it is the next cell of a shortest path. Its note names the goal, then the holes,
-    first those nearest to the way.
+    first those nearest to the way, no more cells than a plan.
     """
 
     size: int = 4
@@ -268,7 +268,7 @@ class BlindMaze(Checked):
 
         def note(key: jax.Array, state: MazeState, attempt: jax.Array) -> Text:
             cells = jnp.argsort(jnp.where(state.is_hole, _detours(state, self.size), 2 * self.size * self.size))
-            return say(jnp.append(state.goal, cells), 1 + jnp.sum(state.is_hole))
+            return say(jnp.append(state.goal, cells)[: self.longest], 1 + jnp.sum(state.is_hole))
 
         experts: dict[Kind, TaskExpert] = {Kind.PLAN: plan, Kind.THINK: thought, Kind.NOTE: note}
         return Task(
