@@ -77,6 +77,8 @@ KINDS = {
 OTHERS = {
     **dict(enumerate("Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S IQ2_S IQ4_XS".split(), 9)),
     **dict(enumerate("I8 I16 I32 I64 F64 IQ1_M".split(), 24)),
-    **{34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"},
+    34: "TQ1_0",
+    35: "TQ2_0",
+    39: "MXFP4",
 }
 """Names of the types that are not."""

@@ -109,7 +109,10 @@ def gguf_config(gguf: Gguf) -> dict[str, Any]:
     kind = metadata.get("general.architecture")
     if kind not in ARCHITECTURES:
         raise ArlError(f"{file} has architecture {kind!r}; give one of {', '.join(ARCHITECTURES)}")
-    tell = lambda key, default=None: metadata.get(f"{kind}.{key}", default)
+
+    def tell(key: str, default: Any = None) -> Any:
+        return metadata.get(f"{kind}.{key}", default)
+
     if missing := [key for key in _SIZES if not isinstance(tell(key), int)]:
         raise ArlError(f"{file} has no {kind}.{missing[0]}; give a whole one")
     if f"{_EMBEDDING}.weight" not in gguf.tensors:
@@ -149,11 +152,11 @@ def gguf_tensors(gguf: Gguf) -> dict[str, Quantised]:
     for name, place in gguf.tensors.items():
         stem, _, ending = name.rpartition(".")
         layer = re.fullmatch(r"blk\.(\d+)\.(\w+)", stem)
-        inner = layer[2] if layer else None
+        index, inner = layer.groups() if layer else ("", "")
         if stem == _ROPE_FACTORS:
             continue
         if inner in _LAYER:
-            theirs = f"model.layers.{layer[1]}.{_LAYER[inner]}.{ending}"
+            theirs = f"model.layers.{index}.{_LAYER[inner]}.{ending}"
         else:
             theirs = f"{_OUTSIDE[stem]}.{ending}" if stem in _OUTSIDE else name
         permuted = told["model_type"] == "llama" and inner in _PERMUTED

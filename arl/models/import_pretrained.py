@@ -163,7 +163,9 @@ def _find(folder: pathlib.Path) -> dict[str, Stored]:
     raise ArlError(f"there is neither {WEIGHTS} nor {INDEX} in {str(folder)!r}; give the folder of a checkpoint")
 
 
-def _check(parts: dict[str, Part], shapes: dict[Path, tuple[int, ...]], stored: Mapping[str, Stored | Quantised], config: ModelConfig) -> None:
+def _check(
+    parts: dict[str, Part], shapes: dict[Path, tuple[int, ...]], stored: Mapping[str, Stored | Quantised], config: ModelConfig
+) -> None:
     for name, part in parts.items():
         if name not in stored:
             raise ArlError(f"the checkpoint has no {name}; give one of {config.num_layers} layers of the model's family")

@@ -35,7 +35,10 @@ def gguf_tokenizer(gguf: Gguf) -> Any:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast  # imported here because it takes seconds
 
-    file, tell = gguf.file.name, lambda key, default=None: gguf.metadata.get(f"tokenizer.ggml.{key}", default)
+    def tell(key: str, default: Any = None) -> Any:
+        return gguf.metadata.get(f"tokenizer.ggml.{key}", default)
+
+    file = gguf.file.name
     if tell("model") != "gpt2":
         raise ArlError(f"{file} has a tokenizer of type {tell('model')!r}; give one of byte pairs, 'gpt2', or the model's tokenizer.json")
     name = tell("pre", "default")
