@@ -9,9 +9,13 @@ from arl.models.dequantise import KINDS, OTHERS
 RANDOM = np.random.default_rng(0)
 
 
-def scales(blocks, count):
-    """Replaces the `count` numbers of 16 bits at the beginning of each block by such as quantised weights have."""
-    blocks[:, : 2 * count] = RANDOM.uniform(-2, 2, (len(blocks), count)).astype(np.float16).view(np.uint8)
+def random_blocks(kind):
+    """40 blocks of any bytes, with such numbers of 16 bits as quantised weights have, wherever one of that type may stand."""
+    if kind.elements == 1:
+        return RANDOM.normal(size=(40, 1)).astype(np.float16 if kind.name == "F16" else np.float32).view(np.uint8).reshape(-1, kind.size)
+    blocks = RANDOM.integers(0, 256, (40, kind.size), np.uint8)
+    halves = RANDOM.uniform(-2, 2, (40, 2)).astype(np.float16).view(np.uint8)
+    blocks[:, :4], blocks[:, -2:] = halves, halves[:, :2]
     return blocks
 
 
@@ -19,14 +23,10 @@ def scales(blocks, count):
 def test_random_blocks_stand_for_what_the_package_computes(number):
     kind, theirs = KINDS[number], gguf.GGMLQuantizationType(number)
     assert (kind.name, (kind.elements, kind.size)) == (theirs.name, gguf.GGML_QUANT_SIZES[theirs])
-    if kind.elements == 1:
-        blocks = RANDOM.normal(size=(40, 1)).astype({"F32": np.float32, "F16": np.float16}.get(kind.name, np.float32)).view(np.uint8)
-        blocks = blocks.reshape(-1, kind.size)
-    else:
-        blocks = scales(RANDOM.integers(0, 256, (40, kind.size), np.uint8), 2 if kind.name.endswith("_1") else 1)
-    floats = kind.floats(blocks)
-    assert floats.shape == (len(blocks), kind.elements)
-    np.testing.assert_array_equal(floats.astype(np.float32).ravel(), gguf.quants.dequantize(blocks, theirs).astype(np.float32).ravel())
+    blocks = random_blocks(kind)
+    floats = kind.floats(blocks).astype(np.float32)
+    assert floats.shape == (len(blocks), kind.elements) and np.isfinite(floats).all()
+    np.testing.assert_array_equal(floats.ravel(), gguf.quants.dequantize(blocks, theirs).ravel())
 
 
 def test_a_block_is_what_the_format_says():

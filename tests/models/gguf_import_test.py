@@ -140,8 +140,8 @@ REFUSED = {
         "the model has no place for blk.0.attn_sinks.weight",
     ),
     "no float": (
-        lambda writer: writer.add_tensor("blk.0.x.weight", np.zeros((1, 210), np.uint8), raw_dtype=KINDS.Q6_K),
-        "blk.0.x.weight in x.gguf is of type Q6_K; give a file of F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, BF16",
+        lambda writer: writer.add_tensor("blk.0.x.weight", np.zeros((1, 84), np.uint8), raw_dtype=KINDS.Q2_K),
+        "blk.0.x.weight in x.gguf is of type Q2_K; give a file of F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16",
     ),
     "tokens": (
         lambda writer: writer.add_token_list(["a"] * 41),
