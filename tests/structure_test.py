@@ -12,7 +12,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 # A package may import from those before it. `arl` is `arl/__init__.py`, which exports what is public.
 PACKAGES = (
-    *("types", "checks", "task", "text", "envs", "agents", "models", "rollout"),
+    *("types", "checks", "gguf_file", "task", "text", "envs", "agents", "models", "rollout"),
     *("objectives", "training", "runs", "arl", "experiments"),
 )
 SOURCES = sorted(path for folder in ("arl", "experiments") for path in (ROOT / folder).rglob("*.py"))

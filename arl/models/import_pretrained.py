@@ -1,4 +1,4 @@
-"""Import of Hugging Face checkpoints from local folders: the config of the model, and its weights, array by array."""
+"""Import of checkpoints, Hugging Face's folders and GGUF files: the config of the model, and its weights, array by array."""
 
 import dataclasses
 import json
@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arl.gguf_file import find_gguf, read_gguf
 from arl.models import families
 from arl.models.config import ModelConfig
+from arl.models.gguf_import import Quantised, gguf_config, gguf_tensors
 from arl.models.policy import make_policy
 from arl.models.tensor_file import Stored, read_header
 from arl.models.tensor_names import Part, Path, blank, own, shape_there, table
@@ -27,16 +29,18 @@ _CHUNK = 16 * 2**20  # bytes of a file that are mapped at a time
 
 
 def read_config(folder: str | pathlib.Path, **overrides: Any) -> ModelConfig:
-    """Returns the config of the model in a folder.
+    """Returns the config of the model in a folder or a GGUF file.
 
     Args:
-      folder: folder of a checkpoint.
+      folder: folder of a checkpoint, or path to a GGUF file.
       **overrides: fields of `ModelConfig` that replace those of the checkpoint, such as a shorter `context_length`, or `dtype`.
 
     Raises:
       ArlError: if there is no `config.json`, or the model is of no known family.
     """
-    return dataclasses.replace(families.from_json(read_json(pathlib.Path(folder) / CONFIG)), **overrides)
+    file = find_gguf(folder)
+    told = gguf_config(read_gguf(file)) if file else read_json(pathlib.Path(folder) / CONFIG)
+    return dataclasses.replace(families.from_json(told), **overrides)
 
 
 def load_pretrained(
@@ -46,9 +50,11 @@ def load_pretrained(
 
     Each array is read from the memory-mapped file, converted, and put on its devices before the next is begun, so that the host holds no
     more than what stays there and one array. Heads that `export_pretrained` saved are read too; without them, `Policy.init` draws them.
+    Quantised tensors of a GGUF file become floats.
 
     Args:
-      folder: folder with `config.json` and `model.safetensors`, or with shards of it and `model.safetensors.index.json`.
+      folder: folder with `config.json` and `model.safetensors`, or with shards of it and `model.safetensors.index.json`; or a GGUF file,
+        or a folder with one.
       config: config of the model, as from `read_config`; None for the checkpoint's own.
       dtype: type of the weights, "float32" or "bfloat16".
       sharding: a `jax.sharding.Sharding` for all arrays, or a tree of them in the form of the weights, such as
@@ -58,13 +64,14 @@ def load_pretrained(
       The weights, in the form of `Variables.trainable`.
 
     Raises:
-      ArlError: if a file is missing, damaged or no safetensors, or a tensor is missing, unknown or of another shape than the model's, or
-        the tokenizer has ids beyond the vocabulary.
+      ArlError: if a file is missing, damaged or of another format, or a tensor is missing, unknown, of an unknown type or of another shape
+        than the model's, or the tokenizer has ids beyond the vocabulary.
     """
     folder = pathlib.Path(folder)
     config = config or read_config(folder)
     check_tokenizer(folder, config.vocab_size)
-    shapes, stored = shapes_of(config), _find(folder)
+    file, shapes = find_gguf(folder), shapes_of(config)
+    stored: dict[str, Stored | Quantised] = {**(gguf_tensors(read_gguf(file)) if file else _find(folder))}
     parts = table(config, shapes)
     _check(parts, shapes, stored, config)
     if (folder / HEADS).exists():
@@ -72,7 +79,7 @@ def load_pretrained(
         parts |= {name: own(config, name) for name in heads}
         stored |= heads
         _check_heads(heads, parts, shapes)
-    by_path: dict[Path, list[tuple[Part, Stored]]] = {}
+    by_path: dict[Path, list[tuple[Part, Stored | Quantised]]] = {}
     for name, part in parts.items():
         by_path.setdefault(part.path, []).append((part, stored[name]))
     weights: dict[str, Any] = {}
@@ -156,7 +163,9 @@ def _find(folder: pathlib.Path) -> dict[str, Stored]:
     raise ArlError(f"there is neither {WEIGHTS} nor {INDEX} in {str(folder)!r}; give the folder of a checkpoint")
 
 
-def _check(parts: dict[str, Part], shapes: dict[Path, tuple[int, ...]], stored: Mapping[str, Stored], config: ModelConfig) -> None:
+def _check(
+    parts: dict[str, Part], shapes: dict[Path, tuple[int, ...]], stored: Mapping[str, Stored | Quantised], config: ModelConfig
+) -> None:
     for name, part in parts.items():
         if name not in stored:
             raise ArlError(f"the checkpoint has no {name}; give one of {config.num_layers} layers of the model's family")
@@ -185,7 +194,7 @@ def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def _fill(view: np.ndarray, stored: Stored) -> None:
+def _fill(view: np.ndarray, stored: Stored | Quantised) -> None:
     """Writes a tensor to a view of an array, some rows at a time."""
     if not view.ndim:
         view[...] = stored.rows(0, 1)

@@ -5,6 +5,8 @@ import pathlib
 import re
 from typing import Any
 
+from arl.gguf_file import find_gguf, read_gguf
+from arl.text.gguf_tokenizer import gguf_tokenizer
 from arl.text.text import constant
 from arl.types import ArlError, Text
 
@@ -15,8 +17,8 @@ def load_tokenizer(name_or_path: str | pathlib.Path | None = None) -> Any:
     """Loads a fast tokenizer from local files.
 
     Args:
-      name_or_path: folder of a `transformers` tokenizer; None or "small" for the one that ships with `arl`, which has 512 tokens and
-        encodes any UTF-8 text, with common words and numbers below 100 as single tokens.
+      name_or_path: folder of a `transformers` tokenizer, or a GGUF file that has one; None or "small" for the one that ships with `arl`,
+        which has 512 tokens and encodes any UTF-8 text, with common words and numbers below 100 as single tokens.
 
     Returns:
       The tokenizer.
@@ -32,6 +34,8 @@ def load_tokenizer(name_or_path: str | pathlib.Path | None = None) -> Any:
     if not isinstance(name_or_path, str | pathlib.Path):
         raise ArlError(f'{name_or_path!r} is no tokenizer; give the folder that holds its tokenizer.json, or "small"')
     folder = pathlib.Path(name_or_path)
+    if file := find_gguf(folder):
+        return gguf_tokenizer(read_gguf(file))
     if not folder.is_dir():
         raise ArlError(f'there is no tokenizer at {str(name_or_path)!r}; give the folder that holds its tokenizer.json, or "small"')
     try:

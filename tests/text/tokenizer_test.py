@@ -20,7 +20,7 @@ SMALL = text.load_tokenizer()
 def test_entries():
     assert len(SMALL) == len(SMALL.get_vocab()) == 512
     assert SMALL.eos_token == "<|end|>" and SMALL.pad_token_id == Kind.PAD
-    for kind in Kind:
+    for kind in [kind for kind in Kind if kind <= Kind.CONTROL]:  # kinds of the time when it was made
         assert SMALL.convert_tokens_to_ids(f"<|{kind.name.lower()}|>") == kind
 
 
