@@ -17,7 +17,7 @@ from arl.types import ArlError, Kind, Reward
 from tests import rewards_fixtures as rewards
 from tests import tiny
 
-PAID = [Reward(1.0, 2.0, 3.0, -4.0), Reward(), Reward(outcome=-5.0)]
+PAID = [Reward(1.0, 2.0, 3.0, -4.0, 0.5), Reward(), Reward(outcome=-5.0)]
 SCRIPT = rewards.scripted([0] * 4, rewards=PAID)
 
 
@@ -28,19 +28,19 @@ def scaled(curriculum=None, **options):
 
 def test_each_component_has_its_scale():
     found = scaled(outcome=2.0, process=0.0, exploration=0.5, efficiency=0.25)
-    assert found == [(2.0, 0.0, 1.5, -1.0), (0.0,) * 4, (-10.0, 0.0, 0.0, 0.0)]
+    assert found == [(2.0, 0.0, 1.5, -1.0, 0.5), (0.0,) * 5, (-10.0, 0.0, 0.0, 0.0, 0.0)]
 
 
 def test_what_is_not_named_is_not_scaled():
-    assert scaled(process=2.0) == [(1.0, 4.0, 3.0, -4.0), (0.0,) * 4, (-5.0, 0.0, 0.0, 0.0)]
+    assert scaled(process=2.0) == [(1.0, 4.0, 3.0, -4.0, 0.5), (0.0,) * 5, (-5.0, 0.0, 0.0, 0.0, 0.0)]
 
 
 def test_scales_follow_their_schedules():
     """Under the layer's name, which the curriculum knows it by."""
     curriculum = curriculum_at({"pay.exploration": Schedule(1.0, 0.0), "pay.efficiency": Schedule(0.0, 1.0)}, 0.75)
     found = scaled(curriculum, process=2.0, scheduled=("exploration", "efficiency"), name="pay")
-    assert found == [(1.0, 4.0, 0.75, -3.0), (0.0,) * 4, (-5.0, 0.0, 0.0, 0.0)]
-    assert scaled({"scale_rewards": {"outcome": 0.5}}, scheduled=("outcome",))[0] == (0.5, 2.0, 3.0, -4.0)
+    assert found == [(1.0, 4.0, 0.75, -3.0, 0.5), (0.0,) * 5, (-5.0, 0.0, 0.0, 0.0, 0.0)]
+    assert scaled({"scale_rewards": {"outcome": 0.5}}, scheduled=("outcome",))[0] == (0.5, 2.0, 3.0, -4.0, 0.5)
 
 
 def test_the_layer_names_the_schedules_that_it_follows():
