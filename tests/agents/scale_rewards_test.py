@@ -147,8 +147,8 @@ class Account:
         return black, sum(min(guess.count(color), code.count(color)) for color in range(COLORS)) - black
 
     def advance(self, kind, written):
-        """Returns what a segment pays, as a namespace of the four components."""
-        pay = SimpleNamespace(outcome=0.0, process=0.0, exploration=0.0, efficiency=-COSTS[kind] * len(written))
+        """Returns what a segment pays, as a namespace of the components."""
+        pay = SimpleNamespace(outcome=0.0, process=0.0, exploration=0.0, efficiency=-COSTS[kind] * len(written), own=0.0)
         if kind == Kind.REFLECTION:
             self.begin_attempt()
         elif kind == Kind.TOOL and written == KEY:
@@ -186,7 +186,7 @@ def test_each_component_is_earned_once(name):
     repeated, kinds = 0, set()
     for first, episode in rewards.live(agent, {}, range(6), write):
         account = Account(CODES[int(first.environment.code)])
-        total, wanted = np.zeros(4), np.zeros(4)
+        total, wanted = np.zeros(len(Reward._fields)), np.zeros(len(Reward._fields))
         for segment in episode:
             kind = Kind(int(segment.asked.kind))
             pay = account.advance(kind, segment.written)
