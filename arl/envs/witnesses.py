@@ -214,4 +214,4 @@ class Witnesses(Checked):
     def _bounds(self, limits: Limits) -> Bounds:
         cost, attempts = whole_attempt_cost(limits, 1), limits.num_attempts
         optimal = optimal_return(self.num_witnesses, self.reliabilities) + attempts - 1
-        return Bounds(0.5 * attempts - cost * attempts, optimal - cost * attempts, 0.75 - cost)
+        return Bounds(0.5 * attempts - cost * attempts, optimal - cost * attempts, 0.5 - cost)

@@ -163,7 +163,7 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     def answer():
         while number := reader.recv(1):
             if number[0] in before:
-                print("stopping: the update is finished and saved; a second Ctrl-C stops without", flush=True)
+                print("stopping: the update is finished and saved; a second Ctrl-C stops without\n", end="", flush=True)  # one write
                 return
 
     def note(number, frame):

@@ -101,7 +101,6 @@ def test_a_success_lies_between_the_worst_attempt_and_the_best(name, cost):
         (envs.Corridor(num_cues=4), 1),
         (envs.Arithmetic(), 1),
         (envs.Ledger(), 1),
-        (envs.Witnesses(), 1),
     ],
 )
 def test_a_success_is_more_than_chance_and_can_be_reached(config, num_attempts):
